@@ -1,0 +1,5 @@
+"""`python -m codechunk`."""
+
+from codechunk.cli import main
+
+main()

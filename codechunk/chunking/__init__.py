@@ -1,0 +1,114 @@
+"""Cuts a file into chunks along its syntax tree. Pure: bytes in, chunks out; no files, no settings, no clock.
+
+`chunk_source` is the front. `languages` names the grammar, `rules` says what its nodes mean, `syntax` and
+`markdown` and `plain` find where a file may be cut and what each part is, `split` fills chunks to capacity.
+"""
+
+import codecs
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from codechunk.chunking.languages import available_languages, detect_language, is_available
+from codechunk.chunking.markdown import markdown_outline
+from codechunk.chunking.plain import plain_outline
+from codechunk.chunking.source import Outline, Source
+from codechunk.chunking.split import make_chunks
+from codechunk.chunking.syntax import syntax_outline, too_hostile_to_parse
+from codechunk.chunks import Chunk
+from codechunk.tokens import count_tokens
+
+__all__ = [
+    "CHUNKER_VERSION",
+    "ChunkSettings",
+    "available_languages",
+    "chunk_source",
+    "count_chunks",
+    "detect_language",
+    "with_tokens",
+]
+
+# Part of the index fingerprint: raise it whenever the same bytes can give other chunks than before.
+CHUNKER_VERSION = 1
+_MIN_MAX_TOKENS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkSettings:
+    """What decides how a file is cut. Sizes are cl100k tokens.
+
+    `max_tokens` bounds `embedding_text` (header, newline, text) of every chunk; at least 16.
+    `min_tokens`: statements, constants and comments below it join a neighbour; runs of them are filled to about
+    four times as much. `context_header`: give each chunk the signatures of the scopes it is in.
+    """
+
+    max_tokens: int = 512
+    min_tokens: int = 48
+    context_header: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that no chunking can keep. Raises ValueError."""
+        if self.max_tokens < _MIN_MAX_TOKENS:
+            raise ValueError(f"max_tokens must be at least {_MIN_MAX_TOKENS}, not {self.max_tokens}")
+        if self.min_tokens < 0:
+            raise ValueError(f"min_tokens must not be negative, not {self.min_tokens}")
+
+
+_DEFAULTS = ChunkSettings()
+
+
+def chunk_source(
+    data: bytes,
+    *,
+    path: str,
+    language: str | None = None,
+    encoding: str | None = None,
+    settings: ChunkSettings = _DEFAULTS,
+    parse: bool = True,
+) -> list[Chunk]:
+    """The chunks of one file, in file order; survives any bytes.
+
+    Chunks are disjoint byte ranges; every byte that is not white space is in exactly one (a UTF-8 byte order
+    mark at the very beginning is in none). `text` is the exact slice, decoded; `tokens` is left None.
+
+    language: name of a grammar, "text", or None to detect it from path and content.
+    encoding: "utf-8" or "latin-1"; None, or a "utf-8" that does not decode: UTF-8 if the bytes allow, else Latin-1.
+    parse: False cuts by lines only, for files on which the parser hung or died.
+    Raises LookupError for a language, ValueError for an encoding that is not known.
+    """
+    name = detect_language(path, data) if language is None else language
+    if name != "text" and not is_available(name):
+        raise LookupError(f"no grammar is called {name!r}")
+    source = Source(data, encoding=_encoding(data, encoding), language=name)
+    outline = _outline(source, settings, parse=parse)
+    return make_chunks(source, outline, path=path, settings=settings)
+
+
+def with_tokens(chunk: Chunk) -> Chunk:
+    """The same chunk with the exact cl100k count of its `embedding_text`."""
+    return replace(chunk, tokens=count_tokens(chunk.embedding_text))
+
+
+def count_chunks(chunks: Iterable[Chunk]) -> list[Chunk]:
+    """The same chunks, each with its exact count."""
+    return [with_tokens(chunk) for chunk in chunks]
+
+
+def _encoding(data: bytes, wanted: str | None) -> str:
+    name = "utf-8" if wanted is None else codecs.lookup(wanted).name
+    if name == "iso8859-1":
+        return "latin-1"
+    if name not in {"utf-8", "utf-8-sig", "ascii"}:
+        raise ValueError(f"chunks are cut from UTF-8 or Latin-1 bytes, not from {wanted}")
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return "latin-1"
+    return "utf-8"
+
+
+def _outline(source: Source, settings: ChunkSettings, *, parse: bool) -> Outline:
+    if source.language == "markdown":
+        return markdown_outline(source)
+    if source.language == "text" or not parse or too_hostile_to_parse(source.data):
+        return plain_outline(source)
+    return syntax_outline(source, max_tokens=settings.max_tokens)

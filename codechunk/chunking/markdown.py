@@ -1,0 +1,93 @@
+"""The outline of a Markdown file: a section per heading, named by the path of headings above it."""
+
+import re
+
+from codechunk.chunking.source import Outline, Scope, Source
+from codechunk.chunks import Kind
+
+_LINE = re.compile(rb"[^\n]*\n?")
+_FENCE = re.compile(rb" {0,3}(`{3,}|~{3,})(.*)", re.S)
+_HEADING = re.compile(rb" {0,3}(#{1,6})(?=[ \t\r\n]|$)")
+_UNDERLINE = re.compile(rb" {0,3}(=+|-{2,})[ \t\r]*\n?$")
+_NOT_A_TITLE = re.compile(rb"[ \t]*(?:[-*+>|]|\d+[.)]|#|$)")
+_TITLE_CHARS = 80
+
+
+def markdown_outline(source: Source) -> Outline:
+    """Sections by `#` and underlined headings outside of fences; inside a section, paragraphs.
+
+    YAML front matter is part of what precedes the first heading. A code block in a fence is cut only
+    when it does not fit.
+    """
+    data = source.data
+    root = Scope(None, Kind.SECTION, start=source.start, title="")
+    outline = Outline()
+    outline.add(source.start, root, 0)
+    path: list[tuple[int, str]] = []
+    scope = root
+    fence = b""
+    previous_start, blank_before = source.start, True
+    position = _front_matter_end(data, source.start)
+    while position < len(data):
+        match = _LINE.match(data, position)
+        line = match.group() if match else b""
+        start, position = position, position + len(line)
+        blank = not line.strip()
+        opening = _FENCE.match(line)
+        if fence:
+            if opening and opening[1].startswith(fence) and not opening[2].strip():
+                fence = b""
+        elif opening and not (opening[1][:1] == b"`" and b"`" in opening[2]):
+            fence = opening[1]
+            _paragraph(outline, start, scope, blank_before)
+        elif (heading := _heading(data, line, previous_start, start)) is not None:
+            level, title, begin = heading
+            while path and path[-1][0] >= level:
+                path.pop()
+            path.append((level, source.text(*title)[:_TITLE_CHARS]))
+            scope = _section(path, begin)
+            if outline.cuts[-1] >= begin:
+                outline.drop_last()
+            outline.add(begin, scope, 0)
+        elif not blank:
+            _paragraph(outline, start, scope, blank_before)
+        previous_start, blank_before = start, blank
+    return outline
+
+
+def _paragraph(outline: Outline, start: int, scope: Scope, blank_before: bool) -> None:
+    if blank_before and start > outline.cuts[-1]:
+        outline.add(start, scope, 1)
+
+
+def _section(path: list[tuple[int, str]], start: int) -> Scope:
+    titles = " > ".join(title for _, title in path if title)
+    return Scope(titles or None, Kind.SECTION, start=start, title=titles)
+
+
+def _heading(data: bytes, line: bytes, previous: int, start: int) -> tuple[int, tuple[int, int], int] | None:
+    """Level, span of the title and start of the heading that this line makes, or None."""
+    match = _HEADING.match(line)
+    if match:
+        body = line.rstrip()
+        bare = body.rstrip(b"#")
+        # Closing #s count only behind a space: "# C#" is about C#.
+        body = bare if bare[-1:].isspace() or len(bare) < match.end() else body
+        begin = len(line) - len(line[match.end() :].lstrip())
+        end = max(len(body.rstrip()), begin)
+        return len(match[1]), (start + begin, start + end), start
+    underline = _UNDERLINE.match(line)
+    above = data[previous:start]
+    if underline and previous < start and above.strip() and not _NOT_A_TITLE.match(above):
+        lead = len(above) - len(above.lstrip())
+        return (
+            (1 if underline[1][:1] == b"=" else 2),
+            (previous + lead, previous + len(above.rstrip())),
+            previous,
+        )
+    return None
+
+
+def _front_matter_end(data: bytes, start: int) -> int:
+    match = re.compile(rb"---[ \t\r]*\n(?:.*\n)*?(?:---|\.\.\.)[ \t\r]*(?:\n|\Z)").match(data, start)
+    return match.end() if match else start

@@ -1,0 +1,109 @@
+"""The words the chunker's modules share: a file's bytes with their size estimate, and its outline of scopes and cuts."""
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from codechunk.chunks import Kind
+from codechunk.tokens import TokenEstimate
+
+BOM = b"\xef\xbb\xbf"
+WHITE = b" \t\n\r\v\f"
+SIGNATURE_CHARS = 160
+
+
+class Source:
+    """The bytes of one file, how they decode, and what their spans weigh."""
+
+    def __init__(self, data: bytes, *, encoding: str, language: str) -> None:
+        """`encoding` must decode `data`; `language` is a grammar's name or "text"."""
+        self.data = data
+        self.encoding = encoding
+        self.language = language
+        self.start = len(BOM) if encoding == "utf-8" and data.startswith(BOM) else 0
+
+    @cached_property
+    def estimate(self) -> TokenEstimate:
+        """Estimated tokens of any span."""
+        return TokenEstimate(self.data, latin1=self.encoding == "latin-1")
+
+    def text(self, start: int, end: int) -> str:
+        """The span, decoded."""
+        return self.data[start:end].decode(self.encoding)
+
+    def inked(self, start: int, end: int) -> int:
+        """Bytes of the span that are not white space."""
+        return len(self.data[start:end].translate(None, WHITE))
+
+
+class Scope:
+    """A definition: its qualified symbol and kind, where it begins, and where its signature ends.
+
+    `parent` is the scope around it; the file itself is the scope without parent. `roomy` scopes (files,
+    modules, namespaces) hold loose statements that are cut into small chunks; in all others a run of
+    statements belongs together as long as it fits.
+    """
+
+    __slots__ = ("kind", "parent", "roomy", "signature_end", "start", "symbol", "title")
+
+    def __init__(
+        self,
+        symbol: str | None,
+        kind: Kind,
+        *,
+        parent: "Scope | None" = None,
+        start: int = 0,
+        signature_end: int = 0,
+        roomy: bool = False,
+        title: str | None = None,
+    ) -> None:
+        """`title` replaces the signature in headers (a heading path); `signature_end` 0 means the first line."""
+        self.symbol = symbol
+        self.kind = kind
+        self.parent = parent
+        self.start = start
+        self.signature_end = signature_end
+        self.roomy = roomy
+        self.title = title
+
+
+@dataclass(frozen=True, slots=True)
+class Small:
+    """A definition too small for a chunk of its own: named when it is most of the chunk it ends up in."""
+
+    symbol: str
+    kind: Kind
+    start: int
+    end: int
+
+
+@dataclass(slots=True)
+class Outline:
+    """Where a file may be cut, in ascending order, and whose each part is.
+
+    Parallel lists: position (a line start), scope of what follows, depth in the tree (shallow cuts are
+    better), and the small definition that begins there, if any.
+    """
+
+    cuts: list[int] = field(default_factory=list)
+    scopes: list[Scope] = field(default_factory=list)
+    depths: list[int] = field(default_factory=list)
+    smalls: list[Small | None] = field(default_factory=list)
+
+    def add(self, cut: int, scope: Scope, depth: int, small: Small | None = None) -> None:
+        """Append one cut; it must lie behind all others."""
+        self.cuts.append(cut)
+        self.scopes.append(scope)
+        self.depths.append(depth)
+        self.smalls.append(small)
+
+    def drop_last(self) -> int:
+        """Take the last cut away and return its position."""
+        self.scopes.pop()
+        self.depths.pop()
+        self.smalls.pop()
+        return self.cuts.pop()
+
+    def between(self, start: int, end: int) -> range:
+        """Indices of the cuts with start < cut <= end."""
+        return range(bisect_right(self.cuts, start), bisect_right(self.cuts, end))

@@ -1,0 +1,106 @@
+"""`codechunk search`: answers as `path:start-end  symbol  score` with code, or as JSON."""
+
+import dataclasses
+import json as jsonlib
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.text import Text
+
+from codechunk.app import App
+from codechunk.chunks import Kind
+from codechunk.cli.terminal import reporter, shown, stderr
+from codechunk.config import Loaded
+from codechunk.errors import UsageError
+from codechunk.search import Answer, Query
+
+# Lines of an answer that a terminal shows; the rest is said to be there.
+SHOWN_LINES = 24
+
+
+def run(
+    loaded: Loaded,
+    *,
+    query: str,
+    limit: int,
+    repository: str | None,
+    languages: Sequence[str],
+    path: str | None,
+    kinds: Sequence[str],
+    context: int,
+    json: bool,
+    quiet: bool,
+) -> None:
+    """Search and print.
+
+    Raises:
+        UsageError: for an empty query, an unknown kind or a language that no index has.
+    """
+    if not query.strip():
+        raise UsageError("The query is empty: give words or a question.")
+    unknown = sorted(set(kinds) - {str(kind) for kind in Kind})
+    if unknown:
+        raise UsageError(f"--kind {unknown[0]}: there is {', '.join(Kind)}.")
+    app = App(loaded)
+    if languages:
+        _check_languages(app, languages)
+    with reporter(stderr(), quiet=quiet) as progress:
+        answers = app.search(
+            Query(text=query, limit=limit, languages=languages, kinds=kinds, path=path, context=context),
+            repository=repository,
+            reporter=progress,
+        )
+    if json:
+        documents = [dataclasses.asdict(answer) for answer in answers]
+        sys.stdout.write(jsonlib.dumps(documents, indent=2, ensure_ascii=False) + "\n")
+        return
+    console = Console(soft_wrap=True, highlight=False)
+    if not answers:
+        stderr().print("Nothing found.")
+    for answer in answers:
+        _show(console, answer)
+
+
+def _check_languages(app: App, languages: Sequence[str]) -> None:
+    known = app.languages()
+    for language in languages:
+        if known and language not in known:
+            raise UsageError(f"--language {language}: the indexed languages are {', '.join(known)}.")
+
+
+def _show(console: Console, answer: Answer) -> None:
+    line = Text()
+    line.append(f"{shown(answer.path)}:{answer.start_line}-{answer.end_line}", style="bold cyan")
+    if answer.symbol:
+        line.append(f"  {shown(answer.symbol)}", style="bold")
+    line.append(f"  {answer.score:.3f}", style="green")
+    line.append(f"  {shown(answer.repository)}", style="dim")
+    console.print(line)
+    lines = answer.text.rstrip("\n").split("\n")
+    shown_text = "\n".join(_visible(text) for text in lines[:SHOWN_LINES])
+    if console.is_terminal:
+        console.print(
+            Syntax(
+                shown_text,
+                answer.language,
+                theme="ansi_dark",
+                line_numbers=True,
+                start_line=answer.start_line,
+                background_color="default",
+                word_wrap=False,
+            ),
+            soft_wrap=False,
+        )
+    else:
+        for number, text in enumerate(shown_text.split("\n"), start=answer.start_line):
+            console.print(Text(f"{number:>6}  {text}"))
+    if len(lines) > SHOWN_LINES:
+        console.print(Text(f"        ... {len(lines) - SHOWN_LINES} more lines", style="dim"))
+    console.print()
+
+
+def _visible(line: str) -> str:
+    """A line of code with its control characters spelled out, tabs kept."""
+    return "\t".join(shown(part) for part in line.rstrip("\r").split("\t"))

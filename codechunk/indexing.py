@@ -1,0 +1,286 @@
+"""Workflow: a repository at a commit becomes file and chunk rows of the next generation of an index.
+
+Reads git, cuts files in worker processes, writes the state database. Knows neither vectors nor money. It may
+be killed at any moment: what was saved is found again by content, the rest is done by the next run.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import version
+
+from codechunk.chunking import CHUNKER_VERSION, ChunkSettings
+from codechunk.chunks import chunk_ids
+from codechunk.errors import CodechunkError
+from codechunk.git import Repository, TreeEntry
+from codechunk.parsing import ChunkPool, ParseResult, ParseTask, TokenMode
+from codechunk.progress import Reporter
+from codechunk.skip import SkipReason, SkipRules, decode
+from codechunk.state import CutFile, IndexRow, KnownFile, PlannedFile, State, UnreadFile
+from codechunk.tokens import count_tokens
+
+log = logging.getLogger(__name__)
+
+# Raised when the rows an index consists of change form (words of the lexical index, ids): part of every
+# fingerprint, so that indexes of an older form are cut again.
+ROW_FORMAT = 1
+
+# A run killed with -9 goes on from the last 50 chunks (issue 2); files without chunks count a little too.
+SAVE_CHUNKS = 50
+SAVE_FILES = 200
+
+SAMPLE_SEED = "codechunk"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutSettings:
+    """Everything that decides how files are cut and counted."""
+
+    chunking: ChunkSettings
+    token_mode: TokenMode
+    sample_percent: float
+    skip_generated: bool
+    jobs: int
+
+
+def fingerprint(settings: CutSettings) -> str:
+    """The settings and versions that change chunks, as readable text: equal text, equal chunks."""
+    parts = {
+        "chunker": CHUNKER_VERSION,
+        "rows": ROW_FORMAT,
+        "grammars": version("tree-sitter-language-pack"),
+        "parser": version("tree-sitter"),
+        "max_tokens": settings.chunking.max_tokens,
+        "min_tokens": settings.chunking.min_tokens,
+        "context_header": settings.chunking.context_header,
+        "skip_generated": settings.skip_generated,
+    }
+    return " ".join(f"{name}={value}" for name, value in parts.items())
+
+
+def changed_settings(old: str, new: str) -> str:
+    """What differs between two fingerprints, in words: `max_tokens 512 -> 400`."""
+    before = dict(part.split("=", 1) for part in old.split())
+    after = dict(part.split("=", 1) for part in new.split())
+    names = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    return ", ".join(f"{name} {before.get(name, '-')} -> {after.get(name, '-')}" for name in names)
+
+
+@dataclass(slots=True, kw_only=True)
+class Comparison:
+    """A tree compared with what is published: counts, and the rows that end."""
+
+    discovered: int = 0
+    unchanged: int = 0
+    replaced: list[int] = field(default_factory=list)
+    gone: list[int] = field(default_factory=list)
+
+    def changes(
+        self, entries: Iterable[TreeEntry], known: dict[str, KnownFile], rules: SkipRules, *, redo: bool
+    ) -> Iterator[PlannedFile]:
+        """The rows to write, entry by entry; consumes `known`. `redo`: nothing counts as unchanged."""
+        for entry in entries:
+            self.discovered += 1
+            reason = rules.by_entry(entry)
+            old = known.pop(entry.path, None)
+            if old is not None:
+                if not redo and _same(old, entry, reason):
+                    self.unchanged += 1
+                    continue
+                self.replaced.append(old.id)
+            yield PlannedFile(
+                path=entry.path,
+                blob=entry.blob,
+                size_bytes=entry.size,
+                reason=None if reason is None else str(reason),
+            )
+        self.gone = [old.id for old in known.values()]
+
+
+def _same(old: KnownFile, entry: TreeEntry, reason: SkipReason | None) -> bool:
+    if old.blob != entry.blob or old.status == "failed":
+        return False
+    if reason is None:
+        return old.read
+    return not old.read and old.reason == str(reason)
+
+
+@dataclass(slots=True)
+class _Saver:
+    """Collects what was cut and saves it every SAVE_CHUNKS chunks."""
+
+    state: State
+    repository_id: int
+    fingerprint: str
+    parts: list[CutFile] = field(default_factory=list)
+    chunks: int = 0
+    total: int = 0
+
+    def add(self, part: CutFile) -> None:
+        self.parts.append(part)
+        self.chunks += len(part.chunks)
+        if self.chunks >= SAVE_CHUNKS or len(self.parts) >= SAVE_FILES:
+            self.flush()
+
+    def flush(self) -> None:
+        if self.parts:
+            self.state.contents.save(self.repository_id, self.fingerprint, self.parts)
+            self.total += self.chunks
+            self.parts, self.chunks = [], 0
+
+
+class Indexing:
+    """One run over one commit, up to saved chunks."""
+
+    def __init__(
+        self,
+        *,
+        state: State,
+        repository: Repository,
+        index: IndexRow,
+        settings: CutSettings,
+        rules: SkipRules,
+        reporter: Reporter,
+    ) -> None:
+        self._state = state
+        self._repository = repository
+        self._index = index
+        self._settings = settings
+        self._rules = rules
+        self._report = reporter
+        self._source_fingerprint = f"{fingerprint(settings)} epoch={index.epoch}"
+        self.generation = index.generation + 1
+
+    def plan(self, entries: Iterable[TreeEntry], *, redo: bool) -> Comparison:
+        """Write the file rows of the next generation: what came, changed and went since the published one."""
+        contents = self._state.contents
+        contents.abandon(self._index.id, self.generation)
+        known = contents.known_files(self._index.id, self._index.generation)
+        comparison = Comparison()
+        contents.write_plan(
+            self._index.id, self.generation, comparison.changes(entries, known, self._rules, redo=redo)
+        )
+        contents.retire(self.generation, comparison.replaced + comparison.gone)
+        return comparison
+
+    def cut(self) -> int:
+        """Cut the files that no earlier run has cut. Returns how many chunks were saved."""
+        contents = self._state.contents
+        repository_id, cut_by = self._index.repository_id, self._source_fingerprint
+        adopted = contents.adopt(
+            self._index.id, self.generation, repository_id=repository_id, fingerprint=cut_by
+        )
+        if adopted:
+            log.info("Reused contents cut by an earlier run", extra={"files": adopted})
+        planned = contents.file_counts(self._index.id, self.generation).get(("planned", None), 0)
+        if not planned:
+            return 0
+        self._report.stage("Chunking", planned, "files")
+        saver = _Saver(self._state, repository_id, cut_by)
+        unread = contents.unread(
+            self._index.id, self.generation, repository_id=repository_id, fingerprint=cut_by
+        )
+        with ChunkPool(
+            jobs=min(self._settings.jobs, planned),
+            settings=self._settings.chunking,
+            token_mode=self._settings.token_mode,
+            sample_percent=self._settings.sample_percent,
+            seed=SAMPLE_SEED,
+        ) as pool:
+            flight: dict[int, UnreadFile] = {}
+            redo = self._cut_files(pool, unread, flight, saver)
+            while redo:  # a part saved before does not match: those files again, from their first byte
+                redo = self._cut_files(pool, iter(redo), flight, saver)
+        saver.flush()
+        return saver.total
+
+    def count_missing(self) -> int:
+        """Count the tokens of chunks that an earlier run left uncounted. Returns how many."""
+        contents = self._state.contents
+        done = 0
+        while rows := contents.uncounted(self._index.id, self.generation, limit=SAVE_CHUNKS):
+            contents.save_counts([(row, count_tokens(text)) for row, text in rows])
+            done += len(rows)
+        return done
+
+    def _cut_files(
+        self, pool: ChunkPool, files: Iterator[UnreadFile], flight: dict[int, UnreadFile], saver: _Saver
+    ) -> list[UnreadFile]:
+        """Cut files and hand the parts to the saver. Returns those that must be cut from the start."""
+        again: list[UnreadFile] = []
+        for result in pool.run(self._tasks(files, flight, saver)):
+            file = flight.pop(result.key)
+            self._report.advance()
+            if file.saved_chunks and not self._continues(file, result):
+                again.append(UnreadFile(id=file.id, path=file.path, blob=file.blob, saved_chunks=0))
+                continue
+            for part in self._parts(file, result):
+                saver.add(part)
+        return again
+
+    def _tasks(
+        self, files: Iterator[UnreadFile], flight: dict[int, UnreadFile], saver: _Saver
+    ) -> Iterator[ParseTask]:
+        """Read blobs in order; what needs no parser goes straight to the saver, the rest becomes a task."""
+        waiting: deque[UnreadFile] = deque()
+
+        def ids() -> Iterator[str]:
+            for file in files:
+                waiting.append(file)
+                yield file.blob
+
+        for blob, data in self._repository.blobs(ids()):
+            file = waiting.popleft()
+            reason = self._rules.by_content(file.path, data)
+            decoded = None if reason else decode(data)
+            if decoded is None:
+                saver.add(_skipped(file, reason or SkipReason.UNDECODABLE))
+                self._report.advance()
+                continue
+            if file.blob != blob:
+                raise CodechunkError(f"git answered {blob} where {file.blob} was asked for; run again")
+            flight[file.id] = file
+            yield ParseTask(
+                key=file.id,
+                path=file.path,
+                data=data,
+                language=None,
+                encoding=decoded[0],
+                counted=file.saved_chunks,
+            )
+
+    def _continues(self, file: UnreadFile, result: ParseResult) -> bool:
+        """Whether the chunks saved before are the first ones of this result."""
+        saved = self._state.contents.saved_spans(
+            self._index.repository_id, self._source_fingerprint, file.path, file.blob
+        )
+        return [(chunk.start_byte, chunk.end_byte) for chunk in result.chunks[: len(saved)]] == saved
+
+    def _parts(self, file: UnreadFile, result: ParseResult) -> Iterator[CutFile]:
+        """One result as rows to save, at most SAVE_CHUNKS chunks each, without those saved before."""
+        if result.error is not None:
+            yield CutFile(
+                file_id=file.id, path=file.path, blob=file.blob, status="failed", reason=result.error
+            )
+            return
+        ids = chunk_ids(self._index.url, result.chunks)
+        starts = range(file.saved_chunks, len(ids), SAVE_CHUNKS) or range(len(ids), len(ids) + 1)
+        for start in starts:
+            end = start + SAVE_CHUNKS
+            yield CutFile(
+                file_id=file.id,
+                path=file.path,
+                blob=file.blob,
+                status="chunked" if end >= len(ids) else "partial",
+                fallback=result.fallback,
+                language=result.language,
+                first=start,
+                chunks=result.chunks[start:end],
+                chunk_ids=ids[start:end],
+                words=result.words[start:end],
+            )
+
+
+def _skipped(file: UnreadFile, reason: SkipReason) -> CutFile:
+    return CutFile(file_id=file.id, path=file.path, blob=file.blob, status="skipped", reason=str(reason))

@@ -1,0 +1,198 @@
+"""The child process that chunks files for `codechunk.parsing`: `python -m codechunk.parse_child`.
+
+Reads tasks from stdin and writes one answer each, in order, until stdin ends. It limits itself (memory,
+time, core files), because the parent may be busy with its database while a file misbehaves here. Imports
+only what chunking needs.
+"""
+
+import ctypes
+import dataclasses
+import gc
+import hashlib
+import os
+import resource
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from codechunk.chunking import ChunkSettings, chunk_source
+from codechunk.chunks import Chunk
+from codechunk.parse_wire import EXIT_OUT_OF_MEMORY, MEBIBYTE, FrameHead, frame, pack_chunks, read_frame
+from codechunk.tokens import count_tokens
+from codechunk.words import index_words
+
+_PR_SET_PDEATHSIG = 1
+_PAGE = resource.getpagesize()
+# However much memory the process already has, a file is let to have this much.
+_LEAST_MEMORY = 64 * MEBIBYTE
+_STDERR_BYTES = MEBIBYTE
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Orders:
+    """What holds for all files: comes with the first message."""
+
+    settings: ChunkSettings
+    counting: str
+    sample_percent: int
+    seed: str
+    memory_bytes: int
+
+
+def main() -> None:
+    """Serve until stdin ends. Exits with EXIT_OUT_OF_MEMORY when a file needs more than its memory."""
+    tasks, answers = _take_over_stdio()
+    opening = read_frame(tasks)
+    if opening is None:
+        return
+    head = opening[0]
+    _tie_to_parent(head["parent"])
+    orders = _Orders(
+        settings=ChunkSettings(**head["settings"]),
+        counting=head["token_mode"],
+        sample_percent=head["sample_percent"],
+        seed=head["seed"],
+        memory_bytes=head["memory_bytes"],
+    )
+    _warm_up(orders)
+    _lower(resource.RLIMIT_CORE, 0)
+    # Pipes are not files: this only stops native code from filling the disk through stderr.
+    _lower(resource.RLIMIT_FSIZE, _STDERR_BYTES)
+    try:
+        _serve(tasks, answers, orders)
+    except MemoryError:
+        os._exit(EXIT_OUT_OF_MEMORY)  # at once: anything more would need memory
+    except BrokenPipeError:
+        os._exit(0)  # the parent is gone or has no more use for us
+
+
+def _serve(tasks: IO[bytes], answers: IO[bytes], orders: _Orders) -> None:
+    answers.write(frame({"ready": True}))
+    answers.flush()
+    while (message := read_frame(tasks)) is not None:
+        head, data = message
+        _limit_memory(orders.memory_bytes)
+        # The default action of SIGALRM ends the process, also in the middle of native code.
+        signal.setitimer(signal.ITIMER_REAL, head["seconds"])
+        answer, body = _chunk_file(head, data, orders)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        retire = _has_grown(orders.memory_bytes)
+        answers.write(frame({"flight": head["flight"], "retire": retire, **answer}, body))
+        answers.flush()
+        if retire:
+            return
+
+
+def _take_over_stdio() -> tuple[IO[bytes], IO[bytes]]:
+    """The two pipes under private numbers: whatever prints to stdout from now on goes to stderr."""
+    tasks = os.fdopen(os.dup(0), "rb", buffering=MEBIBYTE)
+    answers = os.fdopen(os.dup(1), "wb", buffering=256 * 1024)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    os.dup2(2, 1)
+    return tasks, answers
+
+
+def _tie_to_parent(parent: int) -> None:
+    """Die with the parent (Linux), however it dies. Ctrl-C is the parent's business."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, set())  # a parent that blocks signals hands that down
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it died before we were tied to it
+        sys.exit(0)
+
+
+def _warm_up(orders: _Orders) -> None:
+    """Load vocabulary and one grammar now, so that the first file does not pay for it with its time."""
+    chunk_source(b"def warm(): pass\n", path="warm.py", language="python", settings=orders.settings)
+    if orders.counting != "on_demand":
+        count_tokens("warm")
+    gc.collect()
+    gc.freeze()
+
+
+def _memory() -> tuple[int, int]:
+    """Address space and resident memory of this process, bytes."""
+    size, resident = Path("/proc/self/statm").read_bytes().split()[:2]
+    return int(size) * _PAGE, int(resident) * _PAGE
+
+
+def _limit_memory(memory_bytes: int) -> None:
+    """Let the address space grow by what is missing to `memory_bytes` of resident memory.
+
+    Resident memory has no limit of its own on Linux. Address space has, but libraries map far more of it than
+    they use: so the limit is set anew for each file, relative to what is mapped now.
+    """
+    if sys.platform == "linux":
+        mapped, resident = _memory()
+        _lower(resource.RLIMIT_AS, mapped + max(_LEAST_MEMORY, memory_bytes - resident))
+
+
+def _lower(which: int, limit: int) -> None:
+    """Set the soft limit, never above a hard limit that the user's own shell has set."""
+    hard = resource.getrlimit(which)[1]
+    resource.setrlimit(which, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+
+
+def _has_grown(memory_bytes: int) -> bool:
+    """Whether this process keeps too much memory to go on, after giving back what it can."""
+    if sys.platform != "linux" or _memory()[1] < memory_bytes // 2:
+        return False
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
+    if trim is not None:
+        trim(0)
+    return _memory()[1] >= memory_bytes // 2
+
+
+def _chunk_file(head: FrameHead, data: bytes, orders: _Orders) -> tuple[FrameHead, bytes]:
+    chunks = chunk_source(
+        data,
+        path=head["path"],
+        language=head["language"],
+        encoding=head["encoding"],
+        settings=orders.settings,
+        parse=head["parse"],
+    )
+    items = []
+    for chunk, tokens in zip(chunks, _counts(chunks, head["counted"], orders), strict=True):
+        if tokens is not None and tokens > orders.settings.max_tokens:
+            # The size estimate was fooled. Nothing over the limit may ever be stored (the provider would
+            # reject it after it was queued), so the file fails, visibly, instead of slipping through.
+            return {"error": _too_long(chunk, tokens, orders)}, b""
+        items.append((chunk, tokens, index_words(chunk.text)))
+    rows, body = pack_chunks(items)
+    return {"rows": rows}, body
+
+
+def _counts(chunks: list[Chunk], counted: int, orders: _Orders) -> Iterator[int | None]:
+    """The exact token count of each chunk, None where the mode does not ask for it or it is known already."""
+    for ordinal, chunk in enumerate(chunks):
+        if orders.counting == "on_demand" or ordinal < counted:
+            yield None
+        elif orders.counting == "all" or is_sampled(chunk.text, orders.seed, orders.sample_percent):
+            yield count_tokens(chunk.embedding_text)
+        else:
+            yield None
+
+
+def is_sampled(text: str, seed: str, percent: int) -> bool:
+    """Whether a chunk is in the sample: depends on nothing but its text and the seed."""
+    key = f"{seed}\0{text}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") % 100 < percent
+
+
+def _too_long(chunk: Chunk, tokens: int, orders: _Orders) -> str:
+    return (
+        f"lines {chunk.start_line}-{chunk.end_line} have {tokens} tokens, over the token limit of "
+        f"{orders.settings.max_tokens}"
+    )
+
+
+if __name__ == "__main__":
+    main()

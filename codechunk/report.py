@@ -1,0 +1,151 @@
+"""The ledger of one run as the document of `index --json`. Pure; its keys are a contract (docs/design.md)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from codechunk.errors import CodechunkError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ledger:
+    """What is true of the indexed commit, read from the rows of the state database."""
+
+    discovered: int
+    files: Mapping[tuple[str, str | None], int]
+    unchanged: int
+    deleted_files: int
+    chunks: Mapping[str, int]
+    new_chunks: int
+    deleted_chunks: int
+    texts_sent: int
+    failed_files: list[tuple[str, str]] = field(default_factory=list)
+
+    def count(self, status: str) -> int:
+        """Files with this status."""
+        return sum(number for (name, _), number in self.files.items() if name == status)
+
+    def skipped_by_reason(self) -> dict[str, int]:
+        """Skipped files per reason, the most frequent first."""
+        found = {reason or "": number for (name, reason), number in self.files.items() if name == "skipped"}
+        return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+    def balance(self) -> None:
+        """Nothing lost: discovered = indexed + skipped + failed, and no chunk without a state.
+
+        Raises:
+            CodechunkError: when it does not balance, which is a bug, but one the user must hear of.
+        """
+        accounted = self.count("indexed") + self.count("skipped") + self.count("failed")
+        if accounted != self.discovered or self.count("planned"):
+            raise CodechunkError(
+                f"the ledger does not balance: {self.discovered} files discovered, {accounted} accounted "
+                f"for; nothing was published, please report this"
+            )
+        if self.chunks["unstored"]:
+            raise CodechunkError(
+                f"{self.chunks['unstored']} chunks have a vector that did not reach the vector index; "
+                f"nothing was published, run the same command again"
+            )
+
+    @property
+    def status(self) -> str:
+        """`succeeded`, or `partial` when a file or a chunk failed, or `embedding` while chunks wait."""
+        if self.chunks["pending"] or self.chunks["processing"]:
+            return "embedding"
+        return "partial" if self.chunks["failed"] or self.count("failed") else "succeeded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """Token figures: chunks counted exactly, the total, and whether that total is an estimate.
+
+    `total` is None when nothing was counted and nothing can be extrapolated from.
+    """
+
+    mode: str
+    counted: int
+    total: int | None
+    estimated: bool
+
+
+def extrapolate(mode: str, sums: tuple[int, int, int, int, int]) -> Tokens:
+    """The token total from what was counted.
+
+    Args:
+        sums: all chunks, counted chunks, their tokens, characters of all chunks, characters of the counted.
+            What was not counted is taken to have as many tokens per character as what was.
+    """
+    chunks, counted, tokens, characters, counted_characters = sums
+    if counted == chunks:
+        return Tokens(mode=mode, counted=counted, total=tokens, estimated=False)
+    if mode == "on_demand" or not counted_characters:
+        return Tokens(mode=mode, counted=counted, total=None, estimated=False)
+    return Tokens(
+        mode=mode, counted=counted, total=round(tokens * characters / counted_characters), estimated=True
+    )
+
+
+def document(
+    *,
+    job_id: str,
+    repository: str,
+    url: str,
+    ref: str,
+    commit: str,
+    mode: str,
+    ledger: Ledger,
+    tokens: Tokens,
+    provider: str,
+    model: str,
+    dimensions: int,
+    seconds: float,
+) -> dict[str, Any]:
+    """The JSON document of `index --json`."""
+    states = ledger.chunks
+    total = states["pending"] + states["processing"] + states["ready"] + states["failed"]
+    return {
+        "job_id": job_id,
+        "repository": repository,
+        "url": url,
+        "ref": ref,
+        "commit": commit,
+        "status": ledger.status,
+        "mode": mode,
+        "files": {
+            "discovered": ledger.discovered,
+            "indexed": ledger.count("indexed"),
+            "unchanged": ledger.unchanged,
+            "skipped": ledger.count("skipped"),
+            "failed": ledger.count("failed"),
+            "deleted": ledger.deleted_files,
+            "skipped_by_reason": ledger.skipped_by_reason(),
+        },
+        "chunks": {
+            "total": total,
+            "new": ledger.new_chunks,
+            "reused": total - ledger.new_chunks,
+            "deleted": ledger.deleted_chunks,
+            "ready": states["ready"],
+            "pending": states["pending"],
+            "processing": states["processing"],
+            "failed": states["failed"],
+        },
+        "tokens": {
+            "mode": tokens.mode,
+            "counted": tokens.counted,
+            "total": tokens.total,
+            "estimated": tokens.estimated,
+        },
+        "embedding": {
+            "provider": provider,
+            "model": model,
+            "dimensions": dimensions,
+            "requests": 0,
+            "texts_sent": ledger.texts_sent,
+            "batches": 0,
+            "fallbacks": 0,
+        },
+        "cost": {"currency": "USD", "estimated": 0.0, "spent": 0.0},
+        "seconds": round(seconds, 3),
+    }

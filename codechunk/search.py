@@ -1,0 +1,219 @@
+"""Query -> ranked chunks: meaning (vectors) and words (BM25), joined by reciprocal rank fusion.
+
+Small vectors, big answers: definition-sized chunks are ranked, and each answer is widened by its neighbours
+in the same file up to a budget of tokens.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+from pathspec import GitIgnoreSpec
+
+from codechunk.state import Filter, FoundChunk, IndexRow, State
+from codechunk.state.embeddings import Vectors
+from codechunk.words import query_words
+
+# Reciprocal rank fusion: score = sum of 1 / (RRF_K + rank). 60 is the constant of Cormack, Clarke and
+# Büttcher, "Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning Methods", SIGIR 2009.
+RRF_K = 60
+CANDIDATES = 100
+# cl100k tokens of code per character, when a chunk was not counted: 3.6 bytes per token (measured on redis).
+CHARACTERS_PER_TOKEN = 3.6
+
+Nearest = Callable[[IndexRow, Vectors, int], list[tuple[str, float]] | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """What somebody looks for. `context`: tokens of neighbouring code that may be added around each hit."""
+
+    text: str
+    limit: int = 10
+    languages: Sequence[str] = ()
+    kinds: Sequence[str] = ()
+    path: str | None = None
+    context: int = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A span of code, with the symbol and kind of the chunk that earned its place."""
+
+    score: float
+    repository: str
+    commit: str
+    path: str
+    language: str
+    kind: str
+    symbol: str | None
+    start_line: int
+    end_line: int
+    text: str
+    chunk_ids: list[str]
+
+
+@dataclass(slots=True)
+class _Hit:
+    index: IndexRow
+    chunk: FoundChunk
+    score: float
+
+
+@dataclass(slots=True)
+class _Span:
+    """Consecutive chunks of one content that make one answer."""
+
+    hit: _Hit
+    chunks: list[FoundChunk] = field(default_factory=list)
+
+
+def search(
+    state: State,
+    indexes: Sequence[IndexRow],
+    query: Query,
+    *,
+    vector_of: Mapping[int, Vectors],
+    nearest: Nearest,
+) -> list[Answer]:
+    """The best answers over all given indexes.
+
+    Args:
+        vector_of: the query's vector for each space id, of unit length.
+        nearest: asks the vector store for (chunk id, similarity) of an index, best first; None when the
+            store cannot be asked now, and then the vectors in the state database are compared one by one.
+    """
+    hits: dict[str, _Hit] = {}
+    for index in indexes:
+        for hit in _rank(state, index, query, vector_of[index.space_id], nearest):
+            best = hits.get(hit.chunk.chunk_id)
+            if best is None or hit.score > best.score:
+                hits[hit.chunk.chunk_id] = hit
+    ranked = sorted(hits.values(), key=lambda hit: (-hit.score, hit.chunk.path, hit.chunk.start_line))
+    return [_answer(span) for span in _spans(state, ranked, query)]
+
+
+def _rank(state: State, index: IndexRow, query: Query, vector: Vectors, nearest: Nearest) -> list[_Hit]:
+    wanted = _filter(state, index, query)
+    generation = index.generation
+    by_meaning = _by_meaning(state, index, vector, wanted, nearest)
+    by_words = state.lookup.by_words(index.id, generation, query_words(query.text), wanted, limit=CANDIDATES)
+    scores: dict[str, float] = {}
+    for ranking in (by_meaning, by_words):
+        for rank, chunk_id in enumerate(ranking):
+            scores[chunk_id] = scores.get(chunk_id, 0.0) + 1 / (RRF_K + rank + 1)
+    found = state.lookup.chunks(index.id, generation, list(scores), wanted)
+    best = 2 / (RRF_K + 1)  # first in both rankings: a score of 1
+    return [_Hit(index, chunk, scores[chunk_id] / best) for chunk_id, chunk in found.items()]
+
+
+def _filter(state: State, index: IndexRow, query: Query) -> Filter:
+    paths = None
+    if query.path is not None:
+        pattern = GitIgnoreSpec.from_lines([query.path])
+        paths = frozenset(pattern.match_files(state.lookup.paths(index.id, index.generation)))
+    return Filter(languages=tuple(query.languages), kinds=tuple(query.kinds), paths=paths)
+
+
+def _by_meaning(
+    state: State, index: IndexRow, vector: Vectors, wanted: Filter, nearest: Nearest
+) -> list[str]:
+    """Chunk ids by similarity.
+
+    A filter is answered from the state database: exactly, and faster than by Chroma's own filter, which costs
+    20 to 65 times a plain query (reliability.md, 1).
+    """
+    if not wanted:
+        found = nearest(index, vector, CANDIDATES)
+        if found is not None:
+            return [chunk_id for chunk_id, _ in found]
+    return [chunk_id for chunk_id, _ in scan(state, index, vector, wanted, CANDIDATES)]
+
+
+def scan(
+    state: State, index: IndexRow, vector: Vectors, wanted: Filter, limit: int
+) -> list[tuple[str, float]]:
+    """The nearest chunks by comparing with every stored vector: (chunk id, cosine similarity), best first."""
+    best: list[tuple[float, str]] = []
+    for ids, vectors in state.lookup.vectors(index.id, index.space_id, index.generation, wanted):
+        similarity = vectors @ vector
+        top = np.argsort(-similarity, kind="stable")[:limit]
+        best.extend((float(similarity[number]), ids[number]) for number in top)
+        best = sorted(best, key=lambda pair: (-pair[0], pair[1]))[:limit]
+    return [(chunk_id, similarity) for similarity, chunk_id in best]
+
+
+def _spans(state: State, ranked: Sequence[_Hit], query: Query) -> list[_Span]:
+    """Widen the best hits, each chunk in at most one answer."""
+    spans: list[_Span] = []
+    taken: dict[int, set[int]] = {}
+    for hit in ranked:
+        if len(spans) == query.limit:
+            break
+        used = taken.setdefault(hit.chunk.source_id, set())
+        if hit.chunk.ordinal in used:
+            continue
+        span = _Span(hit, _widen(state, hit.chunk, query.context, used))
+        used.update(chunk.ordinal for chunk in span.chunks)
+        spans.append(span)
+    return spans
+
+
+def _widen(state: State, chunk: FoundChunk, budget: int, used: set[int]) -> list[FoundChunk]:
+    """The chunk with neighbours, nearest first and alternately below and above, while the budget lasts."""
+    if budget <= 0:
+        return [chunk]
+    reach = 8
+    around = {
+        near.ordinal: near
+        for near in state.lookup.neighbours(chunk.source_id, chunk.ordinal - reach, chunk.ordinal + reach)
+    }
+    first = last = chunk.ordinal
+    left = budget
+    grown = True
+    while grown:
+        grown = False
+        for ordinal in (last + 1, first - 1):
+            near = around.get(ordinal)
+            if near is None or ordinal in used or _size(near) > left:
+                continue
+            left -= _size(near)
+            first, last = min(first, ordinal), max(last, ordinal)
+            grown = True
+    return [around[ordinal] for ordinal in range(first, last + 1)]
+
+
+def _size(chunk: FoundChunk) -> int:
+    return chunk.tokens if chunk.tokens is not None else int(len(chunk.text) / CHARACTERS_PER_TOKEN) + 1
+
+
+def _answer(span: _Span) -> Answer:
+    hit, chunks = span.hit, span.chunks
+    return Answer(
+        score=round(hit.score, 4),
+        repository=hit.index.repository,
+        commit=hit.index.commit or "",
+        path=hit.chunk.path,
+        language=hit.chunk.language,
+        kind=hit.chunk.kind,
+        symbol=hit.chunk.symbol,
+        start_line=chunks[0].start_line,
+        end_line=chunks[-1].end_line,
+        text=_joined(chunks),
+        chunk_ids=[chunk.chunk_id for chunk in chunks],
+    )
+
+
+def _joined(chunks: Sequence[FoundChunk]) -> str:
+    """The texts with the blank lines between them, which belong to no chunk, put back."""
+    parts = [chunks[0].text]
+    for before, after in pairwise(chunks):
+        if before.end_byte == after.start_byte:
+            gap = ""
+        elif before.text.endswith("\n"):
+            gap = "\n" * max(0, after.start_line - before.end_line - 1)
+        else:
+            gap = "\n" * (after.start_line - before.end_line)
+        parts.append(gap + after.text)
+    return "".join(parts)

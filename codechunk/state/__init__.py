@@ -1,0 +1,54 @@
+"""The state database: the truth about what was indexed and embedded, and the only place that speaks SQL.
+
+`State` opens the database and carries one object per subject. Each of their methods is one transaction.
+"""
+
+from contextlib import AbstractContextManager
+from types import TracebackType
+
+from codechunk.state.catalog import Catalog, IndexRow, JobRow, Space
+from codechunk.state.contents import Contents, CutFile, KnownFile, PlannedFile, UnreadFile
+from codechunk.state.database import Database
+from codechunk.state.embeddings import Embeddings, PendingText, Storable
+from codechunk.state.lookup import Filter, FoundChunk, Lookup
+
+
+class State(AbstractContextManager["State"]):
+    """An open state database.
+
+    Raises:
+        StateError: when the database is damaged, read-only, locked, newer than this program or on a network
+            file system; with a sentence that says what to do.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.database = Database(url)
+        self.catalog = Catalog(self.database)
+        self.contents = Contents(self.database)
+        self.embeddings = Embeddings(self.database)
+        self.lookup = Lookup(self.database)
+
+    def close(self) -> None:
+        """Release the connections."""
+        self.database.close()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+__all__ = [
+    "CutFile",
+    "Filter",
+    "FoundChunk",
+    "IndexRow",
+    "JobRow",
+    "KnownFile",
+    "PendingText",
+    "PlannedFile",
+    "Space",
+    "State",
+    "Storable",
+    "UnreadFile",
+]

@@ -1,0 +1,337 @@
+"""What exists: repositories, vector spaces, indexes and the jobs that make them."""
+
+import json
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, delete, exists, func, insert, or_, select, update
+
+from codechunk.state.database import Database
+from codechunk.state.tables import (
+    chunks,
+    files,
+    indexes,
+    jobs,
+    repositories,
+    sources,
+    spaces,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """A vector space: only vectors with equal values in all five fields may be compared."""
+
+    provider: str
+    model: str
+    dimensions: int
+    task: str
+    header_version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexRow:
+    """One searchable index: a repository at a ref in a vector space."""
+
+    id: int
+    repository_id: int
+    repository: str
+    url: str
+    epoch: int
+    ref: str
+    space_id: int
+    space: Space
+    collection: str
+    fingerprint: str | None
+    commit: str | None
+    generation: int
+    vectors_stamp: str | None
+    updated_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRow:
+    """One run of `codechunk index`."""
+
+    id: str
+    index_id: int
+    commit: str
+    status: str
+    attempts: int
+    error: str | None
+    report: str | None
+    started_at: float
+    finished_at: float | None
+
+
+class Catalog:
+    """Repositories, indexes and jobs. Every method is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def open_index(self, *, url: str, names: Sequence[str], ref: str, space: Space) -> IndexRow:
+        """Find or make the index of a repository, ref and space.
+
+        Args:
+            names: what the repository may be called, best first; the first that no other repository
+                bears is taken when it is new.
+        """
+        with self._db.begin() as connection:
+            repository_id = self._repository(connection, url, names)
+            space_id = self._space(connection, space)
+            key = {"repository_id": repository_id, "ref": ref, "space_id": space_id}
+            digest = sha256(f"{url}\0{ref}\0{space}".encode()).hexdigest()[:32]
+            connection.execute(
+                self._db.insert_new(indexes).values(
+                    **key, collection=f"codechunk-{digest}", generation=0, updated_at=time.time()
+                )
+            )
+            found = connection.execute(
+                _index_query().where(*(indexes.c[name] == value for name, value in key.items()))
+            ).one()
+            return _index_row(found)
+
+    def indexes(self, *, name: str | None = None, ref: str | None = None) -> list[IndexRow]:
+        """Indexes published at least once, the newest first; by repository name and ref if given."""
+        query = _index_query().where(indexes.c.generation > 0).order_by(indexes.c.updated_at.desc())
+        if name is not None:
+            query = query.where(repositories.c.name == name)
+        if ref is not None:
+            query = query.where(indexes.c.ref == ref)
+        with self._db.read() as connection:
+            return [_index_row(row) for row in connection.execute(query)]
+
+    def repository_names(self) -> list[str]:
+        """Names of all repositories, sorted."""
+        with self._db.read() as connection:
+            return list(
+                connection.execute(select(repositories.c.name).order_by(repositories.c.name)).scalars()
+            )
+
+    def raise_epoch(self, repository_id: int) -> None:
+        """Make every chunking of the repository stale: the next run cuts all its files again."""
+        with self._db.begin() as connection:
+            connection.execute(
+                update(repositories)
+                .where(repositories.c.id == repository_id)
+                .values(epoch=repositories.c.epoch + 1)
+            )
+
+    def refreshed(self, index: IndexRow) -> IndexRow:
+        """The index as it is now."""
+        with self._db.read() as connection:
+            return _index_row(connection.execute(_index_query().where(indexes.c.id == index.id)).one())
+
+    def follow_vectors_stamp(
+        self, index_id: int, *, old: str | None, new: str | None, only_if_sound: bool = False
+    ) -> None:
+        """Record what the Chroma directory looks like now that it was used by a process of ours.
+
+        Every index that was sound under the look `old` is sound under `new`, and so is `index_id`, which
+        was just checked (with `only_if_sound` it is not added). Other looks mean that somebody else changed
+        the directory: those indexes are checked when they are next used.
+        """
+        sound = indexes.c.vectors_stamp == old
+        if not only_if_sound:
+            sound = or_(sound, indexes.c.id == index_id)
+        with self._db.begin() as connection:
+            connection.execute(update(indexes).where(sound).values(vectors_stamp=new))
+
+    def publish(self, index_id: int, *, commit: str, fingerprint: str, generation: int) -> None:
+        """Switch searches to a new generation of files: from one moment to the next, never half."""
+        with self._db.begin() as connection:
+            connection.execute(
+                update(indexes)
+                .where(indexes.c.id == index_id)
+                .values(
+                    commit_sha=commit, fingerprint=fingerprint, generation=generation, updated_at=time.time()
+                )
+            )
+
+    def sweep(self, index_id: int, generation: int) -> None:
+        """Forget the files that left before or with `generation`, and contents that no index refers to."""
+        with self._db.begin() as connection:
+            gone = connection.execute(
+                delete(files)
+                .where(files.c.index_id == index_id, files.c.to_generation <= generation)
+                .returning(files.c.source_id)
+            ).scalars()
+            candidates = {source for source in gone if source is not None}
+            for source_id in sorted(candidates):
+                used = connection.execute(
+                    select(files.c.id).where(files.c.source_id == source_id).limit(1)
+                ).first()
+                if used is None:
+                    self._drop_source(connection, source_id)
+
+    def drop_unused_sources(self, repository_id: int) -> None:
+        """Forget contents of the repository that no file of any index refers to."""
+        orphan = ~exists().where(files.c.source_id == sources.c.id)
+        with self._db.begin() as connection:
+            found = connection.execute(
+                select(sources.c.id).where(sources.c.repository_id == repository_id, orphan)
+            ).scalars()
+            for source_id in list(found):
+                self._drop_source(connection, source_id)
+
+    def start_job(self, index_id: int, commit: str) -> JobRow:
+        """The job for this index and commit: the unfinished one taken up again, or a new one."""
+        unfinished = jobs.c.status.not_in(("succeeded", "partial"))
+        with self._db.begin() as connection:
+            old = connection.execute(
+                select(jobs)
+                .where(jobs.c.index_id == index_id, unfinished)
+                .order_by(jobs.c.started_at.desc())
+                .limit(1)
+            ).first()
+            if old is not None and old.commit_sha == commit:
+                connection.execute(
+                    update(jobs)
+                    .where(jobs.c.id == old.id)
+                    .values(status="running", attempts=jobs.c.attempts + 1, error=None, finished_at=None)
+                )
+                job_id = old.id
+            else:
+                job_id = uuid.uuid4().hex[:12]
+                connection.execute(
+                    insert(jobs).values(
+                        id=job_id,
+                        index_id=index_id,
+                        commit_sha=commit,
+                        status="running",
+                        attempts=1,
+                        started_at=time.time(),
+                    )
+                )
+            return _job_row(connection.execute(select(jobs).where(jobs.c.id == job_id)).one())
+
+    def finish_job(
+        self, job_id: str, *, status: str, error: str | None = None, report: dict[str, Any] | None = None
+    ) -> None:
+        """Record how a job ended; `embedding` is not an end, its chunks still wait."""
+        final = status != "embedding"
+        with self._db.begin() as connection:
+            connection.execute(
+                update(jobs)
+                .where(jobs.c.id == job_id)
+                .values(
+                    status=status,
+                    error=error,
+                    report=None if report is None else json.dumps(report),
+                    finished_at=time.time() if final else None,
+                )
+            )
+
+    def last_finished_job(self, index_id: int) -> JobRow | None:
+        """The newest job of the index that ended with a published state."""
+        with self._db.read() as connection:
+            row = connection.execute(
+                select(jobs)
+                .where(jobs.c.index_id == index_id, jobs.c.status.in_(("succeeded", "partial")))
+                .order_by(jobs.c.finished_at.desc())
+                .limit(1)
+            ).first()
+            return None if row is None else _job_row(row)
+
+    def interrupted_jobs(self) -> int:
+        """How many jobs say they are running: after a clean shutdown, none."""
+        with self._db.read() as connection:
+            return connection.execute(
+                select(func.count()).where(jobs.c.status.in_(("running", "embedding")))
+            ).scalar_one()
+
+    def _repository(self, connection: Connection, url: str, names: Sequence[str]) -> int:
+        known = connection.execute(select(repositories.c.id).where(repositories.c.url == url)).scalar()
+        if known is not None:
+            return int(known)
+        taken = set(connection.execute(select(repositories.c.name)).scalars())
+        name = next((name for name in (*names, url) if name not in taken), url)
+        connection.execute(insert(repositories).values(name=name, url=url, epoch=0, created_at=time.time()))
+        return int(
+            connection.execute(select(repositories.c.id).where(repositories.c.url == url)).scalar_one()
+        )
+
+    def _space(self, connection: Connection, space: Space) -> int:
+        values = {
+            "provider": space.provider,
+            "model": space.model,
+            "dimensions": space.dimensions,
+            "task": space.task,
+            "header_version": space.header_version,
+        }
+        connection.execute(self._db.insert_new(spaces).values(**values))
+        where = [spaces.c[name] == value for name, value in values.items()]
+        return int(connection.execute(select(spaces.c.id).where(*where)).scalar_one())
+
+    def _drop_source(self, connection: Connection, source_id: int) -> None:
+        if self._db.is_sqlite:
+            connection.exec_driver_sql(
+                "DELETE FROM chunk_words WHERE rowid IN (SELECT id FROM chunks WHERE source_id = ?)",
+                (source_id,),
+            )
+        connection.execute(delete(chunks).where(chunks.c.source_id == source_id))
+        connection.execute(delete(sources).where(sources.c.id == source_id))
+
+
+def _index_query() -> Select[tuple[object, ...]]:
+    return (
+        select(
+            indexes,
+            repositories.c.name,
+            repositories.c.url,
+            repositories.c.epoch,
+            spaces.c.provider,
+            spaces.c.model,
+            spaces.c.dimensions,
+            spaces.c.task,
+            spaces.c.header_version,
+        )
+        .join(repositories, repositories.c.id == indexes.c.repository_id)
+        .join(spaces, spaces.c.id == indexes.c.space_id)
+    )
+
+
+def _index_row(row: Row[tuple[object, ...]]) -> IndexRow:
+    value = row._mapping
+    return IndexRow(
+        id=value["id"],
+        repository_id=value["repository_id"],
+        repository=value["name"],
+        url=value["url"],
+        epoch=value["epoch"],
+        ref=value["ref"],
+        space_id=value["space_id"],
+        space=Space(
+            provider=value["provider"],
+            model=value["model"],
+            dimensions=value["dimensions"],
+            task=value["task"],
+            header_version=value["header_version"],
+        ),
+        collection=value["collection"],
+        fingerprint=value["fingerprint"],
+        commit=value["commit_sha"],
+        generation=value["generation"],
+        vectors_stamp=value["vectors_stamp"],
+        updated_at=value["updated_at"],
+    )
+
+
+def _job_row(row: Row[tuple[object, ...]]) -> JobRow:
+    value = row._mapping
+    return JobRow(
+        id=value["id"],
+        index_id=value["index_id"],
+        commit=value["commit_sha"],
+        status=value["status"],
+        attempts=value["attempts"],
+        error=value["error"],
+        report=value["report"],
+        started_at=value["started_at"],
+        finished_at=value["finished_at"],
+    )

@@ -1,0 +1,430 @@
+"""The files of an index and the chunks of their contents, generation by generation.
+
+An index is published by raising its generation number. A file row lives from `from_generation` up to, and not
+including, `to_generation`: a run writes the next generation beside the published one, proportional to what
+changed, and readers never see half of it.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, insert, or_, select, update
+
+from codechunk.chunks import Chunk
+from codechunk.state.database import Database
+from codechunk.state.tables import chunks, files, index_chunks, sources
+from codechunk.words import index_words
+
+PLAN_ROWS = 2_000  # rows written per transaction while a plan is made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownFile:
+    """A file row of the published generation."""
+
+    id: int
+    blob: str
+    status: str
+    reason: str | None
+    read: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedFile:
+    """A file row to be written: skipped for `reason`, or planned to be read when there is none."""
+
+    path: str
+    blob: str
+    size_bytes: int | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnreadFile:
+    """A planned file whose content was not cut yet, or only in part."""
+
+    id: int
+    path: str
+    blob: str
+    saved_chunks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutFile:
+    """A part of what cutting one file gave; `chunks` go on at ordinal `first`.
+
+    `status` is `chunked`, `skipped`, `failed`, or `partial` when more parts follow.
+    """
+
+    file_id: int
+    path: str
+    blob: str
+    status: str
+    reason: str | None = None
+    fallback: str | None = None
+    language: str | None = None
+    first: int = 0
+    chunks: Sequence[Chunk] = ()
+    chunk_ids: Sequence[str] = ()
+    words: Sequence[str] = ()
+
+
+def live_at(generation: int) -> ColumnElement[bool]:
+    """The files rows that belong to a generation."""
+    return and_(
+        files.c.from_generation <= generation,
+        or_(files.c.to_generation.is_(None), files.c.to_generation > generation),
+    )
+
+
+def text_sha(chunk: Chunk) -> str:
+    """Identity of what is embedded: equal texts are one embedding."""
+    return sha256(chunk.embedding_text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class Contents:
+    """Files and chunks. Each method is one transaction; `write_plan` and `unread` go by pages."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def known_files(self, index_id: int, generation: int) -> dict[str, KnownFile]:
+        """The published files by path."""
+        query = select(
+            files.c.id, files.c.path, files.c.blob, files.c.status, files.c.reason, files.c.source_id
+        ).where(files.c.index_id == index_id, live_at(generation))
+        with self._db.read() as connection:
+            return {
+                row.path: KnownFile(
+                    id=row.id,
+                    blob=row.blob,
+                    status=row.status,
+                    reason=row.reason,
+                    read=row.source_id is not None,
+                )
+                for row in connection.execute(query)
+            }
+
+    def abandon(self, index_id: int, generation: int) -> None:
+        """Undo what an unfinished run wrote for `generation`; its rows become rubbish for the next sweep.
+
+        They stay until then because their chunks may already be in Chroma.
+        """
+        with self._db.begin() as connection:
+            mine = files.c.index_id == index_id
+            connection.execute(
+                update(files).where(mine, files.c.to_generation == generation).values(to_generation=None)
+            )
+            connection.execute(
+                update(files)
+                .where(mine, files.c.from_generation == generation)
+                .values(to_generation=files.c.from_generation)
+            )
+
+    def write_plan(self, index_id: int, generation: int, rows: Iterable[PlannedFile]) -> None:
+        """Write the new files of a generation, in transactions of PLAN_ROWS rows."""
+        batch: list[dict[str, object]] = []
+        for row in rows:
+            batch.append(
+                {
+                    "index_id": index_id,
+                    "path": row.path,
+                    "blob": row.blob,
+                    "size_bytes": row.size_bytes,
+                    "status": "skipped" if row.reason else "planned",
+                    "reason": row.reason,
+                    "source_id": None,
+                    "from_generation": generation,
+                    "to_generation": None,
+                }
+            )
+            if len(batch) == PLAN_ROWS:
+                self._insert_files(batch)
+                batch = []
+        self._insert_files(batch)
+
+    def retire(self, generation: int, file_ids: Sequence[int]) -> None:
+        """Let file rows end with `generation`: they are gone or replaced there."""
+        statement = update(files).where(files.c.id == bindparam("row")).values(to_generation=generation)
+        if file_ids:
+            with self._db.begin() as connection:
+                connection.execute(statement, [{"row": file_id} for file_id in file_ids])
+
+    def adopt(self, index_id: int, generation: int, *, repository_id: int, fingerprint: str) -> int:
+        """Connect planned files with contents that were cut before. Returns how many were."""
+        same = and_(
+            sources.c.repository_id == repository_id,
+            sources.c.fingerprint == fingerprint,
+            sources.c.path == files.c.path,
+            sources.c.blob == files.c.blob,
+            sources.c.status.in_(("chunked", "skipped")),
+        )
+        planned = and_(files.c.index_id == index_id, live_at(generation), files.c.status == "planned")
+        with self._db.begin() as connection:
+            connection.execute(
+                update(files)
+                .where(planned)
+                .values(source_id=select(sources.c.id).where(same).scalar_subquery())
+            )
+            found = and_(planned, files.c.source_id.is_not(None))
+            of_source = select(sources.c.status, sources.c.reason).where(sources.c.id == files.c.source_id)
+            status = of_source.with_only_columns(sources.c.status).scalar_subquery()
+            reason = of_source.with_only_columns(sources.c.reason).scalar_subquery()
+            changed = connection.execute(update(files).where(found).values(status=status, reason=reason))
+            connection.execute(
+                update(files)
+                .where(files.c.index_id == index_id, live_at(generation), files.c.status == "chunked")
+                .values(status="indexed")
+            )
+            return changed.rowcount
+
+    def unread(
+        self, index_id: int, generation: int, *, repository_id: int, fingerprint: str, page: int = 500
+    ) -> Iterator[UnreadFile]:
+        """Planned files in order of path, page by page, with how many of their chunks are saved already."""
+        saved = (
+            select(func.count())
+            .select_from(chunks.join(sources, sources.c.id == chunks.c.source_id))
+            .where(
+                sources.c.repository_id == repository_id,
+                sources.c.fingerprint == fingerprint,
+                sources.c.path == files.c.path,
+                sources.c.blob == files.c.blob,
+            )
+            .scalar_subquery()
+        )
+        after = ""
+        while True:
+            query = (
+                select(files.c.id, files.c.path, files.c.blob, saved.label("saved"))
+                .where(
+                    files.c.index_id == index_id,
+                    live_at(generation),
+                    files.c.status == "planned",
+                    files.c.path > after,
+                )
+                .order_by(files.c.path)
+                .limit(page)
+            )
+            with self._db.read() as connection:
+                rows = connection.execute(query).all()
+            for row in rows:
+                yield UnreadFile(id=row.id, path=row.path, blob=row.blob, saved_chunks=row.saved)
+            if len(rows) < page:
+                return
+            after = rows[-1].path
+
+    def save(self, repository_id: int, fingerprint: str, cut: Sequence[CutFile]) -> None:
+        """Save what cutting gave, in one transaction: contents, chunks, their words, and the files' state."""
+        with self._db.begin() as connection:
+            for part in cut:
+                source_id = self._source(connection, repository_id, fingerprint, part)
+                if part.chunks:
+                    self._insert_chunks(connection, source_id, part)
+                if part.status != "partial":
+                    status = "indexed" if part.status == "chunked" else part.status
+                    connection.execute(
+                        update(files)
+                        .where(files.c.id == part.file_id)
+                        .values(source_id=source_id, status=status, reason=part.reason)
+                    )
+
+    def saved_spans(
+        self, repository_id: int, fingerprint: str, path: str, blob: str
+    ) -> list[tuple[int, int]]:
+        """Byte spans of the chunks of a content that are saved, in order."""
+        query = (
+            select(chunks.c.start_byte, chunks.c.end_byte)
+            .join(sources, sources.c.id == chunks.c.source_id)
+            .where(
+                sources.c.repository_id == repository_id,
+                sources.c.fingerprint == fingerprint,
+                sources.c.path == path,
+                sources.c.blob == blob,
+            )
+            .order_by(chunks.c.ordinal)
+        )
+        with self._db.read() as connection:
+            return [(row.start_byte, row.end_byte) for row in connection.execute(query)]
+
+    def new_sources(self, index_id: int, generation: int, *, all_files: bool) -> list[int]:
+        """Contents that this generation brings in, or all that it holds, in order of path."""
+        query = (
+            select(files.c.source_id)
+            .where(files.c.index_id == index_id, live_at(generation), files.c.status == "indexed")
+            .order_by(files.c.path)
+        )
+        if not all_files:
+            query = query.where(files.c.from_generation == generation)
+        with self._db.read() as connection:
+            return list(connection.execute(query).scalars())
+
+    def uncounted(self, index_id: int, generation: int, *, limit: int) -> list[tuple[int, str]]:
+        """Chunks of the generation without a token count: (row, text that is embedded)."""
+        query = (
+            select(chunks.c.id, chunks.c.header, chunks.c.text)
+            .join(files, files.c.source_id == chunks.c.source_id)
+            .where(files.c.index_id == index_id, live_at(generation), chunks.c.tokens.is_(None))
+            .order_by(chunks.c.id)
+            .limit(limit)
+        )
+        with self._db.read() as connection:
+            return [
+                (row.id, f"{row.header}\n{row.text}" if row.header else row.text)
+                for row in connection.execute(query)
+            ]
+
+    def save_counts(self, counts: Sequence[tuple[int, int]]) -> None:
+        """Save exact token counts: pairs of chunk row and tokens."""
+        statement = update(chunks).where(chunks.c.id == bindparam("row")).values(tokens=bindparam("count"))
+        with self._db.begin() as connection:
+            connection.execute(statement, [{"row": row, "count": count} for row, count in counts])
+
+    def file_counts(self, index_id: int, generation: int) -> dict[tuple[str, str | None], int]:
+        """How many files of the generation have each (status, reason)."""
+        query = (
+            select(files.c.status, files.c.reason, func.count().label("n"))
+            .where(files.c.index_id == index_id, live_at(generation))
+            .group_by(files.c.status, files.c.reason)
+        )
+        with self._db.read() as connection:
+            return {(row.status, row.reason): row.n for row in connection.execute(query)}
+
+    def failed_files(self, index_id: int, generation: int, *, limit: int) -> list[tuple[str, str]]:
+        """Files that could not be cut: (path, reason)."""
+        query = (
+            select(files.c.path, files.c.reason)
+            .where(files.c.index_id == index_id, live_at(generation), files.c.status == "failed")
+            .order_by(files.c.path)
+            .limit(limit)
+        )
+        with self._db.read() as connection:
+            return [(row.path, row.reason) for row in connection.execute(query)]
+
+    def fallbacks(self, index_id: int, generation: int) -> list[tuple[str, str]]:
+        """Files that were cut by lines because their parser was stopped: (path, why)."""
+        query = (
+            select(files.c.path, sources.c.fallback)
+            .join(sources, sources.c.id == files.c.source_id)
+            .where(files.c.index_id == index_id, live_at(generation), sources.c.fallback.is_not(None))
+            .order_by(files.c.path)
+        )
+        with self._db.read() as connection:
+            return [(row.path, row.fallback) for row in connection.execute(query)]
+
+    def token_sums(self, index_id: int, generation: int) -> tuple[int, int, int, int, int]:
+        """What is known of the generation's size.
+
+        Returns:
+            all chunks, counted chunks, tokens of the counted, characters of all, characters of the counted.
+        """
+        length = func.length(chunks.c.text) + func.length(chunks.c.header)
+        counted = chunks.c.tokens.is_not(None)
+        query = (
+            select(
+                func.count(),
+                func.count(chunks.c.tokens),
+                func.coalesce(func.sum(chunks.c.tokens), 0),
+                func.coalesce(func.sum(length), 0),
+                func.coalesce(func.sum(length).filter(counted), 0),
+            )
+            .select_from(chunks)
+            .join(files, files.c.source_id == chunks.c.source_id)
+            .where(files.c.index_id == index_id, live_at(generation), files.c.status == "indexed")
+        )
+        with self._db.read() as connection:
+            row = connection.execute(query).one()
+            return int(row[0]), int(row[1]), int(row[2]), int(row[3]), int(row[4])
+
+    def gone_chunks(self, index_id: int, generation: int) -> list[str]:
+        """Chunk ids in Chroma that files ending with `generation` had and the generation no longer has."""
+        dying = and_(files.c.index_id == index_id, files.c.to_generation <= generation)
+        heir = files.alias("heir")
+        kept = chunks.alias("kept")
+        still = (
+            select(kept.c.id)
+            .join(heir, heir.c.source_id == kept.c.source_id)
+            .where(
+                kept.c.chunk_id == index_chunks.c.chunk_id,
+                heir.c.index_id == index_id,
+                heir.c.from_generation <= generation,
+                or_(heir.c.to_generation.is_(None), heir.c.to_generation > generation),
+            )
+            .exists()
+        )
+        query = (
+            select(index_chunks.c.chunk_id)
+            .distinct()
+            .join(chunks, chunks.c.chunk_id == index_chunks.c.chunk_id)
+            .join(files, files.c.source_id == chunks.c.source_id)
+            .where(index_chunks.c.index_id == index_id, dying, ~still)
+        )
+        with self._db.read() as connection:
+            return list(connection.execute(query).scalars())
+
+    def has_rubbish(self, index_id: int, generation: int) -> bool:
+        """Whether files that ended before or with the generation still wait to be swept."""
+        query = select(files.c.id).where(files.c.index_id == index_id, files.c.to_generation <= generation)
+        with self._db.read() as connection:
+            return connection.execute(query.limit(1)).first() is not None
+
+    def _insert_files(self, batch: list[dict[str, object]]) -> None:
+        if batch:
+            with self._db.begin() as connection:
+                connection.execute(insert(files), batch)
+
+    def _source(self, connection: Connection, repository_id: int, fingerprint: str, part: CutFile) -> int:
+        key = {
+            "repository_id": repository_id,
+            "path": part.path,
+            "blob": part.blob,
+            "fingerprint": fingerprint,
+        }
+        values = {
+            "language": part.language,
+            "status": part.status,
+            "reason": part.reason,
+            "fallback": part.fallback,
+        }
+        statement = self._db.upsert(sources, key=list(key), values=list(values)).values(**key, **values)
+        source_id = int(connection.execute(statement.returning(sources.c.id)).scalar_one())
+        if part.first == 0:  # a fresh start: what an earlier, different cut left goes
+            if self._db.is_sqlite:
+                connection.exec_driver_sql(
+                    "DELETE FROM chunk_words WHERE rowid IN (SELECT id FROM chunks WHERE source_id = ?)",
+                    (source_id,),
+                )
+            connection.execute(delete(chunks).where(chunks.c.source_id == source_id))
+        return source_id
+
+    def _insert_chunks(self, connection: Connection, source_id: int, part: CutFile) -> None:
+        rows = [
+            {
+                "source_id": source_id,
+                "ordinal": part.first + number,
+                "chunk_id": chunk_id,
+                "kind": str(chunk.kind),
+                "symbol": chunk.symbol,
+                "start_line": chunk.start_line,
+                "end_line": chunk.end_line,
+                "start_byte": chunk.start_byte,
+                "end_byte": chunk.end_byte,
+                "header": chunk.header,
+                "text": chunk.text,
+                "tokens": chunk.tokens,
+                "text_sha": text_sha(chunk),
+            }
+            for number, (chunk, chunk_id) in enumerate(zip(part.chunks, part.chunk_ids, strict=True))
+        ]
+        statement = insert(chunks).returning(chunks.c.id, sort_by_parameter_order=True)
+        ids = connection.execute(statement, rows).scalars().all()
+        if self._db.is_sqlite:
+            path_words = index_words(part.path)
+            connection.exec_driver_sql(
+                "INSERT INTO chunk_words(rowid, path, symbol, body) VALUES (?, ?, ?, ?)",
+                [
+                    (row_id, path_words, index_words(chunk.symbol) if chunk.symbol else "", words)
+                    for row_id, chunk, words in zip(ids, part.chunks, part.words, strict=True)
+                ],
+            )

@@ -1,0 +1,230 @@
+"""The connection to the state database: how it is opened, checked, upgraded and locked.
+
+Hides SQLite's settings, its driver's transaction quirks and the differences to PostgreSQL. Holds no query
+about the product's own data.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DatabaseError, OperationalError
+
+from codechunk.errors import StateError
+
+# The newest migration in codechunk/migrations/versions. Alembic itself (0.25 s to import) is only loaded
+# when the database is not at this revision; a test holds the two together.
+SCHEMA_REVISION = "0001"
+KNOWN_REVISIONS = ("0001",)
+
+BUSY_TIMEOUT_MS = 30_000
+# Vectors live in the database: 16 KiB pages keep a row of 1.5 kB float16 in one page (reliability.md, 1).
+PAGE_SIZE = 16_384
+
+# WAL needs shared memory between all processes, which network file systems do not give.
+NETWORK_FILESYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "afs", "glusterfs"}
+
+
+class Database:
+    """An open state database with the newest schema.
+
+    `begin()` gives a writing transaction, `read()` a reading one. Every error of the driver reaches the
+    caller as `StateError` with a sentence.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.path = _sqlite_path(url)
+        if self.path is not None:
+            _refuse_network_filesystem(self.path.parent)
+        self.engine = _create_engine(url)
+        with self._translated():
+            self._upgrade()
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """A writing transaction: `BEGIN IMMEDIATE` on SQLite, committed when the block ends well."""
+        with self._translated(), self.engine.execution_options(codechunk_write=True).begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A reading transaction: one consistent view, takes no write lock."""
+        with self._translated(), self.engine.begin() as connection:
+            yield connection
+
+    def insert_new(self, table: Table) -> Any:
+        """An INSERT for `table` that leaves rows alone whose key exists already."""
+        if self.engine.dialect.name == "sqlite":
+            return sqlite.insert(table).on_conflict_do_nothing()
+        return postgresql.insert(table).on_conflict_do_nothing()
+
+    def upsert(self, table: Table, *, key: list[str], values: list[str]) -> Any:
+        """An INSERT for `table` that overwrites the columns `values` of rows with the same `key`."""
+        insert = sqlite.insert if self.engine.dialect.name == "sqlite" else postgresql.insert
+        statement = insert(table)
+        return statement.on_conflict_do_update(
+            index_elements=key, set_={name: statement.excluded[name] for name in values}
+        )
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this is SQLite, which carries the lexical index in itself."""
+        return self.engine.dialect.name == "sqlite"
+
+    def quick_check(self) -> None:
+        """Read every page of a SQLite database once.
+
+        Raises:
+            StateError: when a page is damaged; the sentence names the file and its backups.
+        """
+        if not self.is_sqlite:
+            return
+        with self.read() as connection:
+            verdict = connection.execute(text("PRAGMA quick_check(1)")).scalar_one()
+        if verdict != "ok":
+            raise StateError(
+                f"the state database {self.path} is damaged ({verdict}); move it away and restore the newest "
+                f"backup beside it (state.db.backup-…), or index again"
+            )
+
+    def close(self) -> None:
+        """Let SQLite refresh its statistics and release every connection."""
+        if self.is_sqlite:
+            with self._translated(), self.engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA optimize")
+        self.engine.dispose()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except OperationalError as exc:
+            raise StateError(_sentence(exc, self.path)) from exc
+        except DatabaseError as exc:
+            if type(exc) is not DatabaseError:  # IntegrityError and the like: a bug of ours, let it crash
+                raise
+            raise StateError(_sentence(exc, self.path)) from exc
+
+    def _upgrade(self) -> None:
+        """Bring the schema to SCHEMA_REVISION, with a backup first; refuse a newer one."""
+        revision = self._revision()
+        if revision == SCHEMA_REVISION:
+            return
+        if revision is not None and revision not in KNOWN_REVISIONS:
+            raise StateError(
+                f"the state database {self.path or self.engine.url.render_as_string()} was made by a newer "
+                f"codechunk (schema {revision}, this one knows {SCHEMA_REVISION}); update codechunk"
+            )
+        if revision is not None and self.path is not None:
+            self._backup(revision)
+        from codechunk.migrations import upgrade  # 0.25 s of Alembic, needed once per database
+
+        upgrade(self.engine)
+
+    def _revision(self) -> str | None:
+        with self.engine.connect() as connection:
+            if not inspect(connection).has_table("alembic_version"):
+                return None
+            revision: str | None = connection.execute(
+                text("SELECT version_num FROM alembic_version")
+            ).scalar()
+            return revision
+
+    def _backup(self, revision: str) -> None:
+        """Copy a SQLite database beside itself; `VACUUM INTO` is safe while others read."""
+        assert self.path is not None  # noqa: S101 - the caller asked
+        target = self.path.with_name(f"{self.path.name}.backup-{revision}")
+        target.unlink(missing_ok=True)
+        with self.engine.connect() as connection:
+            driver = connection.connection.driver_connection
+            assert driver is not None  # noqa: S101
+            driver.execute("VACUUM INTO ?", (str(target),))
+        target.chmod(0o600)
+
+
+def _sqlite_path(url: str) -> Path | None:
+    return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
+
+
+def _create_engine(url: str) -> Engine:
+    if not url.startswith("sqlite:"):
+        return create_engine(url, pool_pre_ping=True)
+    path = _sqlite_path(url)
+    if path is not None:
+        _claim_file(path)
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False})
+    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _claim_file(path: Path) -> None:
+    """Create the database file for its owner alone, and refuse one that cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as exc:
+        raise StateError(f"the state database {path} cannot be opened for writing: {exc.strerror}") from exc
+    os.close(descriptor)
+
+
+def _configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    """Settings of reliability.md, 6. `isolation_level=None`: transactions begin in `_begin_sqlite` only."""
+    connection.isolation_level = None
+    for pragma in (
+        f"busy_timeout={BUSY_TIMEOUT_MS}",
+        f"page_size={PAGE_SIZE}",  # has an effect on a new file only
+        "journal_mode=WAL",
+        "synchronous=FULL",  # an intent must survive power loss before money is spent
+        "foreign_keys=ON",
+        "temp_store=MEMORY",
+        "cache_size=-32768",  # KiB
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    write = connection.get_execution_options().get("codechunk_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _refuse_network_filesystem(directory: Path) -> None:
+    mounts = Path("/proc/mounts")
+    if not mounts.exists():
+        return
+    target = str(directory.resolve())
+    best, kind = "", ""
+    for line in mounts.read_text(errors="replace").splitlines():
+        fields = line.split(" ")
+        point = fields[1].replace("\\040", " ")
+        inside = target == point or target.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best):
+            best, kind = point, fields[2]
+    if kind in NETWORK_FILESYSTEMS:
+        raise StateError(
+            f"the data directory {directory} is on a network file system ({kind}), where SQLite loses data; "
+            f"set data_dir to a local disk, or state.url to a PostgreSQL server"
+        )
+
+
+def _sentence(exc: DatabaseError, path: Path | None) -> str:
+    reason = str(exc.orig).strip().splitlines()[0] if exc.orig else str(exc)
+    where = f"the state database {path}" if path else "the state database"
+    if "locked" in reason or "busy" in reason:
+        waited = BUSY_TIMEOUT_MS // 1000
+        return f"{where} is in use by another process and stayed locked for {waited} s; try again"
+    if "full" in reason:
+        return f"{where} cannot grow: the disk is full; free some space and run the same command again"
+    if "readonly" in reason or "read-only" in reason:
+        return f"{where} is read-only; make it writable or set data_dir to another directory"
+    if "malformed" in reason or "not a database" in reason:
+        return (
+            f"{where} is damaged ({reason}); move it away and restore the newest backup beside it "
+            f"(state.db.backup-…), or index again"
+        )
+    return f"{where} cannot be used: {reason}"

@@ -1,0 +1,261 @@
+"""Texts and their vectors: what is still to be embedded, what was, and what Chroma holds of it.
+
+Vectors are stored here before anything else sees them, as little-endian float16 (error below 0.0003 for unit
+vectors, half the disk of float32: reliability.md, 1). Chroma gets the stored values, so a rebuilt collection
+equals the first one bit for bit.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import and_, bindparam, delete, func, literal, or_, select, update
+
+from codechunk.state.catalog import Space
+from codechunk.state.contents import live_at
+from codechunk.state.database import Database
+from codechunk.state.tables import chunks, embeddings, files, index_chunks, sources, spaces, vectors
+
+Vectors = NDArray[np.float32]
+
+STORED = np.dtype("<f2")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingText:
+    """A text that waits for its vector."""
+
+    embedding_id: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storable:
+    """Chunks with their vectors, ready for Chroma: parallel lists, and `vectors` of shape (n, dimensions)."""
+
+    chunk_ids: list[str]
+    embedding_ids: list[int]
+    languages: list[str]
+    kinds: list[str]
+    vectors: Vectors
+
+
+class Embeddings:
+    """Embedding rows of a vector space. Every method is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def request(self, space_id: int, source_ids: Sequence[int]) -> int:
+        """Make a pending row for every text of these contents that has none, in order. Returns how many."""
+        order = {source_id: number for number, source_id in enumerate(source_ids)}
+        missing = (
+            select(chunks.c.text_sha, chunks.c.source_id, chunks.c.ordinal)
+            .outerjoin(
+                embeddings,
+                and_(embeddings.c.text_sha == chunks.c.text_sha, embeddings.c.space_id == space_id),
+            )
+            .where(chunks.c.source_id.in_(source_ids), embeddings.c.id.is_(None))
+        )
+        with self._db.begin() as connection:
+            found = sorted(
+                connection.execute(missing).all(), key=lambda row: (order[row.source_id], row.ordinal)
+            )
+            shas = dict.fromkeys(row.text_sha for row in found)
+            if shas:
+                connection.execute(
+                    self._db.insert_new(embeddings),
+                    [
+                        {
+                            "space_id": space_id,
+                            "text_sha": sha,
+                            "state": "pending",
+                            "attempts": 0,
+                            "error": None,
+                        }
+                        for sha in shas
+                    ],
+                )
+            return len(shas)
+
+    def pending(self, space_id: int, source_ids: Sequence[int]) -> list[PendingText]:
+        """The texts of these contents that wait for a vector, first come first served, each once."""
+        query = (
+            select(embeddings.c.id, func.min(chunks.c.id).label("row"))
+            .join(chunks, chunks.c.text_sha == embeddings.c.text_sha)
+            .where(
+                chunks.c.source_id.in_(source_ids),
+                embeddings.c.space_id == space_id,
+                embeddings.c.state == "pending",
+            )
+            .group_by(embeddings.c.id)
+        ).subquery()
+        texts = (
+            select(query.c.id, chunks.c.header, chunks.c.text)
+            .join(chunks, chunks.c.id == query.c.row)
+            .order_by(query.c.id)
+        )
+        with self._db.read() as connection:
+            return [
+                PendingText(embedding_id=row.id, text=f"{row.header}\n{row.text}" if row.header else row.text)
+                for row in connection.execute(texts)
+            ]
+
+    def ready(self, space: Space, shas: Sequence[str]) -> set[str]:
+        """Which of these texts have a vector in the space."""
+        query = (
+            select(embeddings.c.text_sha)
+            .join(spaces, spaces.c.id == embeddings.c.space_id)
+            .where(
+                spaces.c.provider == space.provider,
+                spaces.c.model == space.model,
+                spaces.c.dimensions == space.dimensions,
+                spaces.c.task == space.task,
+                spaces.c.header_version == space.header_version,
+                embeddings.c.state == "ready",
+                embeddings.c.text_sha.in_(shas),
+            )
+        )
+        with self._db.read() as connection:
+            return set(connection.execute(query).scalars())
+
+    def save(self, embedding_ids: Sequence[int], values: Vectors) -> None:
+        """Store vectors and mark their texts ready, both or neither.
+
+        Args:
+            values: shape (len(embedding_ids), dimensions), finite, in the order of the ids.
+        """
+        stored = values.astype(STORED)
+        rows = [
+            {"embedding_id": embedding_id, "vector": stored[number].tobytes()}
+            for number, embedding_id in enumerate(embedding_ids)
+        ]
+        ready = (
+            update(embeddings)
+            .where(embeddings.c.id == bindparam("row"))
+            .values(state="ready", attempts=embeddings.c.attempts + 1, error=None)
+        )
+        with self._db.begin() as connection:
+            connection.execute(self._db.insert_new(vectors), rows)
+            connection.execute(ready, [{"row": embedding_id} for embedding_id in embedding_ids])
+
+    def storable(self, index_id: int, space_id: int, source_ids: Sequence[int]) -> Storable | None:
+        """Chunks of these contents whose vector is ready and not in the index's collection yet."""
+        held = and_(index_chunks.c.index_id == index_id, index_chunks.c.chunk_id == chunks.c.chunk_id)
+        query = (
+            select(chunks.c.chunk_id, embeddings.c.id, sources.c.language, chunks.c.kind, vectors.c.vector)
+            .join(sources, sources.c.id == chunks.c.source_id)
+            .join(
+                embeddings,
+                and_(embeddings.c.text_sha == chunks.c.text_sha, embeddings.c.space_id == space_id),
+            )
+            .join(vectors, vectors.c.embedding_id == embeddings.c.id)
+            .outerjoin(index_chunks, held)
+            .where(
+                chunks.c.source_id.in_(source_ids),
+                or_(index_chunks.c.chunk_id.is_(None), index_chunks.c.embedding_id != embeddings.c.id),
+            )
+            .order_by(chunks.c.id)
+        )
+        with self._db.read() as connection:
+            rows = connection.execute(query).all()
+        if not rows:
+            return None
+        return Storable(
+            chunk_ids=[row.chunk_id for row in rows],
+            embedding_ids=[row.id for row in rows],
+            languages=[row.language for row in rows],
+            kinds=[row.kind for row in rows],
+            vectors=decode([row.vector for row in rows]),
+        )
+
+    def mark_stored(self, index_id: int, chunk_ids: Sequence[str], embedding_ids: Sequence[int]) -> None:
+        """Record what was upserted into the collection. Call after the upsert, never before."""
+        rows = [
+            {"index_id": index_id, "chunk_id": chunk_id, "embedding_id": embedding_id}
+            for chunk_id, embedding_id in zip(chunk_ids, embedding_ids, strict=True)
+        ]
+        statement = self._db.upsert(index_chunks, key=["index_id", "chunk_id"], values=["embedding_id"])
+        with self._db.begin() as connection:
+            connection.execute(statement, rows)
+
+    def mark_deleted(self, index_id: int, chunk_ids: Sequence[str]) -> None:
+        """Record what was deleted from the collection. Call after the deletion."""
+        statement = delete(index_chunks).where(
+            index_chunks.c.index_id == index_id, index_chunks.c.chunk_id == bindparam("chunk")
+        )
+        with self._db.begin() as connection:
+            connection.execute(statement, [{"chunk": chunk_id} for chunk_id in chunk_ids])
+
+    def forget_stored(self, index_id: int) -> None:
+        """Forget what the collection held: it was lost and is filled again from here."""
+        with self._db.begin() as connection:
+            connection.execute(delete(index_chunks).where(index_chunks.c.index_id == index_id))
+
+    def held(self, index_id: int) -> int:
+        """How many chunks the collection should hold."""
+        with self._db.read() as connection:
+            return connection.execute(
+                select(func.count()).select_from(index_chunks).where(index_chunks.c.index_id == index_id)
+            ).scalar_one()
+
+    def probes(self, index_id: int, count: int) -> list[tuple[str, Vectors]]:
+        """A spread sample of what the collection should hold: chunk ids with their vectors."""
+        bounds = select(func.min(index_chunks.c.chunk_id), func.max(index_chunks.c.chunk_id)).where(
+            index_chunks.c.index_id == index_id
+        )
+        found: dict[str, Vectors] = {}
+        with self._db.read() as connection:
+            low, high = connection.execute(bounds).one()
+            if low is None:
+                return []
+            # chunk ids are hashes: evenly spaced keys give a spread sample, and the index finds each at once
+            first, last = int(low, 16), int(high, 16)
+            for step in range(count):
+                key = f"{first + (last - first) * step // max(1, count - 1):032x}"
+                row = connection.execute(
+                    select(index_chunks.c.chunk_id, vectors.c.vector)
+                    .join(vectors, vectors.c.embedding_id == index_chunks.c.embedding_id)
+                    .where(index_chunks.c.index_id == index_id, index_chunks.c.chunk_id >= key)
+                    .order_by(index_chunks.c.chunk_id)
+                    .limit(1)
+                ).first()
+                if row is not None:
+                    found[row.chunk_id] = decode([row.vector])[0]
+        return list(found.items())
+
+    def ledger(self, index_id: int, space_id: int, generation: int) -> dict[str, int]:
+        """How many chunks of the generation are in each state: pending, processing, ready, failed, unstored.
+
+        `unstored` are those whose vector is ready but not in the collection.
+        """
+        held = and_(index_chunks.c.index_id == index_id, index_chunks.c.chunk_id == chunks.c.chunk_id)
+        state = func.coalesce(embeddings.c.state, literal("pending"))
+        unstored = and_(embeddings.c.state == "ready", index_chunks.c.chunk_id.is_(None))
+        query = (
+            select(
+                state.label("state"), func.count().label("n"), func.count().filter(unstored).label("unstored")
+            )
+            .select_from(chunks)
+            .join(files, files.c.source_id == chunks.c.source_id)
+            .outerjoin(
+                embeddings,
+                and_(embeddings.c.text_sha == chunks.c.text_sha, embeddings.c.space_id == space_id),
+            )
+            .outerjoin(index_chunks, held)
+            .where(files.c.index_id == index_id, live_at(generation), files.c.status == "indexed")
+            .group_by(state)
+        )
+        counts = {"pending": 0, "processing": 0, "ready": 0, "failed": 0, "unstored": 0}
+        with self._db.read() as connection:
+            for row in connection.execute(query):
+                counts[row.state] = row.n
+                counts["unstored"] += row.unstored
+        return counts
+
+
+def decode(stored: Sequence[bytes]) -> Vectors:
+    """Stored vectors as float32, shape (n, dimensions)."""
+    flat = np.frombuffer(b"".join(stored), dtype=STORED)
+    return flat.reshape(len(stored), -1).astype(np.float32)

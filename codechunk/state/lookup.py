@@ -1,0 +1,198 @@
+"""What search asks of the state database: chunks by id, by neighbourhood, and by words (BM25)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from sqlalchemy import ColumnElement, Row, Select, and_, select, text
+
+from codechunk.state.contents import live_at
+from codechunk.state.database import Database
+from codechunk.state.embeddings import Vectors, decode
+from codechunk.state.tables import chunks, embeddings, files, sources, vectors
+
+# Weights of the columns path, symbol and body of the lexical index: a name says more than a use of it.
+BM25_WEIGHTS = (2.0, 4.0, 1.0)
+IDS_PER_QUERY = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundChunk:
+    """A chunk as search shows it."""
+
+    source_id: int
+    ordinal: int
+    chunk_id: str
+    path: str
+    language: str
+    kind: str
+    symbol: str | None
+    start_line: int
+    end_line: int
+    start_byte: int
+    end_byte: int
+    text: str
+    tokens: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which chunks a search may return. Empty sequences do not restrict."""
+
+    languages: Sequence[str] = ()
+    kinds: Sequence[str] = ()
+    paths: frozenset[str] | None = None  # exact paths; None = all
+
+    def __bool__(self) -> bool:
+        return bool(self.languages or self.kinds or self.paths is not None)
+
+
+class Lookup:
+    """Reading for search, always within one generation of one index."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def paths(self, index_id: int, generation: int) -> list[str]:
+        """Paths of the indexed files, sorted."""
+        query = (
+            select(files.c.path)
+            .where(files.c.index_id == index_id, live_at(generation), files.c.status == "indexed")
+            .order_by(files.c.path)
+        )
+        with self._db.read() as connection:
+            return list(connection.execute(query).scalars())
+
+    def languages(self, index_id: int, generation: int) -> list[str]:
+        """Languages that occur in the index, sorted."""
+        query = (
+            select(sources.c.language)
+            .distinct()
+            .join(files, files.c.source_id == sources.c.id)
+            .where(files.c.index_id == index_id, live_at(generation), files.c.status == "indexed")
+            .order_by(sources.c.language)
+        )
+        with self._db.read() as connection:
+            return [language for language in connection.execute(query).scalars() if language]
+
+    def chunks(
+        self, index_id: int, generation: int, chunk_ids: Sequence[str], wanted: Filter
+    ) -> dict[str, FoundChunk]:
+        """The chunks with these ids that the generation holds and the filter lets pass."""
+        found: dict[str, FoundChunk] = {}
+        with self._db.read() as connection:
+            for start in range(0, len(chunk_ids), IDS_PER_QUERY):
+                some = chunk_ids[start : start + IDS_PER_QUERY]
+                query = _live(index_id, generation, wanted).where(chunks.c.chunk_id.in_(some))
+                for row in connection.execute(query):
+                    if wanted.paths is None or row.path in wanted.paths:
+                        found[row.chunk_id] = _found(row)
+        return found
+
+    def neighbours(self, source_id: int, first: int, last: int) -> list[FoundChunk]:
+        """The chunks of one content with ordinals from `first` to `last`, in order."""
+        query = (
+            _columns()
+            .where(chunks.c.source_id == source_id, chunks.c.ordinal.between(first, last))
+            .order_by(chunks.c.ordinal)
+        )
+        with self._db.read() as connection:
+            return [_found(row) for row in connection.execute(query)]
+
+    def by_words(
+        self, index_id: int, generation: int, words: Sequence[str], wanted: Filter, *, limit: int
+    ) -> list[str]:
+        """Chunk ids ranked by BM25 over the words of path, symbol and text, best first.
+
+        Args:
+            words: as `codechunk.words.query_words` gives them; a chunk matches when it has any of them.
+        """
+        if not words or not self._db.is_sqlite:
+            return []
+        match = " OR ".join('"' + word.replace('"', '""') + '"' for word in words)
+        matched = (
+            text(
+                "SELECT rowid AS row_id, bm25(chunk_words, :w0, :w1, :w2) AS score FROM chunk_words "
+                "WHERE chunk_words MATCH :match"
+            )
+            .bindparams(match=match, w0=BM25_WEIGHTS[0], w1=BM25_WEIGHTS[1], w2=BM25_WEIGHTS[2])
+            .columns(row_id=chunks.c.id.type, score=chunks.c.start_byte.type)
+            .subquery("matched")
+        )
+        query = (
+            select(chunks.c.chunk_id, files.c.path)
+            .select_from(matched)
+            .join(chunks, chunks.c.id == matched.c.row_id)
+            .join(files, files.c.source_id == chunks.c.source_id)
+            .join(sources, sources.c.id == chunks.c.source_id)
+            .where(files.c.index_id == index_id, live_at(generation), *conditions(wanted))
+            .order_by(matched.c.score, chunks.c.chunk_id)
+        )
+        if wanted.paths is None:
+            query = query.limit(limit)
+        with self._db.read() as connection:
+            rows = connection.execution_options(yield_per=limit).execute(query)
+            passing = (row.chunk_id for row in rows if wanted.paths is None or row.path in wanted.paths)
+            return list(islice(passing, limit))
+
+    def vectors(
+        self, index_id: int, space_id: int, generation: int, wanted: Filter, *, page: int = 4_096
+    ) -> Iterator[tuple[list[str], Vectors]]:
+        """All vectors of the chunks that the filter lets pass, page by page: (chunk ids, vectors)."""
+        query = (
+            select(chunks.c.chunk_id, files.c.path, vectors.c.vector)
+            .join(files, files.c.source_id == chunks.c.source_id)
+            .join(sources, sources.c.id == chunks.c.source_id)
+            .join(
+                embeddings,
+                and_(embeddings.c.text_sha == chunks.c.text_sha, embeddings.c.space_id == space_id),
+            )
+            .join(vectors, vectors.c.embedding_id == embeddings.c.id)
+            .where(files.c.index_id == index_id, live_at(generation), *conditions(wanted))
+        )
+        with self._db.read() as connection:
+            for rows in connection.execution_options(yield_per=page).execute(query).partitions():
+                passing = [row for row in rows if wanted.paths is None or row.path in wanted.paths]
+                if passing:
+                    yield [row.chunk_id for row in passing], decode([row.vector for row in passing])
+
+
+def conditions(wanted: Filter) -> list[ColumnElement[bool]]:
+    """The filter as conditions on the tables chunks and sources; paths, of which there may be many, are
+    compared in Python."""
+    parts: list[ColumnElement[bool]] = []
+    if wanted.languages:
+        parts.append(sources.c.language.in_(wanted.languages))
+    if wanted.kinds:
+        parts.append(chunks.c.kind.in_(wanted.kinds))
+    return parts
+
+
+def _columns() -> Select[tuple[object, ...]]:
+    return select(
+        chunks.c.source_id,
+        chunks.c.ordinal,
+        chunks.c.chunk_id,
+        sources.c.path,
+        sources.c.language,
+        chunks.c.kind,
+        chunks.c.symbol,
+        chunks.c.start_line,
+        chunks.c.end_line,
+        chunks.c.start_byte,
+        chunks.c.end_byte,
+        chunks.c.text,
+        chunks.c.tokens,
+    ).join(sources, sources.c.id == chunks.c.source_id)
+
+
+def _live(index_id: int, generation: int, wanted: Filter) -> Select[tuple[object, ...]]:
+    return (
+        _columns()
+        .join(files, files.c.source_id == chunks.c.source_id)
+        .where(files.c.index_id == index_id, live_at(generation), *conditions(wanted))
+    )
+
+
+def _found(row: Row[tuple[object, ...]]) -> FoundChunk:
+    return FoundChunk(**row._mapping)

@@ -1,0 +1,325 @@
+"""The scripts for people, run for real in a copy of the checkout; only Python is a stand-in that takes notes.
+
+The stand-in answers what the scripts ask of Python (version, venv, pip, compileall), so that no test installs
+anything. The real installation is what runs these tests in CI.
+"""
+
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parent.parent
+NAMES = ("python3.13", "python3.12", "python3.11", "python3", "python")
+
+STAND_IN = r"""#!/usr/bin/env bash
+here=$(cd "$(dirname "$0")" && pwd)
+case "$1 ${2:-}" in
+  "-V "*) echo "Python ${FAKE_VERSION:-3.12.9}" ;;
+  "-c "*) printf '%s\n' ${FAKE_FACTS:-3.12 True complete} ;;
+  "-m venv") mkdir -p "$3/bin"; touch "$3/pyvenv.cfg"; cp "$0" "$3/bin/python"; echo "venv" >>"$NOTES" ;;
+  "-m pip")
+    echo "pip ${*: -4}" >>"$NOTES"
+    if [ -n "${FAKE_PIP_SLEEP:-}" ]; then touch "$NOTES.busy"; sleep "$FAKE_PIP_SLEEP"; fi
+    if [ -n "${FAKE_PIP_FAILS:-}" ]; then seq 1 100; echo "ERROR: no such package" >&2; exit 1; fi
+    case $* in *--editable*)
+      printf '#!/usr/bin/env bash\necho "$@"\nexit ${FAKE_EXIT:-0}\n' >"$here/codechunk"
+      chmod +x "$here/codechunk" ;;
+    esac ;;
+  "-m compileall") echo "compileall" >>"$NOTES" ;;
+  *) echo "$@"; exit "${FAKE_EXIT:-0}" ;;
+esac
+"""
+
+
+class Checkout:
+    """A copy of what the scripts need, in a folder with a space in its name, and a PATH with the stand-in."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "my checkout"
+        self.root.mkdir()
+        shutil.copytree(ROOT / "scripts", self.root / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+        for file in (ROOT / "pyproject.toml", *ROOT.glob("requirements*.lock")):
+            shutil.copy(file, self.root)
+        (self.root / "codechunk").mkdir()
+        (self.root / "codechunk" / "__init__.py").touch()
+        self.bin = folder / "bin"
+        self.bin.mkdir()
+        for name in NAMES:
+            (self.bin / name).write_text(STAND_IN)
+            (self.bin / name).chmod(0o755)
+        self.notes_file = folder / "notes"
+        self.venv = self.root / ".venv"
+        self.env = {
+            "PATH": f"{self.bin}:{os.environ['PATH']}",
+            "HOME": str(folder),
+            "NOTES": str(self.notes_file),
+        }
+
+    def start(self, script: str, *words: str, **env: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [self.root / "scripts" / script, *words],
+            env=self.env | env,
+            cwd=self.root,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, script: str, *words: str, **env: str) -> tuple[int, str, str]:
+        process = self.start(script, *words, **env)
+        out, err = process.communicate(timeout=60)
+        return process.returncode, out, err
+
+    def notes(self) -> list[str]:
+        """What Python was asked to do since the last look."""
+        lines = self.notes_file.read_text().splitlines() if self.notes_file.exists() else []
+        self.notes_file.unlink(missing_ok=True)
+        return [line.split()[0] for line in lines]
+
+
+INSTALLED = ["venv", "pip", "pip", "compileall"]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path)
+
+
+def test_first_use_installs_then_indexes_with_the_dev_settings_and_says_how_to_search(
+    checkout: Checkout,
+) -> None:
+    code, out, err = checkout.run("index", "https://host/a b", "--json")
+    assert code == 0
+    assert out == f"--config {checkout.root}/configs/dev.yaml index https://host/a b --json\n"
+    assert re.search(r"^  \.venv/bin/codechunk --config configs/dev\.yaml search \"", err, re.MULTILINE)
+    assert err.count("installing") == 1
+    assert checkout.notes() == INSTALLED
+
+
+def test_the_search_line_can_be_pasted_from_another_folder(checkout: Checkout, tmp_path: Path) -> None:
+    script = checkout.root / "scripts" / "index"
+    result = subprocess.run(
+        [script, "repo"], cwd=tmp_path, env=checkout.env, capture_output=True, text=True, check=True
+    )
+    line = result.stderr.splitlines()[-1]
+    pasted = subprocess.run(["bash", "-c", line], cwd="/", capture_output=True, text=True, check=True)
+    assert pasted.stdout.startswith(f"--config {checkout.root}/configs/dev.yaml search ")
+
+
+def test_later_runs_install_nothing_and_start_in_under_a_second(checkout: Checkout) -> None:
+    checkout.run("index", "repo")
+    checkout.notes()
+    start = time.monotonic()
+    code, _, err = checkout.run("index", "repo")
+    assert time.monotonic() - start < 1
+    assert (code, checkout.notes()) == (0, [])
+    assert "install" not in err
+
+
+def test_a_changed_source_is_compiled_again_and_not_installed_again(checkout: Checkout) -> None:
+    checkout.run("index", "repo")
+    checkout.notes()
+    changed = checkout.root / "codechunk" / "new.py"
+    changed.touch()
+    os.utime(changed, (time.time() + 5, time.time() + 5))
+    checkout.run("index", "repo")
+    assert checkout.notes() == ["compileall"]
+
+
+def test_a_changed_pin_updates_the_environment_in_place(checkout: Checkout) -> None:
+    checkout.run("index", "repo")
+    checkout.notes()
+    with (checkout.root / "requirements.lock").open("a") as file:
+        file.write("new-package==1.0\n")
+    assert checkout.run("index", "repo")[0] == 0
+    assert [note for note in checkout.notes() if note != "compileall"] == ["pip", "pip"]
+
+
+@pytest.mark.parametrize("change", ["another Python", "a moved checkout"])
+def test_an_environment_that_no_longer_fits_is_made_anew(change: str, checkout: Checkout) -> None:
+    checkout.run("index", "repo")
+    checkout.notes()
+    env = {}
+    if change == "another Python":
+        env = {"FAKE_VERSION": "3.13.1"}
+    else:
+        checkout.root = checkout.root.rename(checkout.root.with_name("moved"))
+    assert checkout.run("index", "repo", **env)[0] == 0
+    assert checkout.notes() == INSTALLED
+
+
+def test_an_installation_killed_half_way_is_not_trusted(checkout: Checkout) -> None:
+    process = checkout.start("index", "repo", FAKE_PIP_SLEEP="60")
+    busy = Path(f"{checkout.notes_file}.busy")
+    while not busy.exists():
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert (checkout.root / ".venv.lock").is_symlink()
+    checkout.notes()
+    assert checkout.run("index", "repo")[0] == 0
+    assert checkout.notes() == INSTALLED
+    assert not (checkout.root / ".venv.lock").is_symlink()
+
+
+def test_ctrl_c_while_installing_leaves_no_lock(checkout: Checkout) -> None:
+    process = checkout.start("index", "repo", FAKE_PIP_SLEEP="60")
+    busy = Path(f"{checkout.notes_file}.busy")
+    while not busy.exists():
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert not (checkout.root / ".venv.lock").is_symlink()
+
+
+def test_two_first_uses_at_once_install_once(checkout: Checkout) -> None:
+    processes = [checkout.start("index", "repo", FAKE_PIP_SLEEP="0.3") for _ in range(3)]
+    errors = [process.communicate(timeout=60)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    notes = checkout.notes()
+    assert (notes.count("venv"), notes.count("pip")) == (1, 2)
+    assert sum("waiting for it" in error for error in errors) == 2
+
+
+def test_a_failed_installation_shows_the_last_lines_of_pip_and_can_be_repeated(checkout: Checkout) -> None:
+    code, out, err = checkout.run("index", "repo", FAKE_PIP_FAILS="1")
+    assert (code, out) == (1, "")
+    assert "ERROR: no such package" in err
+    assert "the installation failed" in err.splitlines()[-1]
+    assert len(err.splitlines()) < 20
+    assert checkout.run("index", "repo")[0] == 0
+
+
+@pytest.mark.parametrize(("exit_code", "hint"), [(0, True), (1, False), (3, True), (70, False), (130, False)])
+def test_the_exit_code_is_that_of_codechunk(exit_code: int, hint: bool, checkout: Checkout) -> None:
+    code, _, err = checkout.run("index", "repo", FAKE_EXIT=str(exit_code))
+    assert code == exit_code
+    assert ("Search it:" in err) is hint
+
+
+def test_help_passes_through(checkout: Checkout) -> None:
+    code, out, err = checkout.run("index", "--help")
+    assert (code, out.split()[-2:]) == (0, ["index", "--help"])
+    assert "Search it:" not in err
+
+
+def test_no_repository_is_a_usage_error_that_installs_nothing(checkout: Checkout) -> None:
+    code, _, err = checkout.run("index")
+    assert (code, checkout.notes()) == (2, [])
+    assert "Usage: scripts/index <repo-url-or-path>" in err
+
+
+@pytest.mark.parametrize(
+    ("facts", "sentence"),
+    [
+        ("3.9 False", "Python 3.11 or newer is needed (python3.13 is 3.9, "),
+        ("3.12 True", "cannot make virtual environments; install its venv module"),
+    ],
+)
+def test_a_python_that_will_not_do_is_one_sentence(facts: str, sentence: str, checkout: Checkout) -> None:
+    for script in ("index", "test", "check"):
+        code, out, err = checkout.run(script, "repo", FAKE_FACTS=facts)
+        assert (code, out, len(err.splitlines())) == (1, "", 1)
+        assert sentence in err
+
+
+def test_a_python_named_in_the_environment_is_the_only_one_tried(checkout: Checkout) -> None:
+    code, _, err = checkout.run("index", "repo", PYTHON="/nowhere/python")
+    assert (code, len(err.splitlines())) == (1, 1)
+    assert "none was found" in err
+
+
+def test_a_missing_git_is_one_sentence(checkout: Checkout) -> None:
+    for tool in ("bash", "dirname"):
+        (checkout.bin / tool).symlink_to(str(shutil.which(tool)))
+    code, out, err = checkout.run("index", "repo", PATH=str(checkout.bin))
+    assert (code, out, len(err.splitlines())) == (1, "", 1)
+    assert "git is needed" in err
+
+
+def test_a_folder_that_is_no_environment_is_never_removed(checkout: Checkout, tmp_path: Path) -> None:
+    precious = tmp_path / "home" / "letter.txt"
+    precious.parent.mkdir()
+    precious.touch()
+    code, _, err = checkout.run("index", "repo", CODECHUNK_VENV=str(precious.parent))
+    assert code == 1
+    assert "name another folder with CODECHUNK_VENV" in err
+    assert precious.exists()
+
+
+def test_the_test_script_adds_what_tests_need_and_hands_on_arguments_and_exit_code(
+    checkout: Checkout,
+) -> None:
+    checkout.run("index", "repo")
+    checkout.notes()
+    code, out, _ = checkout.run("test", "-k", "a b", FAKE_EXIT="5")
+    assert (code, out) == (5, "-m pytest -k a b\n")
+    assert [note for note in checkout.notes() if note != "compileall"] == ["pip", "pip"]
+    assert checkout.run("index", "repo")[0] == 0
+    assert checkout.notes() == []
+
+
+def test_the_check_script_runs_every_check_even_after_a_failure(checkout: Checkout) -> None:
+    code, out, _ = checkout.run("check", FAKE_EXIT="1")
+    assert code == 1
+    assert out.splitlines() == ["-m ruff format --check .", "-m ruff check .", "-m mypy"]
+    assert checkout.run("check")[0] == 0
+
+
+def test_every_script_is_executable_and_parses() -> None:
+    for script in ("scripts/index", "scripts/test", "scripts/check", ".ci/run"):
+        assert (ROOT / script).stat().st_mode & stat.S_IXUSR
+        subprocess.run(["bash", "-n", ROOT / script], check=True)
+
+
+def pins(file: str) -> dict[str, Requirement]:
+    lines = (ROOT / file).read_text().splitlines()
+    found = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(requirement.name): requirement for requirement in found}
+
+
+def test_the_locks_pin_everything_that_pyproject_asks_for_within_its_bounds() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    run, dev = pins("requirements.lock"), pins("requirements-dev.lock")
+    build = pins("requirements-build.lock")
+    for pinned in (run, dev, build):
+        assert all(re.fullmatch(r"==[^*,]+", str(pin.specifier)) for pin in pinned.values())
+    asked = [(run, text) for text in project["dependencies"]]
+    asked += [(dev, text) for text in project["optional-dependencies"]["dev"]]
+    for pinned, text in asked:
+        requirement = Requirement(text)
+        version = str(pinned[canonicalize_name(requirement.name)].specifier).removeprefix("==")
+        assert requirement.specifier.contains(version, prereleases=True), text
+    for name in build.keys() & (run | dev).keys():
+        assert build[name].specifier == (run | dev)[name].specifier
+
+
+def test_the_wheel_carries_the_data_and_the_migrations(tmp_path: Path) -> None:
+    pytest.importorskip("hatchling", reason="in the environment that scripts/test makes")
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", tmp_path]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        inside = set(wheel.namelist())
+    package = ROOT / "codechunk"
+    wanted = {
+        path.relative_to(ROOT).as_posix()
+        for path in package.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert wanted - inside == set()
+    assert "codechunk/data/cl100k_base.tiktoken" in inside
