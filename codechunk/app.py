@@ -8,7 +8,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,8 @@ HEADER_VERSION = 1
 DOCUMENT_TASK = "RETRIEVAL_DOCUMENT"
 IGNORE_FILE = ".codechunkignore"
 IGNORE_FILE_BYTES = 1_000_000
+# Failed files and chunks named one by one; the report counts them all.
+LISTED = 20
 GIT_STAGES = {
     "counting": "Counting objects",
     "compressing": "Compressing objects",
@@ -115,7 +117,15 @@ class App:
     # ------------------------------------------------------------------ search
 
     def search(self, query: Query, *, repository: str | None, reporter: Reporter) -> list[Answer]:
-        """Answer a query from the published indexes.
+        """Answer one query from the published indexes; see `searcher`."""
+        with self.searcher(repository, reporter) as ask:
+            return ask(query)
+
+    @contextmanager
+    def searcher(
+        self, repository: str | None, reporter: Reporter
+    ) -> Iterator[Callable[[Query], list[Answer]]]:
+        """A function that answers queries while the database and the vector store stay open.
 
         Args:
             repository: NAME or NAME@REF; None searches every repository.
@@ -127,14 +137,16 @@ class App:
             indexes = self._searched(state, repository)
             stamp = self._stamp()
             with _Nearest(self, state, reporter) as nearest:
-                answers = search(
-                    state, indexes, query, vector_of=self._query_vectors(indexes, query), nearest=nearest
-                )
-            if nearest.opened:
-                after = self._stamp()
+
+                def ask(query: Query) -> list[Answer]:
+                    vectors = self._query_vectors(indexes, query)
+                    return search(state, indexes, query, vector_of=vectors, nearest=nearest)
+
+                yield ask
+            after = self._stamp()
+            if after != stamp:  # opening Chroma may touch its files; what was sound still is
                 for index in indexes:
                     state.catalog.follow_vectors_stamp(index.id, old=stamp, new=after, only_if_sound=True)
-            return answers
 
     def languages(self) -> list[str]:
         """Languages that occur in any published index, sorted."""
@@ -406,7 +418,7 @@ class _Run:
             new_chunks=done.stored,
             deleted_chunks=len(gone),
             texts_sent=done.texts,
-            failed_files=state.contents.failed_files(index.id, generation, limit=20),
+            failed_files=state.contents.failed_files(index.id, generation, limit=LISTED),
         )
         ledger.balance()
         state.catalog.publish(
@@ -417,8 +429,9 @@ class _Run:
         state.catalog.drop_unused_sources(index.repository_id)
         for path, why in state.contents.fallbacks(index.id, generation):
             self._reporter.say(f"{path}: cut by lines, the parser was stopped ({why}).")
-        for path, why in ledger.failed_files:
-            self._reporter.say(f"{path}: failed ({why}).")
+        failed = state.embeddings.failures(index.id, index.space_id, generation, limit=LISTED)
+        for place, why in (*ledger.failed_files, *failed):
+            self._reporter.say(f"{place}: failed ({why}).")
         document = self._document(ledger, generation, settings)
         state.catalog.finish_job(self._job.id, status=ledger.status, report=document)
         return document
@@ -470,7 +483,6 @@ class _Nearest:
         self._app, self._state, self._reporter = app, state, reporter
         self._store: VectorStore | None = None
         self._sound: dict[int, Collection | None] = {}
-        self.opened = False
 
     def __enter__(self) -> "_Nearest":
         return self
@@ -489,7 +501,6 @@ class _Nearest:
         try:
             if self._store is None:
                 self._store = self._app._store(write=False)
-                self.opened = True
             collection = self._store.collection(index.collection)
             trouble = embedding.check(self._state, index, collection)
         except IndexBusy as exc:

@@ -198,6 +198,8 @@ def _file_layer(path: Path, shown: str, *, trusted: bool) -> _Layer:
         raise UsageError(
             f"The configuration file is not valid YAML ({shown}:{line}): {exc.problem}."
         ) from exc
+    except RecursionError as exc:
+        raise UsageError(f"The configuration file {shown} is nested too deeply.") from exc
     except yaml.reader.ReaderError as exc:
         raise UsageError(f"The configuration file {shown} is not YAML text in UTF-8: {exc.reason}.") from exc
     if not trusted:
@@ -326,7 +328,7 @@ def _secret(names: tuple[str, ...], environ: Mapping[str, str]) -> Secret:
 
 
 def _unknown(key: Key, value: object, origin: str) -> UsageError:
-    dotted = _dotted(key)
+    dotted = _shown(_dotted(key))
     if _SECRET_NAME.search(dotted) and isinstance(value, str):
         variable = "CODECHUNK_GIT_TOKEN" if "git" in dotted else "CODECHUNK_GEMINI_API_KEY"
         return UsageError(
@@ -335,8 +337,7 @@ def _unknown(key: Key, value: object, origin: str) -> UsageError:
         )
     nearest = _nearest(key)
     hint = f"did you mean {nearest}?" if nearest else "`codechunk config show` lists the known ones."
-    shown = f" = {_shown(value)}" if not isinstance(value, dict) else ""
-    return UsageError(f"Unknown setting {dotted}{shown} ({origin}); {hint}")
+    return UsageError(f"Unknown setting {dotted} = {_shown(value)} ({origin}); {hint}")
 
 
 def _nearest(key: Key) -> str | None:
@@ -392,5 +393,10 @@ def _default(key: Key) -> object:
 
 
 def _shown(value: object) -> str:
+    """The value for a sentence; the file may be a stranger's, with endless aliases and escape sequences."""
+    items = value if isinstance(value, list) else ()
+    if isinstance(value, dict) or any(isinstance(item, list | dict) for item in items):
+        return "{...}"
     text = mask_secrets(format_value(value))
+    text = text if text.isprintable() else json.dumps(text)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urljoin
 
 from codechunk.errors import GitError, UsageError
 from codechunk.git_process import INHERITED_SSH, GitProcess, GitRunner, check_git, progress_reader
@@ -225,7 +226,8 @@ def open_repository(
     if source.kind == "local":
         return _open_local(source, wanted, timeout_s)
     runner = _remote_runner(source, mirrors, token, timeout_s)
-    mirrors.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _writing(mirrors):
+        mirrors.mkdir(mode=0o700, parents=True, exist_ok=True)
     fetch = _Fetch(runner=runner, url=source.url, on_progress=on_progress, min_free_bytes=min_free_bytes)
     return _open_remote(source, wanted, mirrors, fetch, lock_wait_s)
 
@@ -275,7 +277,7 @@ def _open_local(source: Source, ref: str | None, timeout_s: float) -> OpenedRepo
     done = opened.run("cat-file", "--batch-check", stdin=questions.encode("utf-8", "surrogateescape"))
     if done.status != 0:
         raise opened.error(done.status, done.stderr)
-    for candidate, answer in zip(candidates, done.stdout.decode(errors="replace").splitlines(), strict=False):
+    for candidate, answer in zip(candidates, done.stdout.decode(errors="replace").split("\n"), strict=False):
         words = answer.split()
         if len(words) == 3 and words[1] == "commit":
             label = _local_label(opened, ref, candidate, words[0])
@@ -330,6 +332,7 @@ def _remote_runner(source: Source, mirrors: Path, token: str | None, timeout_s: 
     secrets: tuple[str, ...] = ()
     if source.scheme == "ssh":
         env |= {name: os.environ[name] for name in INHERITED_SSH if name in os.environ}
+    token = (token or "").strip()
     if token and source.scheme == "https":
         encoded = base64.b64encode(f"x-access-token:{token}".encode()).decode()
         secrets = (token, encoded)
@@ -395,7 +398,7 @@ def _ask_remote(source: Source, ref: str | None, fetch: _Fetch) -> tuple[_Wanted
         raise fetch.runner.error(done.status, done.stderr, ref=ref)
     ids: dict[str, str] = {}
     head = None
-    for line in done.stdout.decode("utf-8", "surrogateescape").splitlines():
+    for line in done.stdout.decode("utf-8", "surrogateescape").split("\n"):
         value, _, name = line.partition("\t")
         if value.startswith("ref: ") and name == "HEAD":
             head = value.removeprefix("ref: ")
@@ -422,7 +425,8 @@ def _redirected(source: Source, fetch: _Fetch) -> str:
     env = {**fetch.runner.env, "GIT_TRACE_CURL": "2", "GIT_TRACE_CURL_NO_DATA": "1", "GIT_TRACE_REDACT": "1"}
     done = replace(fetch.runner, env=env).run("ls-remote", "--", fetch.url, "HEAD")
     found = re.search(r"Recv header:? location: (\S+)", done.stderr, re.IGNORECASE)
-    target = fetch.runner.mask(found[1]).split("/info/refs")[0] if found else "an unknown address"
+    location = urljoin(fetch.url, fetch.runner.mask(found[1])) if found else "an unknown address"
+    target = location.split("/info/refs")[0]
     try:
         moved = parse_source(target)
     except (UsageError, GitError):
@@ -435,10 +439,21 @@ def _redirected(source: Source, fetch: _Fetch) -> str:
 
 
 @contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """What the system refuses inside, as a GitError that names the folder of the mirrors."""
+    try:
+        yield
+    except OSError as exc:
+        raise GitError(f"The git mirrors in {folder} cannot be written: {exc.strerror}.") from exc
+
+
+@contextlib.contextmanager
 def _locked(path: Path, wait_s: float, where: str) -> Iterator[None]:
     """Hold the lock file of one mirror; GitError when another process keeps it for longer than `wait_s`."""
     deadline = time.monotonic() + wait_s
-    with path.open("a") as handle:
+    with _writing(path.parent):
+        handle = path.open("a")
+    with handle:
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -489,7 +504,8 @@ def _held(reader: GitRunner, path: Path, wanted: _Wanted) -> str | None:
 
 def _make_mirror(path: Path, wanted: _Wanted, fetch: _Fetch) -> None:
     """Fetch into a new repository beside `path`, then rename it: `path` exists complete or not at all."""
-    temporary = Path(tempfile.mkdtemp(prefix=f"{path.name}.tmp-", dir=path.parent))
+    with _writing(path.parent):
+        temporary = Path(tempfile.mkdtemp(prefix=f"{path.name}.tmp-", dir=path.parent))
     try:
         kind = "sha256" if len(wanted.commit) == 64 else "sha1"
         done = fetch.runner.run(
@@ -498,11 +514,10 @@ def _make_mirror(path: Path, wanted: _Wanted, fetch: _Fetch) -> None:
         if done.status != 0:
             raise fetch.runner.error(done.status, done.stderr)
         _run_fetch(temporary, wanted, fetch)
-        if path.exists():  # not a repository any more: damaged beyond use, and derived anyway
-            shutil.rmtree(path)
-        temporary.rename(path)
-    except OSError as exc:
-        raise GitError(f"The mirror of {fetch.runner.where} could not be written: {exc.strerror}.") from exc
+        with _writing(path.parent):
+            if path.exists():  # not a repository any more: damaged beyond use, and derived anyway
+                shutil.rmtree(path)
+            temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -527,12 +542,16 @@ def _run_fetch(git_dir: Path, wanted: _Wanted, fetch: _Fetch) -> None:
         "--", fetch.url, f"+{wanted.remote_ref}:{wanted.kept_as}", stdout=False,
     )  # fmt: skip
     with process:
-        _limit(process, max(free - fetch.min_free_bytes, 1 << 20))
+        largest = max(free - fetch.min_free_bytes, 1 << 20)
+        _limit(process, largest)
         stderr = progress_reader(process, fetch.on_progress)
         status = process.wait()
         runner.check_time(process)
         if status != 0:
-            raise runner.error(status, stderr, ref=wanted.label)
+            # A git that ran into the limit died of SIGXFSZ, which its parent does not mention.
+            sizes = [pack.stat().st_size for pack in git_dir.glob("objects/pack/tmp_pack_*")]
+            words = f"{stderr}\nFile too large" if max(sizes, default=0) >= largest else stderr
+            raise runner.error(status, words, ref=wanted.label)
 
 
 def _limit(process: GitProcess, file_bytes: int) -> None:

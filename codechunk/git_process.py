@@ -59,6 +59,10 @@ _CONFIG = (
     "fetch.recurseSubmodules=false", "fetch.unpackLimit=1", "transfer.unpackLimit=1",
     "fetch.writeCommitGraph=false", "http.followRedirects=false", "http.lowSpeedLimit=1000",
     "http.lowSpeedTime=30", "transfer.credentialsInUrl=die", "gc.auto=0", "maintenance.auto=false",
+    # Untidy but harmless, and found in old repositories that people use every day.
+    "fetch.fsck.zeroPaddedFilemode=ignore", "fetch.fsck.badTimezone=ignore", "fetch.fsck.badEmail=ignore",
+    "fetch.fsck.missingEmail=ignore", "fetch.fsck.missingNameBeforeEmail=ignore",
+    "fetch.fsck.missingSpaceBeforeDate=ignore",
     # A blob larger than this is streamed to the pack instead of being held in memory.
     "core.bigFileThreshold=32m",
     # A repository of somebody else (a mounted volume in CI) is safe to read: the check exists because its
@@ -352,15 +356,15 @@ class GitRunner:
 
     def error(self, status: int, stderr: str, *, ref: str | None = None) -> GitError:
         """The one sentence for a git that failed."""
+        if status < 0:
+            return GitError(
+                f"git was killed (signal {-status}) while reading {self.where}; run the command again."
+            )
         words = self.mask(stderr)
         for pattern, sentence in _SENTENCES:
             if found := re.search(pattern, words, re.IGNORECASE):
                 detail = found[1] if found.re.groups else ""
                 return GitError(sentence.format(where=self.where, ref=ref or "HEAD", detail=detail))
-        if status < 0:
-            return GitError(
-                f"git was killed (signal {-status}) while reading {self.where}; run the command again."
-            )
         lines = [self.mask(line) for line in re.split(r"[\r\n]+", stderr) if line.strip()]
         fatal = [line for line in lines if line.startswith(("fatal:", "error:"))]
         last = (fatal or lines or [f"exit status {status}"])[-1]
@@ -377,6 +381,9 @@ _SENTENCES = (
     (r"(?:unable to create|could not create|cannot mkdir|unable to write)\S* [^:]*: "
      r"(?:permission denied|read-only)",
      "git may not write its mirror of {where}; check the permissions of the data directory."),
+    (r"from promisor remote",
+     "{where} is a partial clone and lacks some of the files; run 'git fetch --refetch' there, or index its "
+     "remote URL."),
     (r"transport '(\w+)' not allowed",
      "{where} leads to the protocol '{detail}', which is not allowed here; give the repository's own URL."),
     (r"host key verification failed",
@@ -408,6 +415,9 @@ _SENTENCES = (
     (r"died of signal (\d+)",
      "git was killed (signal {detail}) while fetching {where}; run the command again."),
     (r"early eof|unexpected disconnect|hung up unexpectedly|unpack-objects failed|rpc failed"
-     r"|invalid index-pack output",
+     r"|connection closed",
      "The connection to {where} broke off; run the command again."),
+    # Alone, without a word of index-pack about the pack: it did not live to say one.
+    (r"invalid index-pack output",
+     "git's index-pack was killed while fetching {where} (out of memory?); run the command again."),
 )  # fmt: skip

@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 TokenMode = Literal["all", "sample", "on_demand"]
 # Of the time for one file, the share of the syntax parser; the rest is for cutting it by lines after all.
-_PARSE_SHARE = 0.75
+_PARSE_SHARE = 0.6
 # The child stops itself with a timer, even while nobody reads here. This is the second net under it.
 _KILL_GRACE_S = 1.0
 _START_TIMEOUT_S = 60.0

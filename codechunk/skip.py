@@ -86,8 +86,9 @@ _VENDOR_NAME = re.compile(
 _LOCK_FILES = _names("""
     package-lock.json npm-shrinkwrap.json yarn.lock pnpm-lock.yaml bun.lock bun.lockb deno.lock Cargo.lock
     go.sum go.work.sum Gopkg.lock glide.lock poetry.lock uv.lock pdm.lock pixi.lock Pipfile.lock
-    conda-lock.yml pylock.toml Gemfile.lock gems.locked composer.lock mix.lock rebar.lock pubspec.lock Podfile.lock
-    Cartfile.resolved Package.resolved flake.lock packages.lock.json project.assets.json paket.lock
+    conda-lock.yml pylock.toml Gemfile.lock gems.locked composer.lock mix.lock rebar.lock pubspec.lock
+    Podfile.lock Cartfile.resolved Package.resolved flake.lock packages.lock.json project.assets.json
+    paket.lock
     gradle.lockfile buildscript-gradle.lockfile .terraform.lock.hcl Chart.lock esy.lock stack.yaml.lock
     cabal.project.freeze MODULE.bazel.lock shard.lock Berksfile.lock spago.lock dub.selections.json .pnp.js
     .pnp.cjs .pnp.loader.mjs
@@ -193,9 +194,10 @@ class SkipRules:
         """Compiled rules.
 
         `include`, `exclude`: globs with gitignore semantics; a non-empty `include` leaves out all that it
-        does not match. `ignore_file`: the commit's .codechunkignore. `gitattributes`: folder ("" for the root)
-        -> text of its .gitattributes. Sizes in bytes. Neither file of the repository can bring back what
-        `include`, `exclude`, the size or the kind of a file leave out. UsageError for a glob that is none.
+        does not match. `ignore_file`: the commit's .codechunkignore. `gitattributes`: folder ("" for the
+        root) -> text of its .gitattributes. Sizes in bytes. Neither file of the repository can bring back
+        what `include`, `exclude`, the size or the kind of a file leave out. UsageError for a glob that is
+        none.
         """
         wanted = _spec("include", include) if include else None
         unwanted = _spec("exclude", exclude) if exclude else None

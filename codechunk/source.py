@@ -110,7 +110,7 @@ def _parse_url(text: str) -> Source:
         raise UsageError("SOURCE names a host but no repository; the URL needs a path such as /owner/name.")
     where = host.lower() if port in (None, _DEFAULT_PORTS[scheme]) else f"{host.lower()}:{port}"
     login = f"{user}@" if user else ""
-    name = path.strip("/").removesuffix(".git")
+    name = path.strip("/").removesuffix(".git").rstrip("/")
     return Source(kind="remote", url=f"{scheme}://{login}{where}{path}", name=name, scheme=scheme)
 
 

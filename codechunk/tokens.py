@@ -32,10 +32,31 @@ _PATTERN = (
 # run without a boundary (1 MB of one letter), and a slice bounds that.
 _SLICE_CHARS = 50_000
 
-_CLASSES = 64
 # 16.8 MB of one token per byte still fit in 32 bits.
 _MAX_BYTES_32_BIT = (2**32 - 1) // 512
 
+
+def _byte_classes(groups: list[bytes]) -> bytes:
+    """A table for bytes.translate: the number of the group that holds a byte, 0 for those in none."""
+    classes = bytearray(256)
+    for number, group in enumerate(groups, start=1):
+        for byte in group:
+            classes[byte] = number
+    return bytes(classes)
+
+
+_HIGH = bytes(range(128, 256))
+# 64 classes of bytes: small letters and nearly all punctuation by themselves, capitals (which behave alike) in four.
+_CLASS_OF_BYTE = _byte_classes(
+    [bytes([byte]) for byte in b"abcdefghijklmnopqrstuvwxyz!\"#$%&'()*+,-./:;<=>[]{}_ \t"]
+    + [b"AEIOU", b"BCDFGHJ", b"KLMNPQRY", b"STVWXZ", b"0123456789", b"\r\n", b"?@", b"\\^`", b"|~", _HIGH]
+)
+# 16 classes for the byte before: what matters of it is little.
+_COARSE_CLASS_OF_BYTE = _byte_classes(
+    [b"aeiou", b"bcdfghjkl", b"mnpqrs", b"tvwxyz", b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"0123456789", b" \t", b"\r\n"]
+    + [_HIGH, b"_", b"'\"`", b"([{<", b".,;:", b")]}>", b"!#$%&*+-/=?@\\^|~"]
+)
+_TRIPLES = 16 * 64 * 64
 _load_lock = threading.Lock()
 
 
@@ -96,21 +117,6 @@ def _load_encoding() -> tiktoken.Encoding:
     )
 
 
-def byte_classes() -> npt.NDArray[np.uint32]:
-    """The class (0 to 63) of each of the 256 bytes, as the estimate tells bytes apart.
-
-    Letters are their own class; digits, quotes, opening and closing brackets, separators, operators,
-    control characters and non-ASCII bytes are one class each.
-    """
-    classes = np.zeros(256, np.uint32)
-    groups = [bytes([c]) for c in b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"]
-    groups += [b"0123456789", b" ", b"\t", b"\r\n", b"_", b"\"'`", b"([{<", b")]}>", b".,;:"]
-    groups += [b"!#$%&*+-/=?@\\^|~", bytes(range(128, 256))]
-    for number, group in enumerate(groups, start=1):
-        classes[list(group)] = number
-    return classes
-
-
 class TokenEstimate:
     """Estimated tokens of any span of one file, in constant time per question.
 
@@ -127,18 +133,20 @@ class TokenEstimate:
         """Prepare the spans of `data`; `latin1` says that a byte above 127 becomes two bytes of UTF-8."""
         size = len(data)
         dtype = np.uint32 if size <= _MAX_BYTES_32_BIT else np.uint64
-        prefix = np.zeros(size + 1, dtype)
-        raw = np.frombuffer(data, np.uint8)
-        weights = np.full(size, 255, np.uint16 if latin1 else np.uint8)
+        classes = np.frombuffer(data.translate(_CLASS_OF_BYTE), np.uint8)
+        weights = np.full(size, 255, np.uint8)
         if size > 2:
-            first, second, third = _class_tables()
-            triples = np.take(first, raw[:-2])
-            triples |= np.take(second, raw[1:-1])
-            triples |= np.take(third, raw[2:])
-            weights[2:] = np.take(_boundaries(), triples)
-        if latin1:
-            weights += np.uint16(255) * (raw > 127)
+            triples = np.frombuffer(data.translate(_COARSE_CLASS_OF_BYTE), np.uint8)[:-2].astype(np.uint16)
+            triples <<= 6
+            triples |= classes[1:-1]
+            triples <<= 6
+            triples |= classes[2:]
+            _boundaries().take(triples, out=weights[2:], mode="clip")
+        prefix = np.empty(size + 1, dtype)
+        prefix[0] = 0
         np.cumsum(weights, dtype=dtype, out=prefix[1:])
+        if latin1:
+            prefix[1:] += np.cumsum(np.frombuffer(data, np.uint8) > 127, dtype=dtype) * dtype(255)
         self._prefix = memoryview(prefix)
 
     def span(self, start: int, end: int) -> float:
@@ -152,18 +160,12 @@ class TokenEstimate:
 
 
 @cache
-def _class_tables() -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
-    classes = byte_classes()
-    return classes << np.uint32(12), classes << np.uint32(6), classes
-
-
-@cache
 def _boundaries() -> npt.NDArray[np.uint8]:
     try:
         table = np.frombuffer(zlib.decompress(BOUNDARIES.read_bytes()), np.uint8)
     except (OSError, zlib.error) as exc:
         raise VocabularyError(f"The table of token boundaries is damaged: {exc}.") from exc
-    if table.size != _CLASSES**3:
+    if table.size != _TRIPLES:
         raise VocabularyError(
             f"The table of token boundaries {BOUNDARIES} is damaged: install codechunk again."
         )

@@ -61,7 +61,9 @@ class VectorStore:
         self._client = client
         self._lock = lock
         self._write = write
-        self._damage: dict[str, str | None] = {}
+        self._absent = client is None and lock is None
+        self._saved: dict[str, str] = {}
+        self._damage: dict[str, str] = {}
 
     @classmethod
     def open(cls, *, directory: Path | None, url: str | None, write: bool, timeout_s: float = 30) -> Self:
@@ -91,6 +93,9 @@ class VectorStore:
 
     def _open_directory(self, directory: Path) -> None:
         try:
+            # Before Chroma opens the database, not after: it has its own copy of SQLite, and when one process
+            # has a file open in two copies, closing it in one takes away the locks of the other.
+            self._saved = _saved_segments(directory)
             self._client = _open_embedded(directory)
         except VectorStoreError as exc:
             if not self._write or not _is_damage(exc):
@@ -104,16 +109,18 @@ class VectorStore:
             self._client = None
         _remove_files(directory)
         self._client = _open_embedded(directory)
+        self._saved.clear()
         self._damage.clear()
         self.recovered = reason
 
     def names(self) -> list[str]:
         """The names of all collections, sorted."""
-        if self._client is None:
+        if self._absent:
             return []
         names: list[str] = []
+        client = self._open_client()
         with _translated("The vector index cannot list its collections"):
-            while page := self._client.list_collections(limit=500, offset=len(names)):
+            while page := client.list_collections(limit=500, offset=len(names)):
                 names += [collection.name for collection in page]
         return sorted(names)
 
@@ -122,13 +129,15 @@ class VectorStore:
 
         `name` has 3 to 512 characters of `[a-zA-Z0-9._-]` and begins and ends with a letter or digit.
         """
-        if self._client is None and not self._write:
+        if self._absent:
             return Collection(name=name, chroma=None, rows=0, damage=None)
-        if name not in self._damage:
-            self._damage[name] = _damage(self._lock.directory, name) if self._lock else None
+        if self._lock and (segment := self._saved.pop(name, None)):
+            damage = _damage(self._lock.directory / segment)
+            if damage:
+                self._damage[name] = damage
         chroma = self._get_or_create(name) if self._write else self._get(name)
         rows = self._rows() if self._write else 0
-        return Collection(name=name, chroma=chroma, rows=rows, damage=self._damage[name])
+        return Collection(name=name, chroma=chroma, rows=rows, damage=self._damage.get(name))
 
     def _get(self, name: str) -> "ChromaCollection | None":
         client = self._open_client()
@@ -169,6 +178,9 @@ class VectorStore:
         If the embedded directory is too damaged even for that, all of it is emptied and `recovered` says why.
         """
         client = self._open_client()
+        if not self._write:
+            raise VectorStoreError(f"The vector index is open for reading; {name} cannot be removed.")
+        self._saved.pop(name, None)
         self._damage.pop(name, None)
         try:
             with _translated(f"The vector index cannot remove its collection {name}"):
@@ -176,13 +188,13 @@ class VectorStore:
         except VectorStoreError as exc:
             if isinstance(exc.__cause__, _sdk().not_found):
                 return
-            if self._lock is None or not self._write or not _is_damage(exc):
+            if self._lock is None or not _is_damage(exc):
                 raise
             self._start_over(self._lock.directory, str(exc.__cause__))
 
     def _open_client(self) -> "Client":
         if self._client is None:
-            raise VectorStoreError("The vector index is closed, or there is none to read yet.")
+            raise VectorStoreError("The vector index is closed, or there is none yet.")
         return self._client
 
     def close(self) -> None:
@@ -190,7 +202,10 @@ class VectorStore:
         try:
             if self._client is not None:
                 with _translated("The vector index cannot be closed"):
+                    sessions = _sessions(self._client)
                     self._client.close()
+                    for session in sessions:
+                        session.close()
         finally:
             self._client = None
             if self._lock is not None:
@@ -228,12 +243,12 @@ class Collection:
         Raises VectorStoreError for NaN, infinity, a zero vector or a dimension that is not the collection's;
         of that call nothing is stored then.
         """
-        if not len(ids) == len(vectors) == len(languages) == len(kinds):
-            raise ValueError("ids, vectors, languages and kinds must have the same length")
         if not len(ids):
             return
         chroma = self._writable()
         vectors = self._usable(vectors, dimensions=2)
+        if not len(ids) == len(vectors) == len(languages) == len(kinds):
+            raise ValueError("ids, vectors, languages and kinds must have the same length")
         rows = max(1, min(self._rows, _MOST_BYTES // vectors[0].nbytes))
         for start in range(0, len(ids), rows):
             end = start + rows
@@ -310,8 +325,8 @@ class Collection:
 
     def _writable(self) -> "ChromaCollection":
         chroma = self._readable()
-        if chroma is None:
-            raise VectorStoreError(f"The vector index of {self.name} does not exist and was opened to read.")
+        if chroma is None or not self._rows:
+            raise VectorStoreError(f"The vector index is open for reading; {self.name} cannot be changed.")
         return chroma
 
     def _usable(self, vectors: Vectors, *, dimensions: int) -> Vectors:
@@ -401,28 +416,30 @@ def _command() -> str:
     return re.sub(r"://[^/@\s]*@", "://", " ".join(sys.argv[1:]))[:80]
 
 
-def _damage(directory: Path, name: str) -> str | None:
-    """What is wrong with the files of collection `name`, or None; looked at before Chroma opens them.
+def _saved_segments(directory: Path) -> dict[str, str]:
+    """Collection name -> the folder its vectors were saved in, for collections that have saved any yet."""
+    select = (
+        "SELECT c.name, s.id FROM collections c JOIN segments s ON s.collection = c.id "
+        "JOIN max_seq_id m ON m.segment_id = s.id WHERE s.scope = 'VECTOR'"
+    )
+    database = (directory / "chroma.sqlite3").absolute().as_uri() + "?mode=ro"
+    try:
+        with contextlib.closing(sqlite3.connect(database, uri=True)) as db:
+            return dict(db.execute(select))
+    except sqlite3.OperationalError:
+        return {}  # no database yet, or the tables of another Chroma: nothing known against them
+    except sqlite3.DatabaseError as exc:
+        raise VectorStoreError(f"The vector index in {directory} cannot be opened: {exc}") from exc
+
+
+def _damage(segment: Path) -> str | None:
+    """What is wrong with the files of a collection's vectors, or None; looked at before Chroma reads them.
 
     Chroma reads past the end of files that are too short and kills the process (segmentation fault, 1.5.9),
     and says nothing at all when the directory of the vectors is gone.
     """
-    select = (
-        "SELECT s.id, m.seq_id FROM collections c JOIN segments s ON s.collection = c.id "
-        "LEFT JOIN max_seq_id m ON m.segment_id = s.id WHERE s.scope = 'VECTOR' AND c.name = ?"
-    )
     try:
-        database = (directory / "chroma.sqlite3").absolute().as_uri() + "?mode=ro"
-        with contextlib.closing(sqlite3.connect(database, uri=True)) as db:
-            row = db.execute(select, (name,)).fetchone()
-    except sqlite3.OperationalError:
-        return None  # another Chroma's tables: nothing known against them
-    except sqlite3.DatabaseError as exc:
-        return f"chroma.sqlite3: {exc}"
-    if row is None or row[1] is None:
-        return None  # nothing saved in files yet
-    try:
-        return _cut_short(directory / row[0])
+        return _cut_short(segment)
     except OSError as exc:
         return f"a file of its vectors is missing ({exc.strerror}: {Path(exc.filename).name})"
 
@@ -525,8 +542,12 @@ def _open_embedded(directory: Path) -> "Client":
 
 
 def _connect(url: str, timeout_s: float) -> "Client":
-    parts = urlsplit(url)
-    shown = f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as exc:
+        raise VectorStoreError(f"The Chroma server's address is not a URL: {exc}.") from exc
+    shown = f"{parts.scheme}://{parts.hostname}{f':{port}' if port else ''}"
     plain = not (parts.username or parts.password or parts.path.strip("/") or parts.query)
     if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
         raise VectorStoreError(f"The Chroma server's address must look like http://host:port, not {shown}.")
@@ -537,13 +558,19 @@ def _connect(url: str, timeout_s: float) -> "Client":
         sdk.httpx.get(f"{shown}/api/v2/heartbeat", timeout=timeout_s).raise_for_status()
         client: Client = sdk.chromadb.HttpClient(
             host=parts.hostname,
-            port=parts.port or (443 if ssl else 80),
+            port=port or (443 if ssl else 80),
             ssl=ssl,
             settings=sdk.settings(anonymized_telemetry=False),
         )
-        server: Any = client._server
-        server._session.timeout = sdk.httpx.Timeout(timeout_s)
+        for session in _sessions(client):
+            session.timeout = sdk.httpx.Timeout(timeout_s)
         return client
+
+
+def _sessions(client: "Client") -> list[Any]:
+    """The HTTP sessions chromadb 1.5 keeps for a server: it gives them no timeout and never closes them."""
+    servers: list[Any] = [client._server, getattr(client._admin_client, "_server", None)]
+    return [server._session for server in servers if hasattr(server, "_session")]
 
 
 @contextlib.contextmanager

@@ -33,7 +33,9 @@ def git(root: Path, *words: str) -> bytes:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repo", type=Path, required=True)
     parser.add_argument("--suffix", nargs="+", default=[".c", ".h"])
     parser.add_argument("--language")
@@ -75,7 +77,9 @@ def main() -> None:
             times.append(time.process_time() - start)
     print(f"{len(files)} files, {size / 1e6:.1f} MB")
     print(f"parse  {min(bare):.2f} s CPU  {size / 1e6 / min(bare):.1f} MB/s")
-    print(f"chunk  {min(ours):.2f} s CPU  {size / 1e6 / min(ours):.1f} MB/s   ratio {min(ours) / min(bare):.2f}")
+    print(
+        f"chunk  {min(ours):.2f} s CPU  {size / 1e6 / min(ours):.1f} MB/s   ratio {min(ours) / min(bare):.2f}"
+    )
     tokens = sorted(chunk.tokens for chunk in count_chunks(chunks))
     crumbs = sum(len("".join(chunk.text.split())) < 50 for chunk in chunks)
     print(

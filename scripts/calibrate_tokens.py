@@ -20,8 +20,9 @@ SPAN = 1_600
 
 
 def triples(raw: np.ndarray) -> np.ndarray:
-    first, second, third = tokens._class_tables()
-    return first[raw[:-2]] | second[raw[1:-1]] | third[raw[2:]]
+    fine = np.frombuffer(raw.tobytes().translate(tokens._CLASS_OF_BYTE), np.uint8).astype(np.intp)
+    coarse = np.frombuffer(raw.tobytes().translate(tokens._COARSE_CLASS_OF_BYTE), np.uint8).astype(np.intp)
+    return coarse[:-2] << 12 | fine[1:-1] << 6 | fine[2:]
 
 
 def boundaries(data: bytes) -> np.ndarray:
@@ -49,14 +50,14 @@ def samples(folders: list[Path]) -> list[tuple[str, bytes]]:
 
 
 def fit(files: list[tuple[str, bytes]]) -> np.ndarray:
-    size = tokens._CLASSES**3
+    size = tokens._TRIPLES
     seen, cut = np.zeros(size), np.zeros(size)
     for _, data in files:
         index = triples(np.frombuffer(data, np.uint8))
         seen += np.bincount(index, minlength=size)
         cut += np.bincount(index, weights=boundaries(data)[2:], minlength=size)
-    # One imagined boundary per triple: what was never seen counts as a boundary.
-    return np.round((cut + 1) / (seen + 1) * 255).clip(1, 255).astype(np.uint8)
+    # Two imagined boundaries per triple: what was never seen counts as one, what is rare leans to it.
+    return np.round((cut + 2) / (seen + 2) * 255).clip(1, 255).astype(np.uint8)
 
 
 def report(files: list[tuple[str, bytes]]) -> None:

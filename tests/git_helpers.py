@@ -1,8 +1,16 @@
 """Throw-away git repositories for tests: same bytes in, same commit ids out, no config of the user read."""
 
+import base64
+import contextlib
 import os
+import socket
+import ssl
 import subprocess
-from collections.abc import Iterable, Mapping
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 # One fixed clock: commit n of a repository is made at START + 60 n seconds.
@@ -83,7 +91,7 @@ class GitRepo:
         self.git("update-index", "-z", "--index-info", stdin=f"{mode} {blob}\t".encode() + name + b"\0")
 
     def commit_raw_tree(self, entries: Iterable[tuple[str, bytes, str]], message: str = "raw") -> str:
-        """Commit a tree written byte by byte from (mode, name, id): names git would refuse are kept."""
+        """Commit a tree written byte by byte from (mode, name, id): odd names are kept."""
         tree = b"".join(
             mode.encode() + b" " + name + b"\0" + bytes.fromhex(blob) for mode, name, blob in entries
         )
@@ -99,3 +107,127 @@ def make_repo(path: Path, files: Mapping[str, bytes | str], *, branch: str = "ma
     repo = GitRepo(path, branch=branch)
     repo.commit(files, "first")
     return repo
+
+
+def git_children() -> list[tuple[int, bytes]]:
+    """(process id, command line) of the gits that codechunk runs in this process; Linux only."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+            line = (status.parent / "cmdline").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if b"--no-pager" in line.split(b"\0") and parent == os.getpid():
+            found.append((int(status.parent.name), line))
+    return found
+
+
+@contextlib.contextmanager
+def git_daemon(root: Path) -> Iterator[str]:
+    """The git:// URL below which a real `git daemon` on loopback serves all repositories in `root`."""
+    exec_path = subprocess.run(
+        ["git", "--exec-path"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [
+        f"{exec_path}/git-daemon", "--export-all", "--reuseaddr", "--listen=127.0.0.1", f"--port={port}",
+        f"--base-path={root}", str(root),
+    ]  # fmt: skip
+    daemon = subprocess.Popen(command, env=git_env(root), stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            with (
+                contextlib.suppress(ConnectionRefusedError),
+                socket.create_connection(("127.0.0.1", port), 1),
+            ):
+                break
+            time.sleep(0.02)
+        yield f"git://127.0.0.1:{port}"
+    finally:
+        daemon.terminate()
+        daemon.wait()
+
+
+@dataclass
+class GitHttpServer:
+    """A real smart-HTTP server (git http-backend) on loopback; what it was asked is in `requests`."""
+
+    root: Path
+    token: str = ""
+    redirects: dict[str, str] = field(default_factory=dict)
+    requests: list[tuple[str, str]] = field(default_factory=list)  # (path, Authorization header)
+    url: str = ""
+
+    @contextlib.contextmanager
+    def serve(self, tls: ssl.SSLContext | None = None) -> Iterator[str]:
+        """The server's base URL while it runs."""
+        server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        server.daemon_threads = True
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            self.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}"
+            yield self.url
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                path, _, query = self.path.partition("?")
+                authorization = self.headers.get("Authorization", "")
+                outer.requests.append((path, authorization))
+                for old, new in outer.redirects.items():
+                    if path.startswith(old):
+                        self.send_response(301)
+                        self.send_header("Location", new + self.path.removeprefix(old))
+                        self.send_header("Content-Length", "0")
+                        self.end_headers()
+                        return
+                expected = base64.b64encode(f"x-access-token:{outer.token}".encode()).decode()
+                if outer.token and authorization != f"Basic {expected}":
+                    self.send_response(401)
+                    self.send_header("WWW-Authenticate", "Basic")
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
+                self._backend(path, query)
+
+            do_POST = do_GET
+
+            def _backend(self, path: str, query: str) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                env = git_env(outer.root) | {
+                    "GIT_PROJECT_ROOT": str(outer.root),
+                    "GIT_HTTP_EXPORT_ALL": "1",
+                    "PATH_INFO": path,
+                    "QUERY_STRING": query,
+                    "REQUEST_METHOD": self.command,
+                    "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+                    "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
+                    "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+                }
+                done = subprocess.run(["git", "http-backend"], env=env, input=body, capture_output=True)
+                head, _, content = done.stdout.partition(b"\r\n\r\n")
+                fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n") if ": " in line)
+                self.send_response(int(fields.pop("Status", "200").split()[0]))
+                for name, value in fields.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        return Handler

@@ -163,6 +163,12 @@ def test_the_production_file_says_what_the_defaults_are_but_for_the_log(tmp_path
         ("data_dir: 7", ["data_dir = 7", "path of a folder"]),
         ("git: {timeout: [", ["my.yaml:1", "not valid YAML"]),
         ("\x00", ["my.yaml", "not YAML text"]),
+        ("git: " + "[" * 3000, ["my.yaml", "nested too deeply"]),
+        ("pricing: &a {m: *a}", ["recursive", "my.yaml:1"]),
+        ("git: {include: &a [*a]}", ["recursive", "my.yaml:1"]),
+        ("git: {x: [&a [1, 1], &b [*a, *a], *b]}", ["git.x = {...}"]),
+        ('log: {level: "a\\n\\e[2J"}', ['log.level = "a\\n\\u001b[2J"']),
+        ('"a\\n\\e[2J": 1', ["a\\n\\u001b[2J"]),
         ("git: &a\n  timeout: *b", ["my.yaml:2", "undefined alias"]),
     ],
 )

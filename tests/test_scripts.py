@@ -50,6 +50,7 @@ class Checkout:
         self.root = folder / "my checkout"
         self.root.mkdir()
         shutil.copytree(ROOT / "scripts", self.root / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / ".ci", self.root / ".ci")
         for file in (ROOT / "pyproject.toml", *ROOT.glob("requirements*.lock")):
             shutil.copy(file, self.root)
         (self.root / "codechunk").mkdir()
@@ -69,7 +70,7 @@ class Checkout:
 
     def start(self, script: str, *words: str, **env: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [self.root / "scripts" / script, *words],
+            [self.root / script if "/" in script else self.root / "scripts" / script, *words],
             env=self.env | env,
             cwd=self.root,
             stdin=subprocess.DEVNULL,
@@ -279,6 +280,33 @@ def test_the_check_script_runs_every_check_even_after_a_failure(checkout: Checko
     assert code == 1
     assert out.splitlines() == ["-m ruff format --check .", "-m ruff check .", "-m mypy"]
     assert checkout.run("check")[0] == 0
+
+
+def test_ci_checks_and_tests_in_the_same_environment_and_touches_no_system_package(
+    checkout: Checkout,
+) -> None:
+    code, out, _ = checkout.run(".ci/run")
+    assert code == 0
+    assert out.splitlines() == ["-m ruff format --check .", "-m ruff check .", "-m mypy", "-m pytest"]
+    assert checkout.notes() == INSTALLED
+
+
+def test_ci_stops_when_the_checks_fail(checkout: Checkout) -> None:
+    code, out, _ = checkout.run(".ci/run", FAKE_EXIT="1")
+    assert code == 1
+    assert "-m pytest" not in out
+
+
+def test_ci_installs_missing_system_packages_where_it_may(checkout: Checkout) -> None:
+    for name, text in (("id", "echo 0"), ("apt-get", 'echo "apt-get $*" >>"$NOTES.apt"')):
+        (checkout.bin / name).write_text(f"#!/usr/bin/env bash\n{text}\n")
+        (checkout.bin / name).chmod(0o755)
+    code, _, err = checkout.run(".ci/run", FAKE_FACTS="3.9 False")
+    asked = Path(f"{checkout.notes_file}.apt").read_text().splitlines()
+    assert asked[0] == "apt-get update -q"
+    assert asked[1].endswith("git python3 python3-venv")
+    # The stand-in for apt-get installs nothing, so what is missing is said in one sentence.
+    assert (code, len(err.splitlines())) == (1, 1)
 
 
 def test_every_script_is_executable_and_parses() -> None:

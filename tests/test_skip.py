@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from git_helpers import git_env
 from hypothesis import given
 from hypothesis import strategies as st
 from pathspec import GitIgnoreSpec
@@ -98,8 +99,8 @@ def test_a_path_that_is_not_utf8_is_undecodable():
 
 def test_globs_have_gitignore_semantics_and_include_narrows():
     rules = SkipRules.build(include=["*.py", "/src/"], exclude=["test_*", "/src/gen/**", "!test_keep.py"])
-    kept = [p for p in ("a/b.py", "src/x.go", "x.go", "a/src/x.go", "test_a.py", "test_keep.py", "src/gen/a.py")
-            if rules.by_entry(Entry(p)) is None]  # fmt: skip
+    paths = _words("a/b.py src/x.go x.go a/src/x.go test_a.py test_keep.py src/gen/a.py")
+    kept = [path for path in paths if rules.by_entry(Entry(path)) is None]
     assert kept == ["a/b.py", "src/x.go", "test_keep.py"]
 
 
@@ -251,13 +252,14 @@ def test_one_pattern_of_an_ignore_file_means_what_pathspec_says(pattern, anchore
 
 def test_negations_in_an_ignore_file_mean_what_git_says(tmp_path):
     text = "build/\n!build/keep.py\n*.log\n!important.log\n/top\ndocs/**/x\n!docs/a/x\n\\#odd\nsp \\ \n"
-    paths = ["build/keep.py", "a/build/b/c.py", "x.log", "a/important.log", "top", "a/top", "docs/x", "docs/a/x",
-             "docs/a/b/x", "docs/a/x/y", "#odd", "sp  "]  # fmt: skip
-    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    paths = _words("""build/keep.py a/build/b/c.py x.log a/important.log top a/top docs/x docs/a/x docs/a/b/x
+    docs/a/x/y #odd""")
+    paths.append("sp  ")
+    subprocess.run(["git", "init", "-q", tmp_path], check=True, env=git_env(tmp_path))
     (tmp_path / ".gitignore").write_text(text)
     done = subprocess.run(
         ["git", "check-ignore", "--no-index", "-z", "--stdin"],
-        cwd=tmp_path, input="\0".join(paths), capture_output=True, text=True,
+        cwd=tmp_path, env=git_env(tmp_path), input="\0".join(paths), capture_output=True, text=True,
     )  # fmt: skip
     ours = IgnoreFile(text)
     assert [path for path in paths if ours.matches(path)] == done.stdout.split("\0")[:-1]

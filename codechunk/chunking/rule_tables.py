@@ -30,6 +30,11 @@ def _field(node: Node, name: str) -> str | None:
     return plain_name(text_of(node.child_by_field_name(name)))
 
 
+def _first(node: Node) -> Node | None:
+    """The first named child; `named_child` raises where there is none."""
+    return node.named_child(0) if node.named_child_count else None
+
+
 def _named(name: str) -> "Resolve":
     """A method whose name is a keyword: `init`, `constructor`."""
     return define(_M, name=lambda _: name)
@@ -157,7 +162,7 @@ def _js_declaration(node: Node, _: Rules) -> Definition | None:
 
 
 def _js_expression(node: Node, rules: Rules) -> Definition | None:
-    inner = node.named_child(0)
+    inner = _first(node)
     if inner is None:
         return None
     if inner.type != "assignment_expression":
@@ -322,7 +327,7 @@ _CSHARP_VALUES = {"property_declaration": define(_V), "event_declaration": defin
 
 def _kotlin_class(node: Node, _: Rules) -> Definition | None:
     words = {child.type for child in node.children if not child.is_named}
-    modifiers = text_of(node.named_child(0)) or ""
+    modifiers = text_of(_first(node)) or ""
     kind = (
         _I
         if "interface" in words
@@ -342,7 +347,7 @@ def _kotlin_function(node: Node) -> str | None:
 
 def _kotlin_property(node: Node) -> str | None:
     declaration = next((child for child in node.named_children if child.type == "variable_declaration"), None)
-    return None if declaration is None else plain_name(text_of(declaration.named_child(0)))
+    return None if declaration is None else plain_name(text_of(_first(declaration)))
 
 
 _KOTLIN = {
@@ -405,7 +410,7 @@ _SCALA_VALUES = {
 
 
 def _py_assignment(node: Node, _: Rules) -> Definition | None:
-    inner = node.named_child(0)
+    inner = _first(node)
     if inner is None or inner.type != "assignment":
         return None
     left = inner.child_by_field_name("left")
@@ -437,7 +442,7 @@ def _ruby_assignment(node: Node, _: Rules) -> Definition | None:
 def _ruby_call(node: Node, rules: Rules) -> Definition | None:
     """`private def name` defines what its argument defines."""
     arguments = node.child_by_field_name("arguments")
-    first = None if arguments is None else arguments.named_child(0)
+    first = None if arguments is None else _first(arguments)
     return rules.define(first) if first is not None and first.type in {"method", "singleton_method"} else None
 
 
@@ -452,7 +457,7 @@ _RUBY = {
 
 
 def _php_expression(node: Node, _: Rules) -> Definition | None:
-    inner = node.named_child(0)
+    inner = _first(node)
     if inner is None or inner.type != "assignment_expression":
         return None
     right = inner.child_by_field_name("right")
@@ -485,11 +490,11 @@ def _lua_function(node: Node) -> str | None:
 
 
 def _lua_assignment(node: Node, _: Rules) -> Definition | None:
-    inner = node if node.type == "assignment_statement" else node.named_child(0)
+    inner = node if node.type == "assignment_statement" else _first(node)
     if inner is None or inner.named_child_count != 2:
         return None
-    name, value = inner.named_child(0), inner.named_child(1)
-    value = None if value is None else value.named_child(0)
+    name, value = _first(inner), inner.named_child(1)
+    value = None if value is None else _first(value)
     found = plain_name((text_of(name) or "").replace(":", "."))
     if found is None or value is None or "," in found:
         return None

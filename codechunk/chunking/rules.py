@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
+from typing import NamedTuple
 
 from tree_sitter import Language, Node
 
@@ -23,6 +24,9 @@ _NAME_CHARS = 200
 _IDENTIFIER = re.compile(
     r"(?:^|_)(?:identifier|name|word|symbol|constant|path|designator|variable|atom|ident|id|sym_lit|type)$"
 )
+_DECLARED = re.compile(r"declarator$|identifier$|_name$")
+_UNNAMED_DECLARATORS = {"parenthesized_declarator", "reference_declarator", "attributed_declarator"}
+_MAX_DECLARATORS = 50
 _BODY = re.compile(
     r"(?:^|_)(?:body|block|declaration_list|members|member_list|compound_statement|statements|items)$"
 )
@@ -37,8 +41,7 @@ class Role(IntEnum):
     DEFINE = 3  # perhaps a definition: ask `resolve`
 
 
-@dataclass(frozen=True, slots=True)
-class Definition:
+class Definition(NamedTuple):
     """What a node defines. A body is walked as a scope of its own; a body without name belongs to the scope around."""
 
     name: str | None
@@ -57,6 +60,7 @@ class Rule:
     role: Role
     resolve: Resolve | None = None
     least_ink: int = LEAST_INK
+    is_value: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +80,18 @@ class Rules:
 
 def text_of(node: Node | None) -> str | None:
     """The node's text on one line, at most 200 characters, or None when there is no text."""
-    if node is None or not node.text:
+    raw = None if node is None else node.text
+    if not raw:
         return None
-    return " ".join(node.text[: 4 * _NAME_CHARS].decode("utf-8", "replace").split())[:_NAME_CHARS] or None
+    if raw.isalnum() and len(raw) <= _NAME_CHARS:
+        return raw.decode("utf-8", "replace")
+    return " ".join(raw[: 4 * _NAME_CHARS].decode("utf-8", "replace").split())[:_NAME_CHARS] or None
 
 
 def plain_name(text: str | None) -> str | None:
     """A name as symbols are written: without type arguments, `.` between its parts, no quotes, `$` or `\\`."""
-    if text is None:
-        return None
+    if text is None or text.isidentifier():
+        return text
     if "operator" not in text:
         while (shorter := re.sub(r"\s*<[^<>]*>|\s*\[[^\[\]]*\]$", "", text)) != text:
             text = shorter
@@ -120,24 +127,11 @@ def find_body(node: Node) -> Node | None:
 
 def declared(declarator: Node) -> Node | None:
     """The name inside a C declarator: through pointers, references, arrays, functions and parentheses."""
-    node: Node | None = declarator
-    for _ in range(50):
-        if node is None:
-            return None
+    node = declarator
+    for _ in range(_MAX_DECLARATORS):
         inner = node.child_by_field_name("declarator")
-        if inner is None and (
-            node.type.endswith("_declarator") or node.type in {"attributed_declarator", "init"}
-        ):
-            inner = next(
-                (
-                    child
-                    for child in node.named_children
-                    if "declarator" in child.type
-                    or child.type.endswith("identifier")
-                    or child.type.endswith("_name")
-                ),
-                None,
-            )
+        if inner is None and node.type in _UNNAMED_DECLARATORS:
+            inner = next((child for child in node.named_children if _DECLARED.search(child.type)), None)
         if inner is None:
             return node
         node = inner
@@ -236,7 +230,7 @@ class RuleTable:
         if node_type in self.define:
             return Rule(Role.DEFINE, self.define[node_type])
         if node_type in self.values:
-            return Rule(Role.DEFINE, self.values[node_type], LEAST_INK_OF_VALUES)
+            return Rule(Role.DEFINE, self.values[node_type], LEAST_INK_OF_VALUES, is_value=True)
         return None
 
 

@@ -1,6 +1,5 @@
 """The words the chunker's modules share: a file's bytes with their size estimate, and its outline of scopes and cuts."""
 
-from bisect import bisect_right
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -81,29 +80,19 @@ class Small:
 class Outline:
     """Where a file may be cut, in ascending order, and whose each part is.
 
-    Parallel lists: position (a line start), scope of what follows, depth in the tree (shallow cuts are
+    Parallel lists: position (a line start), and of what follows it: scope, depth in the tree (shallow cuts are
     better), and the small definition that begins there, if any.
     """
 
     cuts: list[int] = field(default_factory=list)
-    scopes: list[Scope] = field(default_factory=list)
-    depths: list[int] = field(default_factory=list)
-    smalls: list[Small | None] = field(default_factory=list)
+    parts: list[tuple[Scope, int, Small | None]] = field(default_factory=list)
 
     def add(self, cut: int, scope: Scope, depth: int, small: Small | None = None) -> None:
         """Append one cut; it must lie behind all others."""
         self.cuts.append(cut)
-        self.scopes.append(scope)
-        self.depths.append(depth)
-        self.smalls.append(small)
+        self.parts.append((scope, depth, small))
 
     def drop_last(self) -> int:
         """Take the last cut away and return its position."""
-        self.scopes.pop()
-        self.depths.pop()
-        self.smalls.pop()
+        self.parts.pop()
         return self.cuts.pop()
-
-    def between(self, start: int, end: int) -> range:
-        """Indices of the cuts with start < cut <= end."""
-        return range(bisect_right(self.cuts, start), bisect_right(self.cuts, end))

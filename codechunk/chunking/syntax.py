@@ -7,7 +7,6 @@ chunk; nothing else. It is iterative and bounded in depth: a hostile tree costs 
 import re
 from collections.abc import Iterator
 
-import numpy as np
 from tree_sitter import Node, Parser
 
 from codechunk.chunking.languages import load_language
@@ -16,23 +15,32 @@ from codechunk.chunking.rules import LEAST_INK_OF_VALUES, Definition, Role, Rule
 from codechunk.chunking.source import Outline, Scope, Small, Source
 from codechunk.chunks import Kind
 
+SKIP, COMMENT, ENTER, DEFINE = Role
 # A parser needs time and depth without bound for some one-line files (docs/design.md); real code has no such lines.
 MAX_LINE_BYTES = 20_000
 # Below this depth of nested nodes too large for a chunk, lines are as good a place to cut as nodes.
 MAX_DEPTH = 200
+# Definitions from this share of the limit on may have to be cut.
+LARGE = 0.7
+# Nodes with a child for every few bytes are data.
+DENSE_BYTES = 24
+# A definition with less ink is not even named.
+_LEAST_NAMED_INK = 12
 # No definition in fewer bytes is worth a look at its members.
 _LEAST_SCOPE_BYTES = 120
-_LEAST_SCOPE_OF_CLASSES = frozenset({Kind.CLASS, Kind.STRUCT, Kind.INTERFACE, Kind.ENUM})
+_TYPES = frozenset({Kind.CLASS, Kind.STRUCT, Kind.INTERFACE, Kind.ENUM})
 _INK = re.compile(rb"\S")
 
 
 def too_hostile_to_parse(data: bytes) -> bool:
     """Whether the file has a line longer than any that people write (20,000 bytes)."""
-    if len(data) <= MAX_LINE_BYTES:
-        return False
-    breaks = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
-    edges = np.concatenate(([-1], breaks, [len(data)]))
-    return bool(np.diff(edges).max() > MAX_LINE_BYTES)
+    start = 0
+    while len(data) - start > MAX_LINE_BYTES:
+        # The last line break in reach: one search for many lines.
+        start = data.rfind(b"\n", start, start + MAX_LINE_BYTES + 1) + 1
+        if start == 0:
+            return True
+    return False
 
 
 def syntax_outline(source: Source, *, max_tokens: int) -> Outline:
@@ -54,116 +62,138 @@ class _Walk:
         self.outline = Outline()
         self.file = Scope(None, Kind.BLOCK, start=source.start, roomy=True)
         self.outline.add(source.start, self.file, 0)
+        # Nodes that start before this are on a line that was looked at already: no cut can be there.
+        self.next_line = 0
+        # Inside what is too large, cuts nearer than this to one that is not deeper are of no use.
+        self.stride = max_tokens // 4
+        self.quiet_until, self.quiet_depth = 0, 0
         # End of the comment that the last cut of the outline begins with, or 0.
         self.comment_end = 0
         self.stack: list[tuple[Iterator[Node], Scope, int]] = []
 
     def run(self, root: Node) -> None:
         """Walk all nodes worth it, in file order."""
-        stack = self.stack
+        stack, rule_of, max_bytes = self.stack, self.rules.by_kind.get, self.max_tokens
         stack.append((iter(root.children), self.file, 0))
-        by_kind = self.rules.by_kind
         while stack:
             children, scope, depth = stack[-1]
-            pushed = len(stack)
+            level = len(stack)
             for node in children:
-                rule = by_kind.get(node.kind_id)
-                if rule is None:
-                    self._statement(node, scope, depth)
-                elif rule.role is Role.DEFINE:
+                rule = rule_of(node.kind_id)
+                start = node.start_byte
+                if rule is None or (depth and rule.is_value):
+                    if start >= self.next_line and (depth < self.quiet_depth or start >= self.quiet_until):
+                        self._cut(start, scope, depth)
+                    if node.end_byte - start > max_bytes:
+                        self._open_if_large(node, scope, depth)
+                elif rule.role is DEFINE:
                     self._definition(node, rule, scope, depth)
-                elif rule.role is Role.COMMENT:
-                    self._comment(node, scope, depth)
-                elif rule.role is Role.ENTER:
-                    self._cut(node.start_byte, scope, depth)
+                elif start >= self.next_line and rule.role is not SKIP:
+                    if rule.role is COMMENT:
+                        self._comment(start, node.end_byte, scope, depth)
+                    else:
+                        self._cut(start, scope, depth)
+                if rule is not None and rule.role is ENTER:
                     self._push(node, scope, depth)
-                if len(stack) != pushed:
+                if len(stack) != level:
                     break
             else:
                 stack.pop()
+                if stack and stack[-1][1] is not scope:
+                    self.quiet_until = 0
 
     def _push(self, node: Node, scope: Scope, depth: int) -> None:
         if len(self.stack) < MAX_DEPTH:
             self.stack.append((iter(node.children), scope, depth))
 
-    def _statement(self, node: Node, scope: Scope, depth: int) -> None:
+    def _open_if_large(self, node: Node, scope: Scope, depth: int) -> None:
+        """Go into a node that will have to be cut."""
         start, end = node.start_byte, node.end_byte
-        self._cut(start, scope, depth)
-        self._open_if_large(node, start, end, scope, depth)
-
-    def _open_if_large(self, node: Node, start: int, end: int, scope: Scope, depth: int) -> None:
-        if end - start > self.max_tokens and self.source.estimate.span(start, end) > self.max_tokens * 0.6:
+        # Tables of numbers have a node for every few bytes and nothing to say: their lines are as good.
+        dense = end - start < DENSE_BYTES * node.child_count
+        if not dense and self.source.estimate.span(start, end) > self.max_tokens * LARGE:
             self._push(node, scope, depth + 1)
 
     def _definition(self, node: Node, rule: Rule, scope: Scope, depth: int) -> None:
-        assert rule.resolve is not None  # noqa: S101 - by construction of the rules
         start, end = node.start_byte, node.end_byte
-        small = end - start < 4 * LEAST_INK_OF_VALUES and self.source.inked(start, end)
-        if small and small < 12:
+        # In so few bytes there is hardly enough ink, so it must be counted; in more there nearly always is.
+        ink = self.source.inked(start, end) if end - start < 4 * rule.least_ink else rule.least_ink
+        if ink < rule.least_ink and (rule.is_value or ink < _LEAST_NAMED_INK):
             self._cut(start, scope, depth)
             return
-        found = rule.resolve(node, self.rules)
-        if found is None:
-            self._statement(node, scope, depth)
-            return
-        if found.name is None:
+        found = rule.resolve(node, self.rules) if rule.resolve else None
+        if found is None or (
+            found.kind is Kind.VARIABLE and found.body is None and ink < LEAST_INK_OF_VALUES > end - start
+        ):
+            self._cut(start, scope, depth)
+            self._open_if_large(node, scope, depth)
+        elif found.name is None:
             self._cut(start, scope, depth)
             if found.body is not None:
                 self._push(found.body, scope, depth)
-            return
-        least = LEAST_INK_OF_VALUES if found.kind is Kind.VARIABLE and found.body is None else rule.least_ink
-        inner = self._scope(found, scope)
-        if small and small < least:
+        elif ink < rule.least_ink:
+            inner = self._scope(found, scope)
             self._cut(start, scope, depth, Small(inner.symbol or found.name, inner.kind, start, end))
-            return
+        else:
+            self._scoped(node, found, self._scope(found, scope))
+
+    def _scoped(self, node: Node, found: Definition, inner: Scope) -> None:
+        """A definition that gets a chunk of its own, or several."""
+        start, end = node.start_byte, node.end_byte
         self._cut(start, inner, 0)
         if found.body is not None and end - start >= _LEAST_SCOPE_BYTES:
             inner.roomy = found.kind is Kind.MODULE
             inner.signature_end = found.body.start_byte
             self._push(found.body, inner, 0)
-        else:
-            self._open_if_large(node, start, end, inner, 0)
+        elif end - start > self.max_tokens:
+            self._open_if_large(node, inner, 0)
 
     def _scope(self, found: Definition, parent: Scope) -> Scope:
         kind = found.kind
         if kind is Kind.FUNCTION and (
-            parent.kind in _LEAST_SCOPE_OF_CLASSES
-            or (parent.kind is Kind.MODULE and self.rules.methods_in_modules)
+            parent.kind in _TYPES or (parent.kind is Kind.MODULE and self.rules.methods_in_modules)
         ):
             kind = Kind.METHOD
         symbol = f"{parent.symbol}.{found.name}" if parent.symbol else found.name
         return Scope(symbol, kind, parent=parent, start=found.node.start_byte)
 
-    def _comment(self, node: Node, scope: Scope, depth: int) -> None:
+    def _comment(self, start: int, end: int, scope: Scope, depth: int) -> None:
         """Remember a comment; one that follows another without a blank line continues it."""
-        start, end = node.start_byte, node.end_byte
         if self.comment_end and self._touches(start):
             self.comment_end = end
-            return
-        if self._cut(start, scope, depth):
+            self.next_line = self._line_after(start)
+        elif self._cut(start, scope, depth):
             self.comment_end = end
 
     def _cut(self, start: int, scope: Scope, depth: int, small: Small | None = None) -> bool:
         """Add a cut at the line of `start`, or where the comment above it begins; False if the line is taken."""
-        outline = self.outline
+        outline, data = self.outline, self.data
         last = outline.cuts[-1]
-        cut = self.data.rfind(b"\n", last, start) + 1
+        cut = data.rfind(b"\n", last, start) + 1
+        self.next_line = self._line_after(start)
         if cut <= last:
-            if start < last or outline.scopes[-1] is scope or _INK.search(self.data, last, start):
+            # The same line again, but by a definition that begins with it: it knows better what this is.
+            first = _INK.search(data, last)
+            begins = (first is not None and first.start() == start) or (
+                self.comment_end and self._touches(start)
+            )
+            if not begins or scope.parent is None or outline.parts[-1][0] is scope:
                 return False
-            # The same place again, but by a definition: it knows better what begins here.
-            if scope.parent is not None and scope.start == start or last == self.source.start:
-                outline.drop_last()
-                cut = last
-            else:
-                return False
-        elif cut != start and not self.data[cut:start].isspace():
+            cut = outline.drop_last()
+        elif cut != start and not data[cut:start].isspace():
             return False
         elif self.comment_end and self._touches(start):
             cut = outline.drop_last()
         self.comment_end = 0
-        outline.add(cut, scope, depth, small)
+        self.quiet_depth = depth or MAX_DEPTH
+        self.quiet_until = start + self.stride
+        outline.cuts.append(cut)
+        outline.parts.append((scope, depth, small))
         return True
+
+    def _line_after(self, position: int) -> int:
+        newline = self.data.find(b"\n", position)
+        return len(self.data) if newline < 0 else newline + 1
 
     def _touches(self, start: int) -> bool:
         """Whether only white space without a blank line is between the last comment and `start`."""

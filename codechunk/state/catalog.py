@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, Select, delete, exists, false, func, insert, or_, select, update
 
 from codechunk.state.database import Database
 from codechunk.state.tables import (
@@ -136,7 +136,7 @@ class Catalog:
         was just checked (with `only_if_sound` it is not added). Other looks mean that somebody else changed
         the directory: those indexes are checked when they are next used.
         """
-        sound = indexes.c.vectors_stamp == old
+        sound = false() if old is None else indexes.c.vectors_stamp == old
         if not only_if_sound:
             sound = or_(sound, indexes.c.id == index_id)
         with self._db.begin() as connection:

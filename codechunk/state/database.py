@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, text
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from codechunk.errors import StateError
@@ -59,17 +59,21 @@ class Database:
 
     def insert_new(self, table: Table) -> Any:
         """An INSERT for `table` that leaves rows alone whose key exists already."""
-        if self.engine.dialect.name == "sqlite":
-            return sqlite.insert(table).on_conflict_do_nothing()
-        return postgresql.insert(table).on_conflict_do_nothing()
+        return self._insert(table).on_conflict_do_nothing()
 
     def upsert(self, table: Table, *, key: list[str], values: list[str]) -> Any:
         """An INSERT for `table` that overwrites the columns `values` of rows with the same `key`."""
-        insert = sqlite.insert if self.engine.dialect.name == "sqlite" else postgresql.insert
-        statement = insert(table)
+        statement = self._insert(table)
         return statement.on_conflict_do_update(
             index_elements=key, set_={name: statement.excluded[name] for name in values}
         )
+
+    def _insert(self, table: Table) -> Any:
+        if self.is_sqlite:
+            return sqlite.insert(table)
+        from sqlalchemy.dialects import postgresql  # 30 ms that a SQLite user need not wait for
+
+        return postgresql.insert(table)
 
     @property
     def is_sqlite(self) -> bool:

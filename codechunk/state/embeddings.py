@@ -102,6 +102,25 @@ class Embeddings:
                 for row in connection.execute(texts)
             ]
 
+    def failures(self, index_id: int, space_id: int, generation: int, *, limit: int) -> list[tuple[str, str]]:
+        """Chunks that failed for good: (path with first and last line, reason), in order of path."""
+        query = (
+            select(files.c.path, chunks.c.start_line, chunks.c.end_line, embeddings.c.error)
+            .join(files, files.c.source_id == chunks.c.source_id)
+            .join(
+                embeddings,
+                and_(embeddings.c.text_sha == chunks.c.text_sha, embeddings.c.space_id == space_id),
+            )
+            .where(files.c.index_id == index_id, live_at(generation), embeddings.c.state == "failed")
+            .order_by(files.c.path, chunks.c.ordinal)
+            .limit(limit)
+        )
+        with self._db.read() as connection:
+            return [
+                (f"{row.path}:{row.start_line}-{row.end_line}", row.error or "no reason recorded")
+                for row in connection.execute(query)
+            ]
+
     def ready(self, space: Space, shas: Sequence[str]) -> set[str]:
         """Which of these texts have a vector in the space."""
         query = (

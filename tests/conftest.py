@@ -1,0 +1,41 @@
+"""What holds for every test: no network beyond loopback, no real home, no configuration of the user."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+GUARD = Path(__file__).parent / "guard"
+
+# Before anything is imported: the tests' own process has the guard, and so has every Python it starts.
+_log = tempfile.NamedTemporaryFile(prefix="codechunk-guard-", suffix=".log", delete=False)  # noqa: SIM115
+_log.close()
+_home = tempfile.mkdtemp(prefix="codechunk-home-")
+os.environ["TEST_GUARD_LOG"] = _log.name
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    part for part in (str(GUARD), os.environ.get("PYTHONPATH", "")) if part
+)
+os.environ["HOME"] = _home
+for _name in [name for name in os.environ if name.startswith("CODECHUNK_") or name.startswith("XDG_")]:
+    del os.environ[_name]
+for _name in ("GEMINI_API_KEY", "GOOGLE_API_KEY", "GIT_ASKPASS", "SSH_ASKPASS"):
+    os.environ.pop(_name, None)
+sys.path.insert(0, str(GUARD))
+import sitecustomize  # noqa: E402, F401 - ours: its audit hook is the guard
+
+
+@pytest.fixture(autouse=True)
+def guarded(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail the test during which anything forbidden was tried, here or in a process it started."""
+    before = Path(_log.name).stat().st_size
+    yield
+    with Path(_log.name).open() as log:
+        log.seek(before)
+        found = log.read().strip()
+    if found and "expects_guard" not in request.keywords:
+        pytest.fail(f"forbidden: {found}")

@@ -1,0 +1,306 @@
+"""The state database: schema, upgrades, locks, and what is true of its rows."""
+
+import multiprocessing
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateTable
+
+import codechunk.migrations
+from codechunk.chunks import Chunk, Kind, chunk_ids
+from codechunk.errors import StateError
+from codechunk.state import CutFile, Filter, IndexRow, PlannedFile, Space, State
+from codechunk.state.database import KNOWN_REVISIONS, SCHEMA_REVISION
+from codechunk.state.tables import metadata
+from codechunk.words import index_words
+
+SPACE = Space(provider="synthetic", model="m", dimensions=4, task="t", header_version=1)
+
+
+@pytest.fixture
+def state(tmp_path: Path):
+    with State(f"sqlite:///{tmp_path / 'state.db'}") as opened:
+        yield opened
+
+
+def chunk(path: str, text: str, symbol: str | None = None, tokens: int | None = 3) -> Chunk:
+    return Chunk(
+        path=path, language="python", kind=Kind.FUNCTION, symbol=symbol, start_line=1, end_line=2, start_byte=0,
+        end_byte=len(text), text=text, tokens=tokens,
+    )  # fmt: skip
+
+
+def cut(state: State, index: IndexRow, generation: int, files: dict[str, list[Chunk]]) -> None:
+    """Write a generation with these files, cut and saved."""
+    rows = [PlannedFile(path=path, blob=path, size_bytes=1, reason=None) for path in files]
+    state.contents.write_plan(index.id, generation, rows)
+    unread = state.contents.unread(index.id, generation, repository_id=index.repository_id, fingerprint="f")
+    parts = [
+        CutFile(
+            file_id=file.id, path=file.path, blob=file.blob, status="chunked", language="python",
+            chunks=files[file.path], chunk_ids=chunk_ids(index.url, files[file.path]),
+            words=[index_words(c.text) for c in files[file.path]],
+        )
+        for file in list(unread)
+    ]  # fmt: skip
+    state.contents.save(index.repository_id, "f", parts)
+
+
+def open_index(state: State, ref: str = "main") -> IndexRow:
+    return state.catalog.open_index(url="https://host.invalid/o/n", names=["o/n"], ref=ref, space=SPACE)
+
+
+def test_the_newest_migration_is_the_one_the_program_expects() -> None:
+    scripts = ScriptDirectory(str(Path(codechunk.migrations.__file__).parent))
+    assert scripts.get_current_head() == SCHEMA_REVISION
+    assert {script.revision for script in scripts.walk_revisions()} == set(KNOWN_REVISIONS)
+
+
+def test_the_migrations_make_exactly_the_tables_of_the_code(state: State) -> None:
+    with state.database.read() as connection:
+        context = MigrationContext.configure(
+            connection,
+            opts={
+                "include_name": lambda name, kind, _: kind != "table" or not name.startswith("chunk_words")
+            },
+        )
+        assert compare_metadata(context, metadata) == []
+
+
+def test_every_table_and_column_says_what_it_is() -> None:
+    for table in metadata.sorted_tables:
+        assert table.comment, table.name
+        obvious = {"id", "embedding_id", "index_id", "chunk_id"}
+        assert not [c.name for c in table.columns if not c.comment and c.name not in obvious], table.name
+
+
+def test_every_table_can_be_made_in_postgresql() -> None:
+    for table in metadata.sorted_tables:
+        assert f"CREATE TABLE {table.name}" in str(CreateTable(table).compile(dialect=postgresql.dialect()))
+
+
+def test_sqlite_runs_with_the_settings_that_keep_data(state: State) -> None:
+    with state.database.read() as connection:
+        settings = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout", "page_size")
+        }
+    assert settings == {
+        "journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000, "page_size": 16_384,
+    }  # fmt: skip
+    assert state.database.path is not None
+    assert state.database.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_database_of_a_newer_program_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'state.db'}"
+    State(url).close()
+    connection = sqlite3.connect(tmp_path / "state.db")
+    connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.commit()
+    connection.close()
+    with pytest.raises(StateError, match="newer codechunk"):
+        State(url)
+
+
+def test_a_read_only_database_and_garbage_are_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "state.db").mkdir()
+    with pytest.raises(StateError, match="cannot be opened"):
+        State(f"sqlite:///{tmp_path / 'state.db'}")
+    (tmp_path / "other.db").write_bytes(b"garbage" * 4096)
+    with pytest.raises(StateError, match="damaged"):
+        State(f"sqlite:///{tmp_path / 'other.db'}")
+
+
+def test_a_damaged_page_is_found_by_the_quick_check(state: State, tmp_path: Path) -> None:
+    index = open_index(state)
+    cut(state, index, 1, {f"f{n}.py": [chunk(f"f{n}.py", "text " * 300)] for n in range(40)})
+    state.close()
+    file = tmp_path / "state.db"
+    sqlite3.connect(file).execute("PRAGMA wal_checkpoint(TRUNCATE)").connection.close()
+    data = bytearray(file.read_bytes())
+    middle = len(data) // 2 // 16_384 * 16_384
+    data[middle : middle + 16_384] = b"\xff" * 16_384
+    file.write_bytes(data)
+    with pytest.raises(StateError, match="damaged"), State(f"sqlite:///{file}") as broken:
+        broken.database.quick_check()
+
+
+def open_at_once(url: str, barrier, results) -> None:
+    barrier.wait()
+    try:
+        State(url).close()
+        results.put("ok")
+    except Exception as exc:  # noqa: BLE001 - the test wants to see any
+        results.put(repr(exc))
+
+
+def test_several_processes_may_make_the_database_at_the_same_instant(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(4), context.Queue()
+    url = f"sqlite:///{tmp_path / 'state.db'}"
+    processes = [context.Process(target=open_at_once, args=(url, barrier, results)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    outcomes = [results.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join()
+    assert outcomes == ["ok"] * 4
+
+
+def test_repositories_of_the_same_name_get_different_names(state: State) -> None:
+    first = state.catalog.open_index(
+        url="https://a.invalid/o/n", names=["o/n", "a/o/n"], ref="m", space=SPACE
+    )
+    second = state.catalog.open_index(
+        url="https://b.invalid/o/n", names=["o/n", "b/o/n"], ref="m", space=SPACE
+    )
+    third = state.catalog.open_index(url="https://c.invalid/o/n", names=["o/n"], ref="m", space=SPACE)
+    assert [first.repository, second.repository, third.repository] == [
+        "o/n",
+        "b/o/n",
+        "https://c.invalid/o/n",
+    ]
+    assert len({first.collection, second.collection, third.collection}) == 3
+
+
+def test_other_spaces_and_refs_are_other_indexes(state: State) -> None:
+    other = Space(provider="gemini", model="m", dimensions=4, task="t", header_version=1)
+    ids = {
+        state.catalog.open_index(url="u", names=["n"], ref=ref, space=space).id
+        for ref in ("main", "dev")
+        for space in (SPACE, other)
+    }
+    assert len(ids) == 4
+    assert open_index(state).id == open_index(state).id
+
+
+def test_readers_stay_on_the_published_generation_until_the_switch(state: State) -> None:
+    index = open_index(state)
+    cut(state, index, 1, {"a.py": [chunk("a.py", "def alpha(): pass", "alpha")]})
+    assert state.catalog.indexes() == []
+    state.catalog.publish(index.id, commit="c1", fingerprint="f", generation=1)
+    assert state.lookup.paths(index.id, 1) == ["a.py"]
+    known = state.contents.known_files(index.id, 1)
+    cut(state, index, 2, {"b.py": [chunk("b.py", "def beta(): pass", "beta")]})
+    state.contents.retire(2, [known["a.py"].id])
+    assert state.lookup.paths(index.id, 1) == ["a.py"]
+    assert state.lookup.by_words(index.id, 1, ["beta"], Filter(), limit=5) == []
+    assert state.lookup.paths(index.id, 2) == ["b.py"]
+    state.catalog.publish(index.id, commit="c2", fingerprint="f", generation=2)
+    state.catalog.sweep(index.id, 2)
+    state.catalog.drop_unused_sources(index.repository_id)
+    with state.database.read() as connection:
+        for table in ("files", "sources", "chunks", "chunk_words"):
+            assert connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one() == 1, table
+
+
+def test_an_abandoned_generation_never_shows_and_is_swept(state: State) -> None:
+    index = open_index(state)
+    cut(state, index, 1, {"a.py": [chunk("a.py", "def alpha(): pass")]})
+    state.catalog.publish(index.id, commit="c1", fingerprint="f", generation=1)
+    known = state.contents.known_files(index.id, 1)
+    cut(state, index, 2, {"wrong.py": [chunk("wrong.py", "def wrong(): pass")]})
+    state.contents.retire(2, [known["a.py"].id])
+    state.contents.abandon(index.id, 2)
+    for generation in (1, 2, 3):
+        assert state.lookup.paths(index.id, generation) == ["a.py"]
+    assert not state.contents.has_rubbish(index.id, 1)
+    assert state.contents.has_rubbish(index.id, 2)
+
+
+def test_equal_texts_are_one_embedding_in_one_space(state: State) -> None:
+    index = open_index(state)
+    same = "def same(): pass"
+    cut(
+        state,
+        index,
+        1,
+        {"a.py": [chunk("a.py", same)], "b.py": [chunk("b.py", same), chunk("b.py", "x = 1")]},
+    )
+    sources = state.contents.new_sources(index.id, 1, all_files=True)
+    assert state.embeddings.request(index.space_id, sources) == 2
+    assert state.embeddings.request(index.space_id, sources) == 0
+    pending = state.embeddings.pending(index.space_id, sources)
+    assert [item.text for item in pending] == [same, "x = 1"]
+
+
+def test_vectors_come_back_as_they_were_stored_and_chroma_gets_the_same(state: State) -> None:
+    index = open_index(state)
+    cut(state, index, 1, {"a.py": [chunk("a.py", "one"), chunk("a.py", "two")]})
+    sources = state.contents.new_sources(index.id, 1, all_files=True)
+    state.embeddings.request(index.space_id, sources)
+    pending = state.embeddings.pending(index.space_id, sources)
+    values = np.array([[1, 0, 0, 0], [0.6, 0.8, 0, 0]], dtype=np.float32)
+    assert state.embeddings.ledger(index.id, index.space_id, 1)["pending"] == 2
+    state.embeddings.save([item.embedding_id for item in pending], values)
+    storable = state.embeddings.storable(index.id, index.space_id, sources)
+    assert storable is not None
+    assert np.abs(storable.vectors - values).max() < 3e-4
+    assert state.embeddings.ledger(index.id, index.space_id, 1)["unstored"] == 2
+    state.embeddings.mark_stored(index.id, storable.chunk_ids, storable.embedding_ids)
+    assert state.embeddings.storable(index.id, index.space_id, sources) is None
+    assert state.embeddings.held(index.id) == 2
+    probes = dict(state.embeddings.probes(index.id, 8))
+    assert set(probes) == set(storable.chunk_ids)
+    for number, chunk_id in enumerate(storable.chunk_ids):
+        assert (probes[chunk_id] == storable.vectors[number]).all()
+    ledger = state.embeddings.ledger(index.id, index.space_id, 1)
+    assert ledger == {"pending": 0, "processing": 0, "ready": 2, "failed": 0, "unstored": 0}
+
+
+def test_unknown_token_counts_are_null_and_never_zero(state: State) -> None:
+    index = open_index(state)
+    cut(state, index, 1, {"a.py": [chunk("a.py", "four", tokens=None), chunk("a.py", "fourfour", tokens=7)]})
+    assert state.contents.token_sums(index.id, 1) == (2, 1, 7, 12, 8)
+    [(row, text)] = state.contents.uncounted(index.id, 1, limit=10)
+    assert text == "four"
+    state.contents.save_counts([(row, 1)])
+    assert state.contents.token_sums(index.id, 1) == (2, 2, 8, 12, 12)
+
+
+def test_words_are_found_whole_in_parts_and_stemmed(state: State) -> None:
+    index = open_index(state)
+    cut(
+        state, index, 1,
+        {"net/retryPolicy.py": [chunk("net/retryPolicy.py", "def schedule_retries(maxAttempts): pass", "schedule")]},
+    )  # fmt: skip
+    for word in ("schedule", "retries", "retry", "scheduleretries", "attempts", "attempt", "policy"):
+        assert state.lookup.by_words(index.id, 1, [word], Filter(), limit=5), word
+    assert not state.lookup.by_words(index.id, 1, ["unrelated"], Filter(), limit=5)
+    assert not state.lookup.by_words(index.id, 1, ["retry"], Filter(languages=("go",)), limit=5)
+    assert not state.lookup.by_words(index.id, 1, ["retry"], Filter(paths=frozenset()), limit=5)
+    assert state.lookup.by_words(index.id, 1, ['"quoted" OR (', "retry"], Filter(), limit=5)
+
+
+def test_an_interrupted_job_of_the_same_commit_is_taken_up_and_another_commit_is_a_new_one(
+    state: State,
+) -> None:
+    index = open_index(state)
+    first = state.catalog.start_job(index.id, "c1")
+    assert state.catalog.interrupted_jobs() == 1
+    again = state.catalog.start_job(index.id, "c1")
+    assert (again.id, again.attempts) == (first.id, 2)
+    state.catalog.finish_job(first.id, status="succeeded", report={"a": 1})
+    assert state.catalog.interrupted_jobs() == 0
+    assert state.catalog.start_job(index.id, "c1").id != first.id
+    assert state.catalog.start_job(index.id, "c2").attempts == 1
+
+
+def test_the_disk_being_full_is_a_sentence(tmp_path: Path) -> None:
+    with State(f"sqlite:///{tmp_path / 'state.db'}") as state:
+        index = open_index(state)
+        with state.database.read() as connection:
+            pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        # every connection of the pool sees the limit: SQLite's own way to run out of disk
+        with state.database.engine.connect() as connection:
+            connection.exec_driver_sql(f"PRAGMA max_page_count = {pages + 1}")
+        big = {f"f{n}.py": [chunk(f"f{n}.py", f"text {n} " * 3000)] for n in range(50)}
+        with pytest.raises(StateError, match="disk is full"):
+            cut(state, index, 1, big)
