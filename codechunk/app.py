@@ -211,7 +211,9 @@ class App:
         return State(url)
 
     def _store(self, *, write: bool) -> VectorStore:
-        return VectorStore.open(directory=self.embedded_directory, url=self.config.vectors.url, write=write)
+        return VectorStore.reserve(
+            directory=self.embedded_directory, url=self.config.vectors.url, write=write
+        )
 
     def _stamp(self) -> str | None:
         """What the embedded Chroma directory looks like: names, sizes and times of its files."""

@@ -104,7 +104,7 @@ def _embed(state: State, index: IndexRow, source_ids: Sequence[int], embed: Embe
 
 
 def _upsert(collection: Collection, storable: Storable) -> None:
-    collection.upsert(storable.chunk_ids, storable.vectors, storable.languages, storable.kinds)
+    collection.upsert(storable.chunk_ids, storable.vectors)
 
 
 def _finish(state: State, index: IndexRow, earlier: tuple[Future[None], Storable]) -> int:

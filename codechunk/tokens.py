@@ -53,9 +53,20 @@ _CLASS_OF_BYTE = _byte_classes(
 )
 # 16 classes for the byte before: what matters of it is little.
 _COARSE_CLASS_OF_BYTE = _byte_classes(
-    [b"aeiou", b"bcdfghjkl", b"mnpqrs", b"tvwxyz", b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"0123456789", b" \t", b"\r\n"]
+    [
+        b"aeiou",
+        b"bcdfghjkl",
+        b"mnpqrs",
+        b"tvwxyz",
+        b"ABCDEFGHIJKLMNOPQRSTUVWXYZ",
+        b"0123456789",
+        b" \t",
+        b"\r\n",
+    ]
     + [_HIGH, b"_", b"'\"`", b"([{<", b".,;:", b")]}>", b"!#$%&*+-/=?@\\^|~"]
 )
+# Where `reach` looks first.
+_BYTES_PER_TOKEN = 6
 _TRIPLES = 16 * 64 * 64
 _load_lock = threading.Lock()
 
@@ -155,8 +166,12 @@ class TokenEstimate:
 
     def reach(self, start: int, tokens: float) -> int:
         """The largest end such that `data[start:end]` is estimated at no more than `tokens`."""
-        bound = self._prefix[start] + max(int(tokens * 255), 0)
-        return bisect_right(self._prefix, bound, lo=start) - 1
+        prefix = self._prefix
+        bound = prefix[start] + max(int(tokens * 255), 0)
+        near = start + int(tokens * _BYTES_PER_TOKEN)
+        if near < len(prefix) and prefix[near] > bound:
+            return bisect_right(prefix, bound, start, near) - 1
+        return bisect_right(prefix, bound, start) - 1
 
 
 @cache

@@ -8,14 +8,6 @@ database.
 """
 
 import contextlib
-import fcntl
-import os
-import re
-import shutil
-import sqlite3
-import struct
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -26,7 +18,8 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from codechunk.errors import IndexBusy, VectorStoreError
+from codechunk.errors import VectorStoreError
+from codechunk.vectors_guard import DirectoryLock, damage, is_damage, remove_files, saved_segments
 
 if TYPE_CHECKING:
     from chromadb.api.client import Client
@@ -43,7 +36,6 @@ _MOST_ROWS = 2_000
 _MOST_BYTES = 16 << 20
 """Vector bytes per call; a Chroma server refuses requests of 40 MB, and base64 adds a third."""
 _MOST_IDS = 5_000
-_READERS_GRACE_S = 2.0
 _SAME = 0.999
 
 
@@ -57,13 +49,36 @@ class VectorStore:
     recovered: str | None = None
     """Why the embedded directory was thrown away and begun anew, or None. All collections are then empty."""
 
-    def __init__(self, *, client: "Client | None", lock: "_DirectoryLock | None", write: bool) -> None:
-        self._client = client
+    def __init__(
+        self,
+        *,
+        directory: Path | None,
+        url: str | None,
+        lock: DirectoryLock | None,
+        write: bool,
+        timeout_s: float,
+    ) -> None:
+        self._directory, self._url, self._timeout_s = directory, url, timeout_s
+        self._client: Client | None = None
         self._lock = lock
         self._write = write
-        self._absent = client is None and lock is None
+        self._absent = url is None and lock is None
+        self._closed = False
         self._saved: dict[str, str] = {}
         self._damage: dict[str, str] = {}
+
+    @classmethod
+    def reserve(cls, *, directory: Path | None, url: str | None, write: bool, timeout_s: float = 30) -> Self:
+        """Like `open`, but only takes the lock: Chroma (0.7 s to import) is opened when it is first asked."""
+        lock = None
+        if url is None:
+            if directory is None:
+                raise ValueError("either a directory or a url")
+            if write or directory.is_dir():
+                with _translated(f"The vector index in {directory} cannot be used"):
+                    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                lock = DirectoryLock(directory, write=write)
+        return cls(directory=directory, url=url, lock=lock, write=write, timeout_s=timeout_s)
 
     @classmethod
     def open(cls, *, directory: Path | None, url: str | None, write: bool, timeout_s: float = 30) -> Self:
@@ -75,17 +90,10 @@ class VectorStore:
         Raises IndexBusy when another process writes in the directory, or, for a writer, when others still
         read from it after two seconds; VectorStoreError when the server or the directory cannot be used.
         """
-        if url is not None:
-            return cls(client=_connect(url, timeout_s), lock=None, write=write)
-        if directory is None:
-            raise ValueError("either a directory or a url")
-        if not write and not directory.is_dir():
-            return cls(client=None, lock=None, write=False)
-        with _translated(f"The vector index in {directory} cannot be used"):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        store = cls(client=None, lock=_DirectoryLock(directory, write=write), write=write)
+        store = cls.reserve(directory=directory, url=url, write=write, timeout_s=timeout_s)
         try:
-            store._open_directory(directory)
+            if not store._absent:
+                store._open_client()
         except BaseException:
             store.close()
             raise
@@ -95,10 +103,10 @@ class VectorStore:
         try:
             # Before Chroma opens the database, not after: it has its own copy of SQLite, and when one process
             # has a file open in two copies, closing it in one takes away the locks of the other.
-            self._saved = _saved_segments(directory)
+            self._saved = saved_segments(directory)
             self._client = _open_embedded(directory)
         except VectorStoreError as exc:
-            if not self._write or not _is_damage(exc):
+            if not self._write or not is_damage(exc):
                 raise
             self._start_over(directory, str(exc.__cause__))
 
@@ -107,7 +115,7 @@ class VectorStore:
         if self._client is not None:
             self._client.close()
             self._client = None
-        _remove_files(directory)
+        remove_files(directory)
         self._client = _open_embedded(directory)
         self._saved.clear()
         self._damage.clear()
@@ -131,10 +139,11 @@ class VectorStore:
         """
         if self._absent:
             return Collection(name=name, chroma=None, rows=0, damage=None)
+        self._open_client()  # fills what is known of the saved segments
         if self._lock and (segment := self._saved.pop(name, None)):
-            damage = _damage(self._lock.directory / segment)
-            if damage:
-                self._damage[name] = damage
+            found = damage(self._lock.directory / segment)
+            if found:
+                self._damage[name] = found
         chroma = self._get_or_create(name) if self._write else self._get(name)
         rows = self._rows() if self._write else 0
         return Collection(name=name, chroma=chroma, rows=rows, damage=self._damage.get(name))
@@ -188,17 +197,25 @@ class VectorStore:
         except VectorStoreError as exc:
             if isinstance(exc.__cause__, _sdk().not_found):
                 return
-            if self._lock is None or not _is_damage(exc):
+            if self._lock is None or not is_damage(exc):
                 raise
             self._start_over(self._lock.directory, str(exc.__cause__))
 
     def _open_client(self) -> "Client":
         if self._client is None:
-            raise VectorStoreError("The vector index is closed, or there is none yet.")
+            if self._closed or self._absent:
+                raise VectorStoreError("The vector index is closed, or there is none yet.")
+            if self._url is not None:
+                self._client = _connect(self._url, self._timeout_s)
+            elif self._directory is not None:
+                self._open_directory(self._directory)
+        if self._client is None:
+            raise VectorStoreError("The vector index is closed.")
         return self._client
 
     def close(self) -> None:
         """Give back memory, files and the lock. More than once is fine."""
+        self._closed = True
         try:
             if self._client is not None:
                 with _translated("The vector index cannot be closed"):
@@ -221,7 +238,10 @@ class VectorStore:
 
 
 class Collection:
-    """The vectors of one repository, ref and model: ids, unit vectors, and two filter fields."""
+    """The vectors of one repository, ref and model: ids and unit vectors, nothing else.
+
+    No metadata: filters are answered from the state database, and two fields cost a fifth of the insert time.
+    """
 
     def __init__(
         self, *, name: str, chroma: "ChromaCollection | None", rows: int, damage: str | None
@@ -231,13 +251,7 @@ class Collection:
         self._rows = rows
         self._damage = damage
 
-    def upsert(
-        self,
-        ids: Sequence[str],
-        vectors: Vectors,
-        languages: Sequence[str],
-        kinds: Sequence[str],
-    ) -> None:
+    def upsert(self, ids: Sequence[str], vectors: Vectors) -> None:
         """Store `vectors`, shape (n, dimensions), under `ids`; an id that exists gets the new vector.
 
         Raises VectorStoreError for NaN, infinity, a zero vector or a dimension that is not the collection's;
@@ -247,15 +261,13 @@ class Collection:
             return
         chroma = self._writable()
         vectors = self._usable(vectors, dimensions=2)
-        if not len(ids) == len(vectors) == len(languages) == len(kinds):
-            raise ValueError("ids, vectors, languages and kinds must have the same length")
+        if len(ids) != len(vectors):
+            raise ValueError("ids and vectors must have the same length")
         rows = max(1, min(self._rows, _MOST_BYTES // vectors[0].nbytes))
         for start in range(0, len(ids), rows):
             end = start + rows
-            pairs = zip(languages[start:end], kinds[start:end], strict=True)
-            metadata: Any = [{"language": language, "kind": kind} for language, kind in pairs]
             with _translated(f"The vector index did not take the vectors for {self.name}"):
-                chroma.upsert(list(ids[start:end]), embeddings=vectors[start:end], metadatas=metadata)
+                chroma.upsert(list(ids[start:end]), embeddings=vectors[start:end])
 
     def delete(self, ids: Sequence[str]) -> None:
         """Remove vectors; unknown ids are fine."""
@@ -344,149 +356,6 @@ def _cosine(one: Vectors, other: Vectors) -> float:
     if one.shape != other.shape:
         return -1.0
     return float(np.dot(one, other) / (np.linalg.norm(one) * np.linalg.norm(other)))
-
-
-class _DirectoryLock:
-    """Who uses the embedded directory: one writer, or any number of readers.
-
-    Two lock files beside it, so that the directory itself can be thrown away. `.owner` is held by the writer
-    for as long as it lives and names it, so a second writer fails at once. `.lock` is held shared by readers,
-    who are brief, and alone by the writer, who waits a little for them. The kernel releases both when a
-    process dies.
-    """
-
-    def __init__(self, directory: Path, *, write: bool) -> None:
-        self.directory = directory
-        self._files: list[int] = []
-        owner = directory.with_name(directory.name + ".owner")
-        try:
-            if write:
-                self._take(owner, fcntl.LOCK_EX, owner, grace_s=0)
-                os.ftruncate(self._files[0], 0)
-                os.write(self._files[0], f"pid {os.getpid()}, `{_command()}`".encode())
-            lock = directory.with_name(directory.name + ".lock")
-            mode, grace_s = (fcntl.LOCK_EX, _READERS_GRACE_S) if write else (fcntl.LOCK_SH, 0.0)
-            self._take(lock, mode, None if write else owner, grace_s=grace_s)
-        except BaseException:
-            self.release()
-            raise
-
-    def _take(self, path: Path, mode: int, owner: Path | None, *, grace_s: float) -> None:
-        with _translated(f"The vector index in {self.directory} cannot be locked"):
-            self._files.append(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        deadline = time.monotonic() + grace_s
-        while True:
-            try:
-                fcntl.flock(self._files[-1], mode | fcntl.LOCK_NB)
-            except BlockingIOError as exc:
-                if time.monotonic() < deadline:
-                    time.sleep(0.02)
-                    continue
-                raise IndexBusy(self._busy(owner)) from exc
-            except OSError as exc:
-                raise VectorStoreError(
-                    f"The vector index in {self.directory} cannot be locked ({exc}); keep it on a local disk."
-                ) from exc
-            return
-
-    def _busy(self, owner: Path | None) -> str:
-        advice = "wait for it, or use a Chroma server (vectors.url)"
-        if owner is None:
-            return (
-                f"The vector index in {self.directory} is being read by other codechunk processes; {advice}."
-            )
-        try:
-            who = owner.read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            who = ""
-        who = f" ({who})" if who else ""
-        return f"The vector index in {self.directory} is used by another codechunk process{who}; {advice}."
-
-    def release(self) -> None:
-        while self._files:
-            file = self._files.pop()
-            fcntl.flock(
-                file, fcntl.LOCK_UN
-            )  # closing is not enough when a forked child has the file open too
-            os.close(file)
-
-
-def _command() -> str:
-    """This process's command line for other people's eyes: short, and without the user:password of a URL."""
-    return re.sub(r"://[^/@\s]*@", "://", " ".join(sys.argv[1:]))[:80]
-
-
-def _saved_segments(directory: Path) -> dict[str, str]:
-    """Collection name -> the folder its vectors were saved in, for collections that have saved any yet."""
-    select = (
-        "SELECT c.name, s.id FROM collections c JOIN segments s ON s.collection = c.id "
-        "JOIN max_seq_id m ON m.segment_id = s.id WHERE s.scope = 'VECTOR'"
-    )
-    database = (directory / "chroma.sqlite3").absolute().as_uri() + "?mode=ro"
-    try:
-        with contextlib.closing(sqlite3.connect(database, uri=True)) as db:
-            return dict(db.execute(select))
-    except sqlite3.OperationalError:
-        return {}  # no database yet, or the tables of another Chroma: nothing known against them
-    except sqlite3.DatabaseError as exc:
-        raise VectorStoreError(f"The vector index in {directory} cannot be opened: {exc}") from exc
-
-
-def _damage(segment: Path) -> str | None:
-    """What is wrong with the files of a collection's vectors, or None; looked at before Chroma reads them.
-
-    Chroma reads past the end of files that are too short and kills the process (segmentation fault, 1.5.9),
-    and says nothing at all when the directory of the vectors is gone.
-    """
-    try:
-        return _cut_short(segment)
-    except OSError as exc:
-        return f"a file of its vectors is missing ({exc.strerror}: {Path(exc.filename).name})"
-
-
-def _cut_short(segment: Path) -> str | None:
-    """Compare the sizes of the HNSW files with what their header promises; format 1 of Chroma's hnswlib."""
-    header = (segment / "header.bin").read_bytes()
-    if len(header) < 4 or struct.unpack_from("<i", header)[0] == 1:
-        if len(header) != 100:
-            return "header.bin is cut short"
-        _, _, elements, element_bytes = struct.unpack_from("<4Q", header, 4)
-        least = {"data_level0.bin": elements * element_bytes, "length.bin": elements * 4}
-        for file, size in least.items():
-            if (segment / file).stat().st_size < size:
-                return f"{file} is cut short"
-        links = (segment / "link_lists.bin").read_bytes()
-        at = 0
-        for _ in range(elements):
-            if at + 4 > len(links):
-                return "link_lists.bin is cut short"
-            at += 4 + int.from_bytes(links[at : at + 4], "little")
-        if at > len(links):
-            return "link_lists.bin is cut short"
-    return None
-
-
-_NOT_DAMAGE = {5, 6, 8, 10, 13, 14, 23}
-"""SQLite's codes for busy, locked, read-only, I/O error, full, cannot open, not allowed."""
-
-
-def _is_damage(error: VectorStoreError) -> bool:
-    """Whether emptying the directory could help; a full disk or a missing permission would only come back."""
-    cause = error.__cause__
-    if isinstance(cause, OSError):
-        return False
-    code = re.search(r"\(code: (\d+)\)", str(cause))
-    return code is None or int(code[1]) & 0xFF not in _NOT_DAMAGE
-
-
-def _remove_files(directory: Path) -> None:
-    """Remove what Chroma made: its database and the folders of its segments. Anything else stays."""
-    with _translated(f"The damaged vector index in {directory} cannot be removed"):
-        for entry in directory.iterdir():
-            if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", entry.name):
-                shutil.rmtree(entry)
-            elif entry.name.startswith("chroma.sqlite3"):
-                entry.unlink()
 
 
 class _Sdk(NamedTuple):

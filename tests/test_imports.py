@@ -23,7 +23,9 @@ LAYERS = [
 ]
 EDGES = {"git", "state", "vectors", "gemini", "synthetic", "parsing"}
 # Modules that are the back of a room whose front is another module.
-BACK_OF = {"git_process": "git", "migrations": "state", "parse_child": "parsing", "parse_wire": "parsing"}
+BACK_OF = {"git_process": "git", "migrations": "state", "parse_child": "parsing", "parse_wire": "parsing",
+    "vectors_guard": "vectors",
+}
 # Who may import what comes from outside and is hidden in one room.
 HIDDEN = {
     "sqlalchemy": {"state"},

@@ -89,7 +89,7 @@ def embedded(directory: Path, *, write: bool = True) -> VectorStore:
 
 
 def fill(collection: Collection, vectors: Vectors, n: int) -> None:
-    collection.upsert(IDS[:n], vectors[:n], ["python"] * n, ["function"] * n)
+    collection.upsert(IDS[:n], vectors[:n])
 
 
 def probes(vectors: Vectors, n: int, step: int = 37) -> list[tuple[str, Vectors]]:
@@ -123,7 +123,7 @@ class TestContract:
         with open_store() as store:
             collection = store.collection("repo-main")
             fill(collection, vectors, 50)
-            collection.upsert(IDS[:1], vectors[60:61], ["c"], ["class"])
+            collection.upsert(IDS[:1], vectors[60:61])
             assert collection.count() == 50
             assert collection.query(vectors[60], 1)[0][0] == IDS[0]
 
@@ -192,7 +192,7 @@ class TestContract:
         with open_store() as store:
             collection = store.collection("repo-main")
             with pytest.raises(VectorStoreError):
-                collection.upsert(IDS[:3], spoiled[0] if bad == "flat" else spoiled, ["c"] * 3, ["class"] * 3)
+                collection.upsert(IDS[:3], spoiled[0] if bad == "flat" else spoiled)
             assert collection.count() == 0
 
     def test_another_dimension_and_repeated_ids_are_refused(self, open_store: Open, vectors: Vectors) -> None:
@@ -200,11 +200,11 @@ class TestContract:
             collection = store.collection("repo-main")
             fill(collection, vectors, 3)
             with pytest.raises(VectorStoreError, match="dimension"):
-                collection.upsert(IDS[:1], vectors[:1, :50], ["c"], ["class"])
+                collection.upsert(IDS[:1], vectors[:1, :50])
             with pytest.raises(VectorStoreError, match="dimension"):
                 collection.query(vectors[0, :50], 3)
             with pytest.raises(VectorStoreError):
-                collection.upsert([IDS[0]] * 2, vectors[:2], ["c"] * 2, ["class"] * 2)
+                collection.upsert([IDS[0]] * 2, vectors[:2])
             assert collection.count() == 3
 
     def test_a_check_names_a_wrong_count_a_lost_id_and_a_wrong_vector(
@@ -228,7 +228,7 @@ class TestContract:
         same = np.repeat(vectors[:1], 200, axis=0)
         with open_store() as store:
             collection = store.collection("repo-main")
-            collection.upsert(IDS[:200], same, ["c"] * 200, ["class"] * 200)
+            collection.upsert(IDS[:200], same)
             assert collection.check(expected=200, probes=[(id_, same[0]) for id_ in IDS[:200]]) is None
 
 
@@ -378,8 +378,7 @@ def healthy(tmp_path_factory: pytest.TempPathFactory, vectors: Vectors) -> Path:
         collection = store.collection("repo-main")
         for start in range(0, 2_600, 400):
             part = slice(start, start + 400)
-            n = len(IDS[part])
-            collection.upsert(IDS[part], vectors[part], ["python"] * n, ["function"] * n)
+            collection.upsert(IDS[part], vectors[part])
     return directory
 
 

@@ -104,9 +104,7 @@ def is_available(language: str) -> bool:
 @cache
 def load_language(language: str) -> Language:
     """The grammar of that name. Raises LookupError when there is none."""
-    return tree_sitter_language_pack.get_language(
-        cast("tree_sitter_language_pack.SupportedLanguage", language)
-    )
+    return tree_sitter_language_pack.get_language(cast("tree_sitter_language_pack.SupportedLanguage", language))
 
 
 def detect_language(path: str, head: bytes) -> str:
@@ -156,18 +154,14 @@ def _by_first_line(head: bytes) -> str | None:
     if first.startswith("#!"):
         words = [word for word in first[2:].split() if not word.startswith("-") and "=" not in word]
         command = next((PurePosixPath(word).name for word in words if PurePosixPath(word).name != "env"), "")
-        tags = identify.tags_from_interpreter(
-            re.sub(r"^(pypy|python|ruby|perl|lua|php|node)[\d.]*$", r"\1", command)
-        )
+        tags = identify.tags_from_interpreter(re.sub(r"^(pypy|python|ruby|perl|lua|php|node)[\d.]*$", r"\1", command))
         for tag, language in _TAGS.items():
             if tag in tags and tag != "plain-text":
                 return language
         known = sorted(tag for tag in tags if is_available(tag))
         if known:
             return known[0]
-        return (
-            command if is_available(command) else {"tclsh": "tcl", "Rscript": "r", "wish": "tcl"}.get(command)
-        )
+        return command if is_available(command) else {"tclsh": "tcl", "Rscript": "r", "wish": "tcl"}.get(command)
     if first.startswith("<?php"):
         return "php"
     if first.startswith("<?xml"):

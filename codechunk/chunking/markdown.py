@@ -20,7 +20,7 @@ def markdown_outline(source: Source) -> Outline:
     when it does not fit.
     """
     data = source.data
-    root = Scope(None, Kind.SECTION, start=source.start, title="")
+    root = Scope(None, Kind.SECTION, None, source.start, title="")
     outline = Outline()
     outline.add(source.start, root, 0)
     path: list[tuple[int, str]] = []
@@ -62,7 +62,7 @@ def _paragraph(outline: Outline, start: int, scope: Scope, blank_before: bool) -
 
 def _section(path: list[tuple[int, str]], start: int) -> Scope:
     titles = " > ".join(title for _, title in path if title)
-    return Scope(titles or None, Kind.SECTION, start=start, title=titles)
+    return Scope(titles or None, Kind.SECTION, None, start, title=titles)
 
 
 def _heading(data: bytes, line: bytes, previous: int, start: int) -> tuple[int, tuple[int, int], int] | None:

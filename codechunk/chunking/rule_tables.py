@@ -100,12 +100,8 @@ _C_ENTER = frozenset(
 )
 _C = {
     "function_definition": _c_function,
-    "struct_specifier": define(
-        _S, name=lambda n: _field(n, "name") if n.child_by_field_name("body") else None
-    ),
-    "union_specifier": define(
-        _S, name=lambda n: _field(n, "name") if n.child_by_field_name("body") else None
-    ),
+    "struct_specifier": define(_S, name=lambda n: _field(n, "name") if n.child_by_field_name("body") else None),
+    "union_specifier": define(_S, name=lambda n: _field(n, "name") if n.child_by_field_name("body") else None),
     "enum_specifier": define(_E, name=lambda n: _field(n, "name") if n.child_by_field_name("body") else None),
     "type_definition": _c_typedef,
     "preproc_function_def": define(_MAC),
@@ -144,8 +140,7 @@ def _js_value(name: str | None, value: Node | None, node: Node, kind: Kind) -> D
 
 def _js_has_methods(node: Node) -> bool:
     return any(
-        child.type == "method_definition"
-        or (child.type == "pair" and _js_function(child.child_by_field_name("value")))
+        child.type == "method_definition" or (child.type == "pair" and _js_function(child.child_by_field_name("value")))
         for child in node.named_children
     )
 
@@ -166,9 +161,7 @@ def _js_expression(node: Node, rules: Rules) -> Definition | None:
     if inner is None:
         return None
     if inner.type != "assignment_expression":
-        return (
-            rules.define(inner) if inner.type in {"internal_module", "class", "function_expression"} else None
-        )
+        return rules.define(inner) if inner.type in {"internal_module", "class", "function_expression"} else None
     left = text_of(inner.child_by_field_name("left")) or ""
     is_method = ".prototype." in left
     name = re.sub(r"^(?:module\.exports|exports|this|window|global|globalThis)(?:\.|$)", "", left)
@@ -315,9 +308,7 @@ _CSHARP = {
     "operator_declaration": define(
         _M, name=lambda node: "operator" + (text_of(node.child_by_field_name("operator")) or "")
     ),
-    "conversion_operator_declaration": define(
-        _M, name=lambda node: "operator " + (_field(node, "type") or "")
-    ),
+    "conversion_operator_declaration": define(_M, name=lambda node: "operator " + (_field(node, "type") or "")),
     "indexer_declaration": _named("this[]"),
     "local_function_statement": define(_F),
     "global_statement": unwrap,
@@ -328,13 +319,7 @@ _CSHARP_VALUES = {"property_declaration": define(_V), "event_declaration": defin
 def _kotlin_class(node: Node, _: Rules) -> Definition | None:
     words = {child.type for child in node.children if not child.is_named}
     modifiers = text_of(_first(node)) or ""
-    kind = (
-        _I
-        if "interface" in words
-        else _E
-        if "enum" in words or re.search(r"\benum$", modifiers)
-        else Kind.CLASS
-    )
+    kind = _I if "interface" in words else _E if "enum" in words or re.search(r"\benum$", modifiers) else Kind.CLASS
     return define(kind, scope=True)(node, Rules({}))
 
 
@@ -354,8 +339,7 @@ _KOTLIN = {
     "class_declaration": _kotlin_class,
     "object_declaration": define(Kind.CLASS, scope=True),
     "companion_object": lambda node, _: Definition(
-        next((plain_name(text_of(c)) for c in node.named_children if c.type == "type_identifier"), None)
-        or "Companion",
+        next((plain_name(text_of(c)) for c in node.named_children if c.type == "type_identifier"), None) or "Companion",
         Kind.CLASS,
         node,
         find_body(node),
@@ -414,9 +398,7 @@ def _py_assignment(node: Node, _: Rules) -> Definition | None:
     if inner is None or inner.type != "assignment":
         return None
     left = inner.child_by_field_name("left")
-    return (
-        None if left is None or left.type != "identifier" else Definition(plain_name(text_of(left)), _V, node)
-    )
+    return None if left is None or left.type != "identifier" else Definition(plain_name(text_of(left)), _V, node)
 
 
 _PYTHON = {
@@ -505,14 +487,14 @@ _LUA = {"function_declaration": define(_F, name=_lua_function)}
 _LUA_VALUES = {"variable_declaration": _lua_assignment, "assignment_statement": _lua_assignment}
 
 TABLES: dict[str, RuleTable] = {
-    "c": RuleTable(_C, _C_VALUES, _C_ENTER),
-    "cpp": RuleTable(_CPP, _C_VALUES, _C_ENTER),
-    "cuda": RuleTable(_CPP, _C_VALUES, _C_ENTER),
-    "arduino": RuleTable(_CPP, _C_VALUES, _C_ENTER),
+    "c": RuleTable(_C, _C_VALUES, _C_ENTER, closed_functions=True),
+    "cpp": RuleTable(_CPP, _C_VALUES, _C_ENTER, closed_functions=True),
+    "cuda": RuleTable(_CPP, _C_VALUES, _C_ENTER, closed_functions=True),
+    "arduino": RuleTable(_CPP, _C_VALUES, _C_ENTER, closed_functions=True),
     "javascript": RuleTable(_JS, {}, comments=_JS_COMMENTS),
     "typescript": RuleTable(_TS, {}, comments=_JS_COMMENTS),
     "tsx": RuleTable(_TS, {}, comments=_JS_COMMENTS),
-    "go": RuleTable(_GO, _GO_VALUES),
+    "go": RuleTable(_GO, _GO_VALUES, closed_functions=True),
     "rust": RuleTable(_RUST, _RUST_VALUES, comments=_RUST_COMMENTS),
     "java": RuleTable(_JAVA, {}, frozenset({"enum_body_declarations"})),
     "csharp": RuleTable(

@@ -27,9 +27,7 @@ _IDENTIFIER = re.compile(
 _DECLARED = re.compile(r"declarator$|identifier$|_name$")
 _UNNAMED_DECLARATORS = {"parenthesized_declarator", "reference_declarator", "attributed_declarator"}
 _MAX_DECLARATORS = 50
-_BODY = re.compile(
-    r"(?:^|_)(?:body|block|declaration_list|members|member_list|compound_statement|statements|items)$"
-)
+_BODY = re.compile(r"(?:^|_)(?:body|block|declaration_list|members|member_list|compound_statement|statements|items)$")
 
 
 class Role(IntEnum):
@@ -69,6 +67,7 @@ class Rules:
 
     by_kind: dict[int, Rule]
     methods_in_modules: bool = False
+    closed_functions: bool = False
 
     def define(self, node: Node) -> Definition | None:
         """What `node` defines by its own rule, or None."""
@@ -166,9 +165,7 @@ def enter_body(node: Node, _: Rules) -> Definition | None:
 
 
 _COMMENT = re.compile(r"comment|^(?:doc|documentation|shebang)$")
-_ATTRIBUTE = re.compile(
-    r"^(?:attribute|attribute_item|decorator|annotation|marker_annotation|attribute_list|pragma)$"
-)
+_ATTRIBUTE = re.compile(r"^(?:attribute|attribute_item|decorator|annotation|marker_annotation|attribute_list|pragma)$")
 _KINDS = {
     "constructor": Kind.METHOD, "method": Kind.METHOD, "function": Kind.FUNCTION, "func": Kind.FUNCTION,
     "fun": Kind.FUNCTION, "fn": Kind.FUNCTION, "procedure": Kind.FUNCTION, "proc": Kind.FUNCTION,
@@ -213,6 +210,7 @@ class RuleTable:
 
     define, values: node type -> how the definition is found (`values` need more ink to stand alone).
     enter: node types whose children belong to the scope around. comments: what attaches to what follows.
+    methods_in_modules: functions in a module are methods. closed_functions: there are no definitions in functions.
     """
 
     define: dict[str, Resolve]
@@ -220,6 +218,7 @@ class RuleTable:
     enter: frozenset[str] = frozenset()
     comments: frozenset[str] = frozenset({"comment", "line_comment", "block_comment"})
     methods_in_modules: bool = False
+    closed_functions: bool = False
 
     def rule(self, node_type: str) -> Rule | None:
         """The rule of one node type."""
@@ -247,7 +246,9 @@ def compile_rules(language: Language, table: RuleTable | None) -> Rules:
             rule = rule_for(name)
         if rule is not None:
             by_kind[kind] = rule
-    return Rules(by_kind, table.methods_in_modules if table else False)
+    if table is None:
+        return Rules(by_kind)
+    return Rules(by_kind, table.methods_in_modules, table.closed_functions)
 
 
 _SKIP = Rule(Role.SKIP)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Protocol
 
 from codechunk.chunks import Kind
 from codechunk.tokens import TokenEstimate
@@ -49,9 +50,9 @@ class Scope:
         self,
         symbol: str | None,
         kind: Kind,
+        parent: "Scope | None",
+        start: int,
         *,
-        parent: "Scope | None" = None,
-        start: int = 0,
         signature_end: int = 0,
         roomy: bool = False,
         title: str | None = None,
@@ -76,16 +77,26 @@ class Small:
     end: int
 
 
+class Searchable(Protocol):
+    """The inside of a scope, where cuts are searched for only when they are needed."""
+
+    def cut(self, least: int, aim: int, most: int) -> int | None:
+        """The best place in (least, most], near `aim`, or None."""
+        ...
+
+
 @dataclass(slots=True)
 class Outline:
     """Where a file may be cut, in ascending order, and whose each part is.
 
     Parallel lists: position (a line start), and of what follows it: scope, depth in the tree (shallow cuts are
-    better), and the small definition that begins there, if any.
+    better), and the small definition that begins there, if any. `interiors`: scopes whose cuts are not listed but
+    can be searched for.
     """
 
     cuts: list[int] = field(default_factory=list)
     parts: list[tuple[Scope, int, Small | None]] = field(default_factory=list)
+    interiors: dict[Scope, Searchable] = field(default_factory=dict)
 
     def add(self, cut: int, scope: Scope, depth: int, small: Small | None = None) -> None:
         """Append one cut; it must lie behind all others."""

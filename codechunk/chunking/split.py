@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 # A text surely fits when its estimate and this margin do: the worst of 18,000 real spans of 1,600 bytes held 1.3
 # times its estimate, and the error of a sum of n tokens grows with the root of n.
-_MARGIN, _MARGIN_OF_ROOT = 1.15, 3.0
+_MARGIN, _MARGIN_OF_ROOT = 1.2, 3.0
 # Pieces of what must be cut are filled to this share of the limit, so that they need no counting.
 _FILL = 0.7
 # From this share on a definition is cut without counting: cutting what might just have fitted does no harm.
-_TOO_LARGE = 0.86
+_TOO_LARGE = 0.8
 # Text with fewer tokens per byte of ink is not like any code, maybe made to fool the estimate: count.
 _FEWEST_TOKENS_PER_INK = 0.2
 # Runs of loose statements are filled to this many times `min_tokens`.
@@ -91,6 +91,7 @@ class _Cutter:
         self.span = source.estimate.span
         self.cuts = outline.cuts
         self.parts = outline.parts
+        self.interiors = outline.interiors
         self.limit = settings.max_tokens
         self.least = settings.min_tokens
         self.with_headers = settings.context_header
@@ -156,7 +157,7 @@ class _Cutter:
         soft = max(min(soft, hard), 1.0)
         start, end, scope = piece.start, piece.end, piece.scope
         while (left := self.span(start, end)) > soft:
-            cut = self._next_cut(start, end, left, soft, hard)
+            cut = self._next_cut(piece, start, left, soft, hard)
             if cut >= end:
                 break
             pieces.append(Piece(start, cut, scope, self._main_small(start, cut, scope)))
@@ -164,15 +165,20 @@ class _Cutter:
         small = piece.small if start == piece.start else self._main_small(start, end, scope)
         pieces.append(Piece(start, end, scope, small))
 
-    def _next_cut(self, start: int, end: int, left: float, soft: float, hard: float) -> int:
-        """Where to cut `[start, end)`, which holds `left` tokens, so that the first part holds at most `hard`."""
-        cuts, reach = self.cuts, self.source.estimate.reach
+    def _next_cut(self, piece: Piece, start: int, left: float, soft: float, hard: float) -> int:
+        """Where to cut the rest of `piece`, which begins at `start` and holds `left` tokens, so that the first part holds at most `hard`."""
+        cuts, reach, end = self.cuts, self.source.estimate.reach, piece.end
         even = left / ceil(left / soft)
         least, most = reach(start, even / 2), min(reach(start, soft), end - 1)
         low, high = bisect_right(cuts, least), bisect_right(cuts, most)
         if low < high:
             aim = reach(start, even)
             return cuts[min(range(low, high), key=lambda i: (self.parts[i][1], abs(cuts[i] - aim)))]
+        interior = self.interiors.get(piece.scope)
+        if interior is not None:
+            found = interior.cut(least, reach(start, even), most)
+            if found is not None:
+                return found
         if soft < hard:
             # No statement ends in reach of the soft limit: take the one that goes beyond, whole.
             most = min(reach(start, hard), end - 1)

@@ -60,7 +60,7 @@ class _Walk:
         self.rules = rules
         self.max_tokens = max_tokens
         self.outline = Outline()
-        self.file = Scope(None, Kind.BLOCK, start=source.start, roomy=True)
+        self.file = Scope(None, Kind.BLOCK, None, source.start, roomy=True)
         self.outline.add(source.start, self.file, 0)
         # Nodes that start before this are on a line that was looked at already: no cut can be there.
         self.next_line = 0
@@ -107,12 +107,16 @@ class _Walk:
             self.stack.append((iter(node.children), scope, depth))
 
     def _open_if_large(self, node: Node, scope: Scope, depth: int) -> None:
-        """Go into a node that will have to be cut."""
+        """Go into a statement that will have to be cut."""
+        if self._is_large(node):
+            self._push(node, scope, depth + 1)
+
+    def _is_large(self, node: Node) -> bool:
         start, end = node.start_byte, node.end_byte
         # Tables of numbers have a node for every few bytes and nothing to say: their lines are as good.
-        dense = end - start < DENSE_BYTES * node.child_count
-        if not dense and self.source.estimate.span(start, end) > self.max_tokens * LARGE:
-            self._push(node, scope, depth + 1)
+        if end - start < DENSE_BYTES * node.child_count:
+            return False
+        return self.source.estimate.span(start, end) > self.max_tokens * LARGE
 
     def _definition(self, node: Node, rule: Rule, scope: Scope, depth: int) -> None:
         start, end = node.start_byte, node.end_byte
@@ -145,8 +149,11 @@ class _Walk:
             inner.roomy = found.kind is Kind.MODULE
             inner.signature_end = found.body.start_byte
             self._push(found.body, inner, 0)
-        elif end - start > self.max_tokens:
-            self._open_if_large(node, inner, 0)
+        elif end - start > self.max_tokens and self._is_large(node):
+            if self.rules.closed_functions:
+                self.outline.interiors[inner] = Interior(node, self.rules, self.data)
+            else:
+                self._push(node, inner, 1)
 
     def _scope(self, found: Definition, parent: Scope) -> Scope:
         kind = found.kind
@@ -155,7 +162,7 @@ class _Walk:
         ):
             kind = Kind.METHOD
         symbol = f"{parent.symbol}.{found.name}" if parent.symbol else found.name
-        return Scope(symbol, kind, parent=parent, start=found.node.start_byte)
+        return Scope(symbol, kind, parent, found.node.start_byte)
 
     def _comment(self, start: int, end: int, scope: Scope, depth: int) -> None:
         """Remember a comment; one that follows another without a blank line continues it."""
@@ -174,9 +181,7 @@ class _Walk:
         if cut <= last:
             # The same line again, but by a definition that begins with it: it knows better what this is.
             first = _INK.search(data, last)
-            begins = (first is not None and first.start() == start) or (
-                self.comment_end and self._touches(start)
-            )
+            begins = (first is not None and first.start() == start) or (self.comment_end and self._touches(start))
             if not begins or scope.parent is None or outline.parts[-1][0] is scope:
                 return False
             cut = outline.drop_last()
@@ -196,7 +201,65 @@ class _Walk:
         return len(self.data) if newline < 0 else newline + 1
 
     def _touches(self, start: int) -> bool:
-        """Whether only white space without a blank line is between the last comment and `start`."""
-        end = self.comment_end
-        gap = self.data[end - 1 : start]
-        return gap.count(b"\n") <= 1 and not gap[1:].strip()
+        return touches(self.data, self.comment_end, start)
+
+
+class Interior:
+    """The inside of a large definition that holds no others: searched for cuts only where one is needed.
+
+    Half of all nodes of C code are in functions too large for a chunk; visiting them all would cost more than
+    everything else here.
+    """
+
+    __slots__ = ("data", "node", "rules")
+
+    def __init__(self, node: Node, rules: Rules, data: bytes) -> None:
+        self.node = node
+        self.rules = rules
+        self.data = data
+
+    def cut(self, least: int, aim: int, most: int) -> int | None:
+        """The line where the shallowest node that begins in (least, most] does, next to `aim`; None if there is none."""
+        node = self.node
+        for _ in range(MAX_DEPTH):
+            best, widest = self._level(node, least, aim, most)
+            if best is not None:
+                return best
+            if widest is None or widest.end_byte - widest.start_byte < DENSE_BYTES * widest.child_count:
+                return None
+            node = widest
+        return None
+
+    def _level(self, node: Node, least: int, aim: int, most: int) -> tuple[int | None, Node | None]:
+        """The best cut among the children of `node`, and the child that covers most of (least, most]."""
+        best: int | None = None
+        widest, width = None, 0
+        comment_end = 0
+        cursor = node.walk()
+        more = cursor.goto_first_child_for_byte(least + 1) is not None
+        while more:
+            child = cursor.node
+            if child is None or child.start_byte > most:
+                break
+            start, end = child.start_byte, child.end_byte
+            rule = self.rules.by_kind.get(child.kind_id)
+            role = None if rule is None else rule.role
+            if role is not SKIP:
+                cut = self.data.rfind(b"\n", 0, start) + 1
+                bare = least < cut <= most and (cut == start or self.data[cut:start].isspace())
+                follows = comment_end and touches(self.data, comment_end, start)
+                if bare and not follows and (best is None or abs(cut - aim) < abs(best - aim)):
+                    best = cut
+                comment_end = end if role is COMMENT else 0
+            overlap = min(end, most) - max(start, least)
+            if overlap > width and child.child_count:
+                widest, width = child, overlap
+            more = cursor.goto_next_sibling()
+        return best, widest
+
+
+def touches(data: bytes, comment_end: int, start: int) -> bool:
+    """Whether only white space without a blank line is between the end of a comment and `start`."""
+    # Some grammars count the line break as part of the comment: begin with the byte before.
+    gap = data[comment_end - 1 : start]
+    return gap.count(b"\n") <= 1 and not gap[1:].strip()

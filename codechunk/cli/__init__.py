@@ -7,11 +7,12 @@ What a command does is imported when it runs.
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 
 from codechunk import __version__
@@ -93,7 +94,7 @@ def _global_options(
     ] = False,
 ) -> None:
     if verbose and quiet:
-        raise click.UsageError("-v and -q exclude each other.")
+        raise typer.BadParameter("-v and -q exclude each other.")
     session = context.obj = Session(config_file=config, quiet=quiet)
     if data_dir is not None:
         session.flags["data_dir"] = str(data_dir)
@@ -161,8 +162,6 @@ def index(
 
     codechunk index https://github.com/redis/redis --ref unstable --test-embeddings
     """
-    from codechunk.cli.index import run
-
     del wait, max_cost  # for paid providers, which this version has none of
     flags: dict[str, Any] = {
         "token_counting.mode": token_mode,
@@ -171,18 +170,20 @@ def index(
         "batch_processing.use_test_embeddings": True if test_embeddings else None,
     }
     if mode not in {"auto", "batch", "sequential"}:
-        raise click.BadParameter("auto, batch or sequential is needed.", param_hint="--mode")
-    loaded = context.obj.load(flags)
-    code = run(
-        loaded,
-        source=source,
-        ref=ref,
-        jobs=jobs,
-        full=full,
-        dry_run=dry_run,
-        json=json,
-        quiet=context.obj.quiet,
-    )
+        raise typer.BadParameter("auto, batch or sequential is needed.", param_hint="--mode")
+    with _exit_codes():
+        from codechunk.cli.index import run
+
+        code = run(
+            context.obj.load(flags),
+            source=source,
+            ref=ref,
+            jobs=jobs,
+            full=full,
+            dry_run=dry_run,
+            json=json,
+            quiet=context.obj.quiet,
+        )
     raise typer.Exit(code)
 
 
@@ -213,21 +214,21 @@ def search(
 
     codechunk search "how are expired keys deleted" --language c -k 5
     """
-    from codechunk.cli.search import run
+    with _exit_codes():
+        from codechunk.cli.search import run
 
-    loaded = context.obj.load()
-    run(
-        loaded,
-        query=query,
-        limit=limit,
-        repository=repo,
-        languages=language or [],
-        path=path,
-        kinds=kind or [],
-        context=context_tokens,
-        json=json,
-        quiet=context.obj.quiet,
-    )
+        run(
+            context.obj.load(),
+            query=query,
+            limit=limit,
+            repository=repo,
+            languages=language or [],
+            path=path,
+            kinds=kind or [],
+            context=context_tokens,
+            json=json,
+            quiet=context.obj.quiet,
+        )
 
 
 @app.command()
@@ -242,9 +243,10 @@ def chunk(
 
     codechunk chunk src/main.py
     """
-    from codechunk.cli.chunk import run
+    with _exit_codes():
+        from codechunk.cli.chunk import run
 
-    run(context.obj.load(log_file=False), paths=paths, json=json)
+        run(context.obj.load(log_file=False), paths=paths, json=json)
 
 
 @config_app.command("show")
@@ -255,9 +257,10 @@ def config_show(context: typer.Context, json: Json = False) -> None:
 
     codechunk --config configs/dev.yaml config show
     """
-    from codechunk.cli.config import show
+    with _exit_codes():
+        from codechunk.cli.config import show
 
-    show(context.obj.load(log_file=False), json=json)
+        show(context.obj.load(log_file=False), json=json)
 
 
 @config_app.command("check")
@@ -268,41 +271,37 @@ def config_check(context: typer.Context) -> None:
 
     codechunk --config configs/prod.yaml config check
     """
-    from codechunk.cli.config import check
+    with _exit_codes():
+        from codechunk.cli.config import check
 
-    check(context.obj.load(log_file=False))
+        check(context.obj.load(log_file=False))
 
 
-def main(arguments: list[str] | None = None) -> NoReturn:
+def main() -> None:
     """Run a command and leave with the exit code of the contract (docs/design.md, 2)."""
-    sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
+    app(prog_name="codechunk")
 
 
-def _run(arguments: list[str]) -> int:
-    command = typer.main.get_command(app)
+@contextmanager
+def _exit_codes() -> Iterator[None]:
+    """Turn what a command raises into one sentence and an exit code; wrong usage is Typer's own business."""
     try:
-        result = command.main(arguments, prog_name="codechunk", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as exc:
-        exc.show()
-        return 2
-    except click.UsageError as exc:
-        return _complain(_usage(exc), 2)
-    except (KeyboardInterrupt, click.Abort):
-        return _complain("Interrupted; the same command goes on from here.", EXIT_INTERRUPTED)
+        yield
+    except KeyboardInterrupt:
+        code = _complain("interrupted; the same command goes on from here.", EXIT_INTERRUPTED)
     except CodechunkError as exc:
-        return _complain(str(exc), exc.exit_code)
+        code = _complain(str(exc), exc.exit_code)
     except BrokenPipeError:
         # The reader of a pipe went away (`| head`): no error, and nothing more to write to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        code = 0
+    except typer.Exit:
+        raise
     except Exception as exc:  # noqa: BLE001 - the top: a bug, told in one sentence with its log
-        return _bug(exc)
-    return result if isinstance(result, int) else 0
-
-
-def _usage(exc: click.UsageError) -> str:
-    hint = f" Try '{exc.ctx.command_path} --help'." if exc.ctx else ""
-    return f"{exc.format_message()}{hint}"
+        code = _bug(exc)
+    else:
+        return
+    raise typer.Exit(code)
 
 
 def _complain(sentence: str, code: int) -> int:

@@ -10,9 +10,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, delete, exists, false, func, insert, or_, select, update
 
+from codechunk.state.contents import delete_chunks
 from codechunk.state.database import Database
 from codechunk.state.tables import (
-    chunks,
     files,
     indexes,
     jobs,
@@ -20,6 +20,8 @@ from codechunk.state.tables import (
     sources,
     spaces,
 )
+
+SOURCES_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,13 +163,7 @@ class Catalog:
                 .where(files.c.index_id == index_id, files.c.to_generation <= generation)
                 .returning(files.c.source_id)
             ).scalars()
-            candidates = {source for source in gone if source is not None}
-            for source_id in sorted(candidates):
-                used = connection.execute(
-                    select(files.c.id).where(files.c.source_id == source_id).limit(1)
-                ).first()
-                if used is None:
-                    self._drop_source(connection, source_id)
+            self._drop_sources(connection, sorted({source for source in gone if source is not None}))
 
     def drop_unused_sources(self, repository_id: int) -> None:
         """Forget contents of the repository that no file of any index refers to."""
@@ -176,8 +172,7 @@ class Catalog:
             found = connection.execute(
                 select(sources.c.id).where(sources.c.repository_id == repository_id, orphan)
             ).scalars()
-            for source_id in list(found):
-                self._drop_source(connection, source_id)
+            self._drop_sources(connection, list(found))
 
     def start_job(self, index_id: int, commit: str) -> JobRow:
         """The job for this index and commit: the unfinished one taken up again, or a new one."""
@@ -245,6 +240,17 @@ class Catalog:
                 select(func.count()).where(jobs.c.status.in_(("running", "embedding")))
             ).scalar_one()
 
+    def _drop_sources(self, connection: Connection, source_ids: Sequence[int]) -> None:
+        """Delete those of the contents that no file refers to any more."""
+        for start in range(0, len(source_ids), SOURCES_AT_ONCE):
+            some = source_ids[start : start + SOURCES_AT_ONCE]
+            used = set(
+                connection.execute(select(files.c.source_id).where(files.c.source_id.in_(some))).scalars()
+            )
+            unused = [source_id for source_id in some if source_id not in used]
+            delete_chunks(self._db, connection, unused)
+            connection.execute(delete(sources).where(sources.c.id.in_(unused)))
+
     def _repository(self, connection: Connection, url: str, names: Sequence[str]) -> int:
         known = connection.execute(select(repositories.c.id).where(repositories.c.url == url)).scalar()
         if known is not None:
@@ -267,15 +273,6 @@ class Catalog:
         connection.execute(self._db.insert_new(spaces).values(**values))
         where = [spaces.c[name] == value for name, value in values.items()]
         return int(connection.execute(select(spaces.c.id).where(*where)).scalar_one())
-
-    def _drop_source(self, connection: Connection, source_id: int) -> None:
-        if self._db.is_sqlite:
-            connection.exec_driver_sql(
-                "DELETE FROM chunk_words WHERE rowid IN (SELECT id FROM chunks WHERE source_id = ?)",
-                (source_id,),
-            )
-        connection.execute(delete(chunks).where(chunks.c.source_id == source_id))
-        connection.execute(delete(sources).where(sources.c.id == source_id))
 
 
 def _index_query() -> Select[tuple[object, ...]]:

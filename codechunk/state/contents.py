@@ -218,17 +218,24 @@ class Contents:
     def save(self, repository_id: int, fingerprint: str, cut: Sequence[CutFile]) -> None:
         """Save what cutting gave, in one transaction: contents, chunks, their words, and the files' state."""
         with self._db.begin() as connection:
-            for part in cut:
-                source_id = self._source(connection, repository_id, fingerprint, part)
-                if part.chunks:
-                    self._insert_chunks(connection, source_id, part)
-                if part.status != "partial":
-                    status = "indexed" if part.status == "chunked" else part.status
-                    connection.execute(
-                        update(files)
-                        .where(files.c.id == part.file_id)
-                        .values(source_id=source_id, status=status, reason=part.reason)
-                    )
+            ids = self._save_sources(connection, repository_id, fingerprint, cut)
+            # a fresh start: what an earlier, different cut of the same content left goes
+            delete_chunks(
+                self._db, connection, [ids[part.path, part.blob] for part in cut if part.first == 0]
+            )
+            self._insert_chunks(connection, [(ids[part.path, part.blob], part) for part in cut])
+            done = [
+                {
+                    "row": part.file_id,
+                    "source": ids[part.path, part.blob],
+                    "state": "indexed" if part.status == "chunked" else part.status,
+                    "why": part.reason,
+                }
+                for part in cut
+                if part.status != "partial"
+            ]
+            if done:
+                connection.execute(_FINISH_FILE, done)
 
     def saved_spans(
         self, repository_id: int, fingerprint: str, path: str, blob: str
@@ -374,57 +381,82 @@ class Contents:
             with self._db.begin() as connection:
                 connection.execute(insert(files), batch)
 
-    def _source(self, connection: Connection, repository_id: int, fingerprint: str, part: CutFile) -> int:
-        key = {
-            "repository_id": repository_id,
-            "path": part.path,
-            "blob": part.blob,
-            "fingerprint": fingerprint,
-        }
-        values = {
-            "language": part.language,
-            "status": part.status,
-            "reason": part.reason,
-            "fallback": part.fallback,
-        }
-        statement = self._db.upsert(sources, key=list(key), values=list(values)).values(**key, **values)
-        source_id = int(connection.execute(statement.returning(sources.c.id)).scalar_one())
-        if part.first == 0:  # a fresh start: what an earlier, different cut left goes
-            if self._db.is_sqlite:
-                connection.exec_driver_sql(
-                    "DELETE FROM chunk_words WHERE rowid IN (SELECT id FROM chunks WHERE source_id = ?)",
-                    (source_id,),
-                )
-            connection.execute(delete(chunks).where(chunks.c.source_id == source_id))
-        return source_id
-
-    def _insert_chunks(self, connection: Connection, source_id: int, part: CutFile) -> None:
-        rows = [
-            {
-                "source_id": source_id,
-                "ordinal": part.first + number,
-                "chunk_id": chunk_id,
-                "kind": str(chunk.kind),
-                "symbol": chunk.symbol,
-                "start_line": chunk.start_line,
-                "end_line": chunk.end_line,
-                "start_byte": chunk.start_byte,
-                "end_byte": chunk.end_byte,
-                "header": chunk.header,
-                "text": chunk.text,
-                "tokens": chunk.tokens,
-                "text_sha": text_sha(chunk),
+    def _save_sources(
+        self, connection: Connection, repository_id: int, fingerprint: str, cut: Sequence[CutFile]
+    ) -> dict[tuple[str, str], int]:
+        """Write the contents' rows, the last part of each deciding its state. Returns ids by (path, blob)."""
+        rows = {
+            (part.path, part.blob): {
+                "repository_id": repository_id,
+                "path": part.path,
+                "blob": part.blob,
+                "fingerprint": fingerprint,
+                "language": part.language,
+                "status": part.status,
+                "reason": part.reason,
+                "fallback": part.fallback,
             }
-            for number, (chunk, chunk_id) in enumerate(zip(part.chunks, part.chunk_ids, strict=True))
-        ]
+            for part in cut
+        }
+        statement = self._db.upsert(
+            sources,
+            key=["repository_id", "path", "blob", "fingerprint"],
+            values=["language", "status", "reason", "fallback"],
+        ).returning(sources.c.id, sources.c.path, sources.c.blob)
+        saved = connection.execute(statement, list(rows.values()))
+        return {(row.path, row.blob): int(row.id) for row in saved}
+
+    def _insert_chunks(self, connection: Connection, cut: Sequence[tuple[int, CutFile]]) -> None:
+        rows: list[dict[str, object]] = []
+        words: list[tuple[str, str, str]] = []
+        for source_id, part in cut:
+            path_words = index_words(part.path) if part.chunks else ""
+            for number, chunk in enumerate(part.chunks):
+                rows.append(_chunk_row(source_id, part.first + number, part.chunk_ids[number], chunk))
+                symbol_words = index_words(chunk.symbol) if chunk.symbol else ""
+                words.append((path_words, symbol_words, part.words[number]))
+        if not rows:
+            return
         statement = insert(chunks).returning(chunks.c.id, sort_by_parameter_order=True)
         ids = connection.execute(statement, rows).scalars().all()
         if self._db.is_sqlite:
-            path_words = index_words(part.path)
             connection.exec_driver_sql(
                 "INSERT INTO chunk_words(rowid, path, symbol, body) VALUES (?, ?, ?, ?)",
-                [
-                    (row_id, path_words, index_words(chunk.symbol) if chunk.symbol else "", words)
-                    for row_id, chunk, words in zip(ids, part.chunks, part.words, strict=True)
-                ],
+                [(row_id, *columns) for row_id, columns in zip(ids, words, strict=True)],
             )
+
+
+_FINISH_FILE = (
+    update(files)
+    .where(files.c.id == bindparam("row"))
+    .values(source_id=bindparam("source"), status=bindparam("state"), reason=bindparam("why"))
+)
+
+
+def delete_chunks(database: Database, connection: Connection, source_ids: Sequence[int]) -> None:
+    """Delete all chunks of these contents, and their words, within the caller's transaction."""
+    mine = chunks.c.source_id.in_(source_ids)
+    if not source_ids or connection.execute(select(chunks.c.id).where(mine).limit(1)).first() is None:
+        return
+    if database.is_sqlite:
+        rows = connection.execute(select(chunks.c.id).where(mine)).scalars().all()
+        connection.exec_driver_sql("DELETE FROM chunk_words WHERE rowid = ?", [(row,) for row in rows])
+    connection.execute(delete(chunks).where(mine))
+
+
+def _chunk_row(source_id: int, ordinal: int, chunk_id: str, chunk: Chunk) -> dict[str, object]:
+    return {
+        "source_id": source_id,
+        "ordinal": ordinal,
+        "chunk_id": chunk_id,
+        "kind": str(chunk.kind),
+        "symbol": chunk.symbol,
+        "start_line": chunk.start_line,
+        "end_line": chunk.end_line,
+        "start_byte": chunk.start_byte,
+        "end_byte": chunk.end_byte,
+        "header": chunk.header,
+        "text": chunk.text,
+        "tokens": chunk.tokens,
+        "text_sha": text_sha(chunk),
+    }

@@ -15,7 +15,7 @@ from sqlalchemy import and_, bindparam, delete, func, literal, or_, select, upda
 from codechunk.state.catalog import Space
 from codechunk.state.contents import live_at
 from codechunk.state.database import Database
-from codechunk.state.tables import chunks, embeddings, files, index_chunks, sources, spaces, vectors
+from codechunk.state.tables import chunks, embeddings, files, index_chunks, spaces, vectors
 
 Vectors = NDArray[np.float32]
 
@@ -36,8 +36,6 @@ class Storable:
 
     chunk_ids: list[str]
     embedding_ids: list[int]
-    languages: list[str]
-    kinds: list[str]
     vectors: Vectors
 
 
@@ -163,8 +161,8 @@ class Embeddings:
         """Chunks of these contents whose vector is ready and not in the index's collection yet."""
         held = and_(index_chunks.c.index_id == index_id, index_chunks.c.chunk_id == chunks.c.chunk_id)
         query = (
-            select(chunks.c.chunk_id, embeddings.c.id, sources.c.language, chunks.c.kind, vectors.c.vector)
-            .join(sources, sources.c.id == chunks.c.source_id)
+            select(chunks.c.chunk_id, embeddings.c.id, vectors.c.vector)
+            .select_from(chunks)
             .join(
                 embeddings,
                 and_(embeddings.c.text_sha == chunks.c.text_sha, embeddings.c.space_id == space_id),
@@ -184,8 +182,6 @@ class Embeddings:
         return Storable(
             chunk_ids=[row.chunk_id for row in rows],
             embedding_ids=[row.id for row in rows],
-            languages=[row.language for row in rows],
-            kinds=[row.kind for row in rows],
             vectors=decode([row.vector for row in rows]),
         )
 

@@ -1,0 +1,167 @@
+"""Guards of the directory that embedded Chroma works in: who owns it, and whether its files are whole.
+
+The back of `vectors`: knows Chroma's files, not its API.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import sqlite3
+import struct
+import sys
+import time
+from pathlib import Path
+
+from codechunk.errors import IndexBusy, VectorStoreError
+
+_READERS_GRACE_S = 2.0
+
+
+class DirectoryLock:
+    """Who uses the embedded directory: one writer, or any number of readers.
+
+    Two lock files beside it, so that the directory itself can be thrown away. `.owner` is held by the writer
+    for as long as it lives and names it, so a second writer fails at once. `.lock` is held shared by readers,
+    who are brief, and alone by the writer, who waits a little for them. The kernel releases both when a
+    process dies.
+    """
+
+    def __init__(self, directory: Path, *, write: bool) -> None:
+        self.directory = directory
+        self._files: list[int] = []
+        owner = directory.with_name(directory.name + ".owner")
+        try:
+            if write:
+                self._take(owner, fcntl.LOCK_EX, owner, grace_s=0)
+                os.ftruncate(self._files[0], 0)
+                os.write(self._files[0], f"pid {os.getpid()}, `{_command()}`".encode())
+            lock = directory.with_name(directory.name + ".lock")
+            mode, grace_s = (fcntl.LOCK_EX, _READERS_GRACE_S) if write else (fcntl.LOCK_SH, 0.0)
+            self._take(lock, mode, None if write else owner, grace_s=grace_s)
+        except BaseException:
+            self.release()
+            raise
+
+    def _take(self, path: Path, mode: int, owner: Path | None, *, grace_s: float) -> None:
+        try:
+            self._files.append(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except OSError as exc:
+            raise VectorStoreError(f"The vector index in {self.directory} cannot be locked: {exc}") from exc
+        deadline = time.monotonic() + grace_s
+        while True:
+            try:
+                fcntl.flock(self._files[-1], mode | fcntl.LOCK_NB)
+            except BlockingIOError as exc:
+                if time.monotonic() < deadline:
+                    time.sleep(0.02)
+                    continue
+                raise IndexBusy(self._busy(owner)) from exc
+            except OSError as exc:
+                raise VectorStoreError(
+                    f"The vector index in {self.directory} cannot be locked ({exc}); keep it on a local disk."
+                ) from exc
+            return
+
+    def _busy(self, owner: Path | None) -> str:
+        advice = "wait for it, or use a Chroma server (vectors.url)"
+        if owner is None:
+            return (
+                f"The vector index in {self.directory} is being read by other codechunk processes; {advice}."
+            )
+        try:
+            who = owner.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            who = ""
+        who = f" ({who})" if who else ""
+        return f"The vector index in {self.directory} is used by another codechunk process{who}; {advice}."
+
+    def release(self) -> None:
+        """Let others in."""
+        while self._files:
+            file = self._files.pop()
+            fcntl.flock(
+                file, fcntl.LOCK_UN
+            )  # closing is not enough when a forked child has the file open too
+            os.close(file)
+
+
+def _command() -> str:
+    """This process's command line for other people's eyes: short, and without the user:password of a URL."""
+    return re.sub(r"://[^/@\s]*@", "://", " ".join(sys.argv[1:]))[:80]
+
+
+def saved_segments(directory: Path) -> dict[str, str]:
+    """Collection name -> the folder its vectors were saved in, for collections that have saved any yet."""
+    select = (
+        "SELECT c.name, s.id FROM collections c JOIN segments s ON s.collection = c.id "
+        "JOIN max_seq_id m ON m.segment_id = s.id WHERE s.scope = 'VECTOR'"
+    )
+    database = (directory / "chroma.sqlite3").absolute().as_uri() + "?mode=ro"
+    try:
+        with contextlib.closing(sqlite3.connect(database, uri=True)) as db:
+            return dict(db.execute(select))
+    except sqlite3.OperationalError:
+        return {}  # no database yet, or the tables of another Chroma: nothing known against them
+    except sqlite3.DatabaseError as exc:
+        raise VectorStoreError(f"The vector index in {directory} cannot be opened: {exc}") from exc
+
+
+def damage(segment: Path) -> str | None:
+    """What is wrong with the files of a collection's vectors, or None; looked at before Chroma reads them.
+
+    Chroma reads past the end of files that are too short and kills the process (segmentation fault, 1.5.9),
+    and says nothing at all when the directory of the vectors is gone.
+    """
+    try:
+        return _cut_short(segment)
+    except OSError as exc:
+        return f"a file of its vectors is missing ({exc.strerror}: {Path(exc.filename).name})"
+
+
+def _cut_short(segment: Path) -> str | None:
+    """Compare the sizes of the HNSW files with what their header promises; format 1 of Chroma's hnswlib."""
+    header = (segment / "header.bin").read_bytes()
+    if len(header) < 4 or struct.unpack_from("<i", header)[0] == 1:
+        if len(header) != 100:
+            return "header.bin is cut short"
+        _, _, elements, element_bytes = struct.unpack_from("<4Q", header, 4)
+        least = {"data_level0.bin": elements * element_bytes, "length.bin": elements * 4}
+        for file, size in least.items():
+            if (segment / file).stat().st_size < size:
+                return f"{file} is cut short"
+        links = (segment / "link_lists.bin").read_bytes()
+        at = 0
+        for _ in range(elements):
+            if at + 4 > len(links):
+                return "link_lists.bin is cut short"
+            at += 4 + int.from_bytes(links[at : at + 4], "little")
+        if at > len(links):
+            return "link_lists.bin is cut short"
+    return None
+
+
+_NOT_DAMAGE = {5, 6, 8, 10, 13, 14, 23}
+"""SQLite's codes for busy, locked, read-only, I/O error, full, cannot open, not allowed."""
+
+
+def is_damage(error: VectorStoreError) -> bool:
+    """Whether emptying the directory could help; a full disk or a missing permission would only come back."""
+    cause = error.__cause__
+    if isinstance(cause, OSError):
+        return False
+    code = re.search(r"\(code: (\d+)\)", str(cause))
+    return code is None or int(code[1]) & 0xFF not in _NOT_DAMAGE
+
+
+def remove_files(directory: Path) -> None:
+    """Remove what Chroma made: its database and the folders of its segments. Anything else stays."""
+    try:
+        for entry in directory.iterdir():
+            if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", entry.name):
+                shutil.rmtree(entry)
+            elif entry.name.startswith("chroma.sqlite3"):
+                entry.unlink()
+    except OSError as exc:
+        raise VectorStoreError(f"The damaged vector index in {directory} cannot be removed: {exc}") from exc
