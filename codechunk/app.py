@@ -9,7 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from codechunk import embedding, report, synthetic
 from codechunk.chunking import ChunkSettings
 from codechunk.config import Loaded
 from codechunk.errors import CodechunkError, IndexBusy, UsageError, VectorStoreError
-from codechunk.git import OpenedRepository, Progress, open_repository
+from codechunk.git import OpenedRepository, Progress, Repository, TreeEntry, open_repository
 from codechunk.indexing import Comparison, CutSettings, Indexing, changed_settings, fingerprint
+from codechunk.locks import only_one
 from codechunk.plan import DryRun, dry_run
 from codechunk.progress import Reporter
 from codechunk.search import Answer, Query, search
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 HEADER_VERSION = 1
 DOCUMENT_TASK = "RETRIEVAL_DOCUMENT"
 IGNORE_FILE = ".codechunkignore"
+ATTRIBUTES_FILE = ".gitattributes"
 IGNORE_FILE_BYTES = 1_000_000
 # Failed files and chunks named one by one; the report counts them all.
 LISTED = 20
@@ -84,12 +86,13 @@ class App:
                 index = state.catalog.open_index(
                     url=source.url, names=_names(source), ref=opened.ref, space=self._space()
                 )
-                job = state.catalog.start_job(index.id, opened.commit)
-                if job.attempts > 1:
-                    reporter.say(f"Taking up the unfinished run of {index.repository} again (job {job.id}).")
-                run = _Run(self, state, store, opened, index, job, reporter, started, stamp)
-                with _recorded(state, job):
-                    document = run.go(full=request.full, jobs=self._jobs(request))
+                with self._alone(index):
+                    job = state.catalog.start_job(index.id, opened.commit)
+                    if job.attempts > 1:
+                        reporter.say(f"Taking up the unfinished run of {index.repository} again (job {job.id}).")
+                    run = _Run(self, state, store, opened, index, job, reporter, started, stamp)
+                    with _recorded(state, job):
+                        document = run.go(full=request.full, jobs=self._jobs(request))
             state.catalog.follow_vectors_stamp(index.id, old=stamp, new=self._stamp())
         return document
 
@@ -122,9 +125,7 @@ class App:
             return ask(query)
 
     @contextmanager
-    def searcher(
-        self, repository: str | None, reporter: Reporter
-    ) -> Iterator[Callable[[Query], list[Answer]]]:
+    def searcher(self, repository: str | None, reporter: Reporter) -> Iterator[Callable[[Query], list[Answer]]]:
         """A function that answers queries while the database and the vector store stay open.
 
         Args:
@@ -179,12 +180,15 @@ class App:
         git = self.config.git
         repository, commit = opened.repository, opened.commit
         ignore = repository.read_path(commit, IGNORE_FILE, max_bytes=IGNORE_FILE_BYTES)
-        attributes = repository.read_path(commit, ".gitattributes", max_bytes=IGNORE_FILE_BYTES)
+        attributes = {
+            entry.path.removesuffix(ATTRIBUTES_FILE).rstrip("/"): data.decode("utf-8", "replace")
+            for entry, data in _attribute_files(repository, commit)
+        }
         return SkipRules.build(
             include=git.include,
             exclude=git.exclude,
             ignore_file=None if ignore is None else ignore.decode("utf-8", "replace"),
-            gitattributes={} if attributes is None else {"": attributes.decode("utf-8", "replace")},
+            gitattributes=attributes,
             skip_generated=git.skip_generated,
             skip_vendored=git.skip_vendored,
             max_file_size=git.max_file_size,
@@ -211,8 +215,13 @@ class App:
         return State(url)
 
     def _store(self, *, write: bool) -> VectorStore:
-        return VectorStore.reserve(
-            directory=self.embedded_directory, url=self.config.vectors.url, write=write
+        return VectorStore.reserve(directory=self.embedded_directory, url=self.config.vectors.url, write=write)
+
+    def _alone(self, index: IndexRow) -> AbstractContextManager[None]:
+        """Only one process on this machine works on an index, also when a Chroma server lets several write."""
+        return only_one(
+            self.config.data_dir / "locks" / f"{index.collection}.lock",
+            f"{index.repository}@{index.ref} is being indexed by another codechunk process; wait for it.",
         )
 
     def _stamp(self) -> str | None:
@@ -423,9 +432,7 @@ class _Run:
             failed_files=state.contents.failed_files(index.id, generation, limit=LISTED),
         )
         ledger.balance()
-        state.catalog.publish(
-            index.id, commit=self._opened.commit, fingerprint=identity, generation=generation
-        )
+        state.catalog.publish(index.id, commit=self._opened.commit, fingerprint=identity, generation=generation)
         embedding.remove(state, index, collection, gone)
         state.catalog.sweep(index.id, generation)
         state.catalog.drop_unused_sources(index.repository_id)
@@ -551,6 +558,19 @@ def _recorded(state: State, job: JobRow) -> Iterator[None]:
     except CodechunkError as exc:
         state.catalog.finish_job(job.id, status="failed", error=str(exc))
         raise
+
+
+def _attribute_files(repository: Repository, commit: str) -> Iterator[tuple[TreeEntry, bytes]]:
+    """Every .gitattributes of the commit with its content; absurdly large ones are left out."""
+    found = [
+        entry
+        for entry in repository.list_tree(commit)
+        if entry.path.rpartition("/")[2] == ATTRIBUTES_FILE
+        and entry.mode.startswith("100")
+        and (entry.size or 0) <= IGNORE_FILE_BYTES
+    ]
+    contents = repository.blobs(entry.blob for entry in found)
+    yield from ((entry, data) for entry, (_, data) in zip(found, contents, strict=True))
 
 
 def _names(source: Source) -> list[str]:

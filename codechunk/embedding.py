@@ -5,12 +5,11 @@ before the chunk is marked as stored there, and new chunks are in before old one
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
 from codechunk.progress import Reporter
-from codechunk.state import IndexRow, State, Storable
+from codechunk.state import IndexRow, State
 from codechunk.state.embeddings import Vectors
 from codechunk.vectors import Collection
 
@@ -44,23 +43,14 @@ def embed_and_store(
 ) -> Embedded:
     """Give every chunk of these contents a vector and put it in the collection.
 
-    The collection is written by a thread while the next texts are embedded.
+    One thread: Chroma's upsert holds Python's lock (measured), so a second one would gain nothing.
     """
     done = Embedded()
     reporter.stage("Embedding", len(source_ids), "files")
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="vectors") as writer:
-        earlier: tuple[Future[None], Storable] | None = None
-        for some in _slices(source_ids, SOURCES_AT_ONCE):
-            done.texts += _embed(state, index, some, embed)
-            storable = state.embeddings.storable(index.id, index.space_id, some)
-            if earlier is not None:
-                done.stored += _finish(state, index, earlier)
-                earlier = None
-            if storable is not None:
-                earlier = (writer.submit(_upsert, collection, storable), storable)
-            reporter.advance(len(some))
-        if earlier is not None:
-            done.stored += _finish(state, index, earlier)
+    for some in _slices(source_ids, SOURCES_AT_ONCE):
+        done.texts += _embed(state, index, some, embed)
+        done.stored += _store(state, index, some, collection)
+        reporter.advance(len(some))
     return done
 
 
@@ -71,11 +61,7 @@ def store(
     reporter.stage("Rebuilding", len(source_ids), "files")
     stored = 0
     for some in _slices(source_ids, SOURCES_AT_ONCE):
-        storable = state.embeddings.storable(index.id, index.space_id, some)
-        if storable is not None:
-            _upsert(collection, storable)
-            state.embeddings.mark_stored(index.id, storable.chunk_ids, storable.embedding_ids)
-            stored += len(storable.chunk_ids)
+        stored += _store(state, index, some, collection)
         reporter.advance(len(some))
     return stored
 
@@ -89,9 +75,7 @@ def remove(state: State, index: IndexRow, collection: Collection, chunk_ids: Seq
 
 def check(state: State, index: IndexRow, collection: Collection) -> str | None:
     """Whether the collection holds what it should: None, or in one clause what is wrong with it."""
-    return collection.check(
-        expected=state.embeddings.held(index.id), probes=state.embeddings.probes(index.id, PROBES)
-    )
+    return collection.check(expected=state.embeddings.held(index.id), probes=state.embeddings.probes(index.id, PROBES))
 
 
 def _embed(state: State, index: IndexRow, source_ids: Sequence[int], embed: Embed) -> int:
@@ -103,13 +87,11 @@ def _embed(state: State, index: IndexRow, source_ids: Sequence[int], embed: Embe
     return len(pending)
 
 
-def _upsert(collection: Collection, storable: Storable) -> None:
+def _store(state: State, index: IndexRow, source_ids: Sequence[int], collection: Collection) -> int:
+    storable = state.embeddings.storable(index.id, index.space_id, source_ids)
+    if storable is None:
+        return 0
     collection.upsert(storable.chunk_ids, storable.vectors)
-
-
-def _finish(state: State, index: IndexRow, earlier: tuple[Future[None], Storable]) -> int:
-    upsert, storable = earlier
-    upsert.result()
     state.embeddings.mark_stored(index.id, storable.chunk_ids, storable.embedding_ids)
     return len(storable.chunk_ids)
 

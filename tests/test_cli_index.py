@@ -105,9 +105,7 @@ def test_a_repository_is_indexed_and_every_file_is_accounted_for(cli: Cli, repo:
     assert document["tokens"]["total"] > 100
     assert document["embedding"]["model"].startswith("synthetic")
     assert document["cost"]["spent"] == 0
-    assert sorted(collection_ids(cli.data)) == sorted(
-        row[0] for row in cli.sql("SELECT chunk_id FROM index_chunks")
-    )
+    assert sorted(collection_ids(cli.data)) == sorted(row[0] for row in cli.sql("SELECT chunk_id FROM index_chunks"))
 
 
 def test_search_finds_a_function_by_words_of_it(cli: Cli, repo: GitRepo) -> None:
@@ -133,9 +131,7 @@ def test_search_filters_by_language_path_kind_and_repository(cli: Cli, repo: Git
     cli.index(repo.path)
     assert {hit["language"] for hit in cli.search("key connection", "--language", "c")} == {"c"}
     assert {hit["path"] for hit in cli.search("connection", "--path", "tests/**")} == {"tests/test_pool.py"}
-    assert {hit["kind"] for hit in cli.search("connection", "--kind", "method", "--context", "0")} == {
-        "method"
-    }
+    assert {hit["kind"] for hit in cli.search("connection", "--kind", "method", "--context", "0")} == {"method"}
     assert cli.search("connection", "--repo", "demo@main")
     unknown = cli.run("search", "connection", "--repo", "other")
     assert unknown.code == 2
@@ -250,10 +246,7 @@ def test_token_modes_count_all_a_sample_or_nothing(cli: Cli, repo: GitRepo, tmp_
     exact = cli.index(repo.path)["tokens"]
     many = GitRepo(tmp_path / "many")
     many.commit(
-        {
-            f"m{n}.py": f"def function_number_{n}(value):\n    return value * {n} + len(str(value))\n"
-            for n in range(300)
-        }
+        {f"m{n}.py": f"def function_number_{n}(value):\n    return value * {n} + len(str(value))\n" for n in range(300)}
     )
     sampled = Cli(tmp_path / "sampled").index(many.path, "--token-mode", "sample")["tokens"]
     again = Cli(tmp_path / "sampled2").index(many.path, "--token-mode", "sample")["tokens"]
@@ -270,13 +263,9 @@ def test_token_modes_count_all_a_sample_or_nothing(cli: Cli, repo: GitRepo, tmp_
     assert later == exact
 
 
-def test_changed_chunking_settings_are_told_and_cost_no_embedding_of_known_texts(
-    cli: Cli, repo: GitRepo
-) -> None:
+def test_changed_chunking_settings_are_told_and_cost_no_embedding_of_known_texts(cli: Cli, repo: GitRepo) -> None:
     cli.index(repo.path)
-    done = cli.run(
-        "index", repo.path, "--test-embeddings", "--json", env={"CODECHUNK_CHUNKING__MAX_TOKENS": "100"}
-    )
+    done = cli.run("index", repo.path, "--test-embeddings", "--json", env={"CODECHUNK_CHUNKING__MAX_TOKENS": "100"})
     assert done.code == 0, done.err
     assert "max_tokens 512 -> 100" in done.err
     assert done.json["embedding"]["texts_sent"] < done.json["chunks"]["total"]
@@ -357,9 +346,7 @@ def test_ctrl_c_is_130_and_the_next_run_goes_on(cli: Cli, tmp_path: Path) -> Non
     repo = GitRepo(tmp_path / "stdlib")
     source = Path(json.__file__).parent.parent
     repo.commit({path.name: path.read_bytes() for path in sorted(source.glob("*.py"))[:120]})
-    code = cli.kill_when(
-        lambda: cli.count("chunks") >= 50, "index", repo.path, "--test-embeddings", sig=signal.SIGINT
-    )
+    code = cli.kill_when(lambda: cli.count("chunks") >= 50, "index", repo.path, "--test-embeddings", sig=signal.SIGINT)
     assert code == 130
     assert cli.sql("SELECT status FROM jobs") == [("cancelled",)]
     saved = cli.count("chunks")

@@ -17,13 +17,17 @@ LAYERS = [
     {"git", "state", "vectors", "gemini", "synthetic", "parsing", "settings"},
     {"chunking"},
     {"skip", "globs", "secrets", "source", "words", "tokens", "retry", "jobs", "pricing"},
-    {"report", "progress", "metrics", "log"},
+    {"report", "progress", "metrics", "log", "locks"},
     {"chunks"},
     {"errors"},
 ]
 EDGES = {"git", "state", "vectors", "gemini", "synthetic", "parsing"}
 # Modules that are the back of a room whose front is another module.
-BACK_OF = {"git_process": "git", "migrations": "state", "parse_child": "parsing", "parse_wire": "parsing",
+BACK_OF = {
+    "git_process": "git",
+    "migrations": "state",
+    "parse_child": "parsing",
+    "parse_wire": "parsing",
     "vectors_guard": "vectors",
 }
 # Who may import what comes from outside and is hidden in one room.
@@ -83,9 +87,7 @@ def layer(room: str) -> int:
 
 
 def test_every_room_has_its_place_in_the_picture() -> None:
-    assert sorted(set(rooms()) - set().union(*LAYERS)) == [], (
-        "give each a line in LAYERS and in docs/design.md"
-    )
+    assert sorted(set(rooms()) - set().union(*LAYERS)) == [], "give each a line in LAYERS and in docs/design.md"
 
 
 def test_imports_point_down() -> None:

@@ -66,9 +66,7 @@ def test_the_migrations_make_exactly_the_tables_of_the_code(state: State) -> Non
     with state.database.read() as connection:
         context = MigrationContext.configure(
             connection,
-            opts={
-                "include_name": lambda name, kind, _: kind != "table" or not name.startswith("chunk_words")
-            },
+            opts={"include_name": lambda name, kind, _: kind != "table" or not name.startswith("chunk_words")},
         )
         assert compare_metadata(context, metadata) == []
 
@@ -155,12 +153,8 @@ def test_several_processes_may_make_the_database_at_the_same_instant(tmp_path: P
 
 
 def test_repositories_of_the_same_name_get_different_names(state: State) -> None:
-    first = state.catalog.open_index(
-        url="https://a.invalid/o/n", names=["o/n", "a/o/n"], ref="m", space=SPACE
-    )
-    second = state.catalog.open_index(
-        url="https://b.invalid/o/n", names=["o/n", "b/o/n"], ref="m", space=SPACE
-    )
+    first = state.catalog.open_index(url="https://a.invalid/o/n", names=["o/n", "a/o/n"], ref="m", space=SPACE)
+    second = state.catalog.open_index(url="https://b.invalid/o/n", names=["o/n", "b/o/n"], ref="m", space=SPACE)
     third = state.catalog.open_index(url="https://c.invalid/o/n", names=["o/n"], ref="m", space=SPACE)
     assert [first.repository, second.repository, third.repository] == [
         "o/n",

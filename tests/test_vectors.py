@@ -7,13 +7,12 @@ import sqlite3
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from chroma_helpers import chroma_server, free_port
 
 from codechunk.errors import IndexBusy, VectorStoreError
 from codechunk.vectors import Collection, VectorStore, _translated
@@ -32,39 +31,11 @@ def vectors() -> Vectors:
     return (loose / np.linalg.norm(loose, axis=1, keepdims=True)).astype(np.float32)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a Chroma server of this module's own."""
-    folder = tmp_path_factory.mktemp("server")
-    port = str(free_port())
-    url = f"http://127.0.0.1:{port}"
-    chroma = Path(sys.executable).with_name("chroma")
-    command = [str(chroma), "run", "--path", str(folder / "data"), "--host", "127.0.0.1", "--port", port]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-    try:
-        wait_for(url, process, folder / "log")
+    with chroma_server(tmp_path_factory.mktemp("server")) as url:
         yield url
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def wait_for(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + 40
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{url}/api/v2/heartbeat", timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
-    pytest.fail(f"no Chroma server: {log.read_text()}")
 
 
 @pytest.fixture(params=["embedded", "server"])
@@ -136,9 +107,7 @@ class TestContract:
             assert collection.count() == 40
             assert IDS[3] not in [id_ for id_, _ in collection.query(vectors[3], 40)]
 
-    def test_asking_for_more_than_there_is_gives_what_there_is(
-        self, open_store: Open, vectors: Vectors
-    ) -> None:
+    def test_asking_for_more_than_there_is_gives_what_there_is(self, open_store: Open, vectors: Vectors) -> None:
         with open_store() as store:
             collection = store.collection("repo-main")
             assert collection.query(vectors[0], 10) == []
@@ -146,9 +115,7 @@ class TestContract:
             assert len(collection.query(vectors[0], 10)) == 3
             assert collection.query(vectors[0], 0) == []
 
-    def test_collections_do_not_see_each_other_and_can_be_dropped(
-        self, open_store: Open, vectors: Vectors
-    ) -> None:
+    def test_collections_do_not_see_each_other_and_can_be_dropped(self, open_store: Open, vectors: Vectors) -> None:
         with open_store() as store:
             fill(store.collection("one"), vectors, 5)
             store.collection("two")
@@ -184,9 +151,7 @@ class TestContract:
             assert collection.count() == 3
 
     @pytest.mark.parametrize("bad", ["nan", "inf", "zero", "flat"])
-    def test_vectors_that_would_spoil_the_index_are_refused(
-        self, open_store: Open, vectors: Vectors, bad: str
-    ) -> None:
+    def test_vectors_that_would_spoil_the_index_are_refused(self, open_store: Open, vectors: Vectors, bad: str) -> None:
         spoiled = vectors[:3].copy()
         spoiled[1] = {"nan": np.nan, "inf": np.inf, "zero": 0, "flat": 1}[bad]
         with open_store() as store:
@@ -207,9 +172,7 @@ class TestContract:
                 collection.upsert([IDS[0]] * 2, vectors[:2])
             assert collection.count() == 3
 
-    def test_a_check_names_a_wrong_count_a_lost_id_and_a_wrong_vector(
-        self, open_store: Open, vectors: Vectors
-    ) -> None:
+    def test_a_check_names_a_wrong_count_a_lost_id_and_a_wrong_vector(self, open_store: Open, vectors: Vectors) -> None:
         with open_store() as store:
             collection = store.collection("repo-main")
             fill(collection, vectors, 50)
@@ -339,9 +302,7 @@ class TestLock:
             assert place.stat().st_mode & 0o777 == 0o700
             assert all(file.stat().st_mode & 0o077 == 0 for file in place.parent.glob("chroma.*"))
 
-    def test_closing_frees_the_files_so_that_deleting_and_reopening_works(
-        self, place: Path, vectors: Vectors
-    ) -> None:
+    def test_closing_frees_the_files_so_that_deleting_and_reopening_works(self, place: Path, vectors: Vectors) -> None:
         for _ in range(3):
             with embedded(place) as store:
                 fill(store.collection("repo-main"), vectors, 1_200)
@@ -406,9 +367,7 @@ class TestDamage:
             assert seen is not None
             assert match in seen
         with embedded(directory) as store:
-            assert (
-                store.collection("repo-main").check(expected=2_600, probes=probes(vectors, 2_600)) is not None
-            )
+            assert store.collection("repo-main").check(expected=2_600, probes=probes(vectors, 2_600)) is not None
             store.drop("repo-main")
             collection = store.collection("repo-main")
             fill(collection, vectors, 2_600)
@@ -436,9 +395,7 @@ class TestDamage:
         match = "pickle" if file == "index_metadata.pickle" else f"{file} is cut short"
         self.mend_and_check(copy, vectors, match=match)
 
-    def test_a_damaged_collection_refuses_work_instead_of_crashing(
-        self, copy: Path, vectors: Vectors
-    ) -> None:
+    def test_a_damaged_collection_refuses_work_instead_of_crashing(self, copy: Path, vectors: Vectors) -> None:
         truncate(segment(copy) / "link_lists.bin", 0.999)
         with embedded(copy) as store:
             collection = store.collection("repo-main")
@@ -455,9 +412,7 @@ class TestDamage:
         data = segment(copy) / "data_level0.bin"
         data.write_bytes(bytes(data.stat().st_size))
         with embedded(copy, write=False) as store:
-            assert (
-                store.collection("repo-main").check(expected=2_600, probes=probes(vectors, 2_600)) is not None
-            )
+            assert store.collection("repo-main").check(expected=2_600, probes=probes(vectors, 2_600)) is not None
 
     @pytest.mark.parametrize("how", ["garbage", "half"])
     def test_an_unreadable_database_is_begun_anew_by_a_writer_only(

@@ -169,14 +169,14 @@ class _Cutter:
         """Where to cut the rest of `piece`, which begins at `start` and holds `left` tokens, so that the first part holds at most `hard`."""
         cuts, reach, end = self.cuts, self.source.estimate.reach, piece.end
         even = left / ceil(left / soft)
-        least, most = reach(start, even / 2), min(reach(start, soft), end - 1)
+        aim, most = reach(start, even), min(reach(start, soft), end - 1)
+        least = (start + aim) // 2
         low, high = bisect_right(cuts, least), bisect_right(cuts, most)
         if low < high:
-            aim = reach(start, even)
             return cuts[min(range(low, high), key=lambda i: (self.parts[i][1], abs(cuts[i] - aim)))]
         interior = self.interiors.get(piece.scope)
         if interior is not None:
-            found = interior.cut(least, reach(start, even), most)
+            found = interior.cut(least, aim, most)
             if found is not None:
                 return found
         if soft < hard:

@@ -7,7 +7,7 @@ chunk; nothing else. It is iterative and bounded in depth: a hostile tree costs 
 import re
 from collections.abc import Iterator
 
-from tree_sitter import Node, Parser
+from tree_sitter import Node, Parser, TreeCursor
 
 from codechunk.chunking.languages import load_language
 from codechunk.chunking.rule_tables import grammar_rules
@@ -219,43 +219,41 @@ class Interior:
         self.data = data
 
     def cut(self, least: int, aim: int, most: int) -> int | None:
-        """The line where the shallowest node that begins in (least, most] does, next to `aim`; None if there is none."""
+        """The line in (least, most] where the shallowest node next to `aim` begins; None if there is none."""
         node = self.node
         for _ in range(MAX_DEPTH):
-            best, widest = self._level(node, least, aim, most)
-            if best is not None:
-                return best
-            if widest is None or widest.end_byte - widest.start_byte < DENSE_BYTES * widest.child_count:
+            cursor = node.walk()
+            if cursor.goto_first_child_for_byte(aim) is None or (child := cursor.node) is None:
                 return None
-            node = widest
+            start, end = child.start_byte, child.end_byte
+            if least < start <= most and (cut := self._line(cursor, start, least)) is not None:
+                return cut
+            if end <= most and cursor.goto_next_sibling() and (after := cursor.node) is not None:
+                start = after.start_byte
+                if start <= most and (cut := self._line(cursor, start, least)) is not None:
+                    return cut
+            if start > most or end - child.start_byte < DENSE_BYTES * child.child_count:
+                return None
+            node = child
         return None
 
-    def _level(self, node: Node, least: int, aim: int, most: int) -> tuple[int | None, Node | None]:
-        """The best cut among the children of `node`, and the child that covers most of (least, most]."""
-        best: int | None = None
-        widest, width = None, 0
-        comment_end = 0
-        cursor = node.walk()
-        more = cursor.goto_first_child_for_byte(least + 1) is not None
-        while more:
-            child = cursor.node
-            if child is None or child.start_byte > most:
+    def _line(self, cursor: TreeCursor, start: int, least: int) -> int | None:
+        """The start of the line that the cursor's node begins, or of the comment on top of it."""
+        node = cursor.node
+        rule = None if node is None else self.rules.by_kind.get(node.kind_id)
+        cut = self.data.rfind(b"\n", 0, start) + 1
+        if cut <= least or (rule is not None and rule.role is SKIP) or self.data[cut:start].strip():
+            return None
+        while cursor.goto_previous_sibling() and (above := cursor.node) is not None:
+            rule = self.rules.by_kind.get(above.kind_id)
+            if rule is None or rule.role is not COMMENT or not touches(self.data, above.end_byte, start):
                 break
-            start, end = child.start_byte, child.end_byte
-            rule = self.rules.by_kind.get(child.kind_id)
-            role = None if rule is None else rule.role
-            if role is not SKIP:
-                cut = self.data.rfind(b"\n", 0, start) + 1
-                bare = least < cut <= most and (cut == start or self.data[cut:start].isspace())
-                follows = comment_end and touches(self.data, comment_end, start)
-                if bare and not follows and (best is None or abs(cut - aim) < abs(best - aim)):
-                    best = cut
-                comment_end = end if role is COMMENT else 0
-            overlap = min(end, most) - max(start, least)
-            if overlap > width and child.child_count:
-                widest, width = child, overlap
-            more = cursor.goto_next_sibling()
-        return best, widest
+            start = above.start_byte
+            line = self.data.rfind(b"\n", 0, start) + 1
+            if line <= least or self.data[line:start].strip():
+                break
+            cut = line
+        return cut
 
 
 def touches(data: bytes, comment_end: int, start: int) -> bool:

@@ -6,6 +6,7 @@ What a command does is imported when it runs.
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -89,9 +90,7 @@ def _global_options(
     log_format: Annotated[
         str | None, typer.Option(help="Log lines on stderr: text or json.", metavar="text|json")
     ] = None,
-    _: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
-    ] = False,
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
 ) -> None:
     if verbose and quiet:
         raise typer.BadParameter("-v and -q exclude each other.")
@@ -118,17 +117,13 @@ Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to s
 def index(
     context: typer.Context,
     source: Source,
-    ref: Annotated[
-        str | None, typer.Option(help="Branch, tag or commit.", show_default="HEAD", metavar="REF")
-    ] = None,
+    ref: Annotated[str | None, typer.Option(help="Branch, tag or commit.", show_default="HEAD", metavar="REF")] = None,
     mode: Annotated[
         str, typer.Option(help="How Gemini is called; synthetic vectors need no calls.", metavar="MODE")
     ] = "auto",
     token_mode: Annotated[
         str | None,
-        typer.Option(
-            help="Count tokens of all chunks, of a sample, or not: all, sample, on_demand.", metavar="MODE"
-        ),
+        typer.Option(help="Count tokens of all chunks, of a sample, or not: all, sample, on_demand.", metavar="MODE"),
     ] = None,
     test_embeddings: Annotated[
         bool, typer.Option("--test-embeddings", help="Synthetic vectors: offline, free, deterministic.")
@@ -143,12 +138,8 @@ def index(
         int | None,
         typer.Option(min=1, help="Processes that cut files.", show_default="all cores", metavar="N"),
     ] = None,
-    wait: Annotated[
-        bool, typer.Option(help="Wait for Gemini batch jobs; synthetic vectors need none.")
-    ] = True,
-    full: Annotated[
-        bool, typer.Option("--full", help="Cut every file again; nothing is paid again.")
-    ] = False,
+    wait: Annotated[bool, typer.Option(help="Wait for Gemini batch jobs; synthetic vectors need none.")] = True,
+    full: Annotated[bool, typer.Option("--full", help="Cut every file again; nothing is paid again.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and why not.")] = False,
     max_cost: Annotated[
         float | None,
@@ -196,9 +187,7 @@ def search(
         str | None, typer.Option(help="Only this repository, or repository@ref.", metavar="NAME[@REF]")
     ] = None,
     language: Annotated[list[str] | None, typer.Option(help="Only these languages.", metavar="L")] = None,
-    path: Annotated[
-        str | None, typer.Option(help="Only these files (gitignore glob).", metavar="GLOB")
-    ] = None,
+    path: Annotated[str | None, typer.Option(help="Only these files (gitignore glob).", metavar="GLOB")] = None,
     kind: Annotated[
         list[str] | None, typer.Option(help="Only these kinds: function, method, class, ...", metavar="K")
     ] = None,
@@ -285,6 +274,8 @@ def main() -> None:
 @contextmanager
 def _exit_codes() -> Iterator[None]:
     """Turn what a command raises into one sentence and an exit code; wrong usage is Typer's own business."""
+    # A cancelled CI job gets SIGTERM: it ends like Ctrl-C, with the job's state written down.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:
@@ -314,9 +305,7 @@ def _complain(sentence: str, code: int) -> int:
 def _bug(exc: Exception) -> int:
     logging.getLogger("codechunk").debug("Bug", exc_info=exc)
     files = [
-        handler.baseFilename
-        for handler in logging.getLogger().handlers
-        if isinstance(handler, logging.FileHandler)
+        handler.baseFilename for handler in logging.getLogger().handlers if isinstance(handler, logging.FileHandler)
     ]
     if not files:
         import traceback

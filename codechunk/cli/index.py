@@ -84,9 +84,7 @@ def _summary(console: Console, loaded: Loaded, document: Mapping[str, Any]) -> N
         f"+ {files['failed']:,} failed",
     )
     if files["unchanged"] or files["deleted"]:
-        table.add_row(
-            "", f"{files['unchanged']:,} unchanged, {files['deleted']:,} deleted since the last run"
-        )
+        table.add_row("", f"{files['unchanged']:,} unchanged, {files['deleted']:,} deleted since the last run")
     if files["skipped"]:
         table.add_row("skipped", _reasons(files["skipped_by_reason"]))
     table.add_row(
@@ -99,8 +97,7 @@ def _summary(console: Console, loaded: Loaded, document: Mapping[str, Any]) -> N
     embedding = document["embedding"]
     table.add_row(
         "vectors",
-        f"{embedding['texts_sent']:,} texts embedded with {embedding['model']} "
-        f"({embedding['dimensions']} dimensions)",
+        f"{embedding['texts_sent']:,} texts embedded with {embedding['model']} ({embedding['dimensions']} dimensions)",
     )
     table.add_row("cost", _cost(loaded, embedding["provider"], tokens["total"]))
     console.print(title)
@@ -186,9 +183,7 @@ def _show_plan(console: Console, loaded: Loaded, plan: DryRun) -> None:
     )
     languages = plan.languages.most_common(8)
     table.add_row("languages", ", ".join(f"{count:,} {language}" for language, count in languages))
-    table.add_row(
-        "chunks", f"{plan.chunks:,}, {plan.texts:,} distinct texts, {plan.texts_to_embed:,} to embed"
-    )
+    table.add_row("chunks", f"{plan.chunks:,}, {plan.texts:,} distinct texts, {plan.texts_to_embed:,} to embed")
     table.add_row("tokens", f"{plan.tokens:,}, {plan.tokens_to_embed:,} to embed")
     prices = _prices(loaded, model, plan.tokens_to_embed)
     if prices:
@@ -206,8 +201,6 @@ def _show_skipped(console: Console, plan: DryRun) -> None:
         for path in by_reason[reason][:SHOWN_PATHS]:
             console.print(Text(f"  {shown(path)}"))
         if count > SHOWN_PATHS:
-            console.print(
-                Text(f"  ... and {count - SHOWN_PATHS:,} more (all of them with --json)", style="dim")
-            )
+            console.print(Text(f"  ... and {count - SHOWN_PATHS:,} more (all of them with --json)", style="dim"))
     for path, reason in plan.failed[:SHOWN_PATHS]:
         console.print(Text(f"fails, {reason}: {shown(path)}", style="yellow"))

@@ -43,9 +43,7 @@ class _Rate(TextColumn):
     def render(self, task: Task) -> Text:
         """The rate since the stage began; the whole stage's when it is done."""
         speed = task.finished_speed or task.speed
-        return Text(
-            "" if speed is None else f"{speed:,.0f} {task.fields['unit']}/s", style="progress.data.speed"
-        )
+        return Text("" if speed is None else f"{speed:,.0f} {task.fields['unit']}/s", style="progress.data.speed")
 
 
 class Bars:

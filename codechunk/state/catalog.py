@@ -111,17 +111,13 @@ class Catalog:
     def repository_names(self) -> list[str]:
         """Names of all repositories, sorted."""
         with self._db.read() as connection:
-            return list(
-                connection.execute(select(repositories.c.name).order_by(repositories.c.name)).scalars()
-            )
+            return list(connection.execute(select(repositories.c.name).order_by(repositories.c.name)).scalars())
 
     def raise_epoch(self, repository_id: int) -> None:
         """Make every chunking of the repository stale: the next run cuts all its files again."""
         with self._db.begin() as connection:
             connection.execute(
-                update(repositories)
-                .where(repositories.c.id == repository_id)
-                .values(epoch=repositories.c.epoch + 1)
+                update(repositories).where(repositories.c.id == repository_id).values(epoch=repositories.c.epoch + 1)
             )
 
     def refreshed(self, index: IndexRow) -> IndexRow:
@@ -150,9 +146,7 @@ class Catalog:
             connection.execute(
                 update(indexes)
                 .where(indexes.c.id == index_id)
-                .values(
-                    commit_sha=commit, fingerprint=fingerprint, generation=generation, updated_at=time.time()
-                )
+                .values(commit_sha=commit, fingerprint=fingerprint, generation=generation, updated_at=time.time())
             )
 
     def sweep(self, index_id: int, generation: int) -> None:
@@ -179,10 +173,7 @@ class Catalog:
         unfinished = jobs.c.status.not_in(("succeeded", "partial"))
         with self._db.begin() as connection:
             old = connection.execute(
-                select(jobs)
-                .where(jobs.c.index_id == index_id, unfinished)
-                .order_by(jobs.c.started_at.desc())
-                .limit(1)
+                select(jobs).where(jobs.c.index_id == index_id, unfinished).order_by(jobs.c.started_at.desc()).limit(1)
             ).first()
             if old is not None and old.commit_sha == commit:
                 connection.execute(
@@ -244,9 +235,7 @@ class Catalog:
         """Delete those of the contents that no file refers to any more."""
         for start in range(0, len(source_ids), SOURCES_AT_ONCE):
             some = source_ids[start : start + SOURCES_AT_ONCE]
-            used = set(
-                connection.execute(select(files.c.source_id).where(files.c.source_id.in_(some))).scalars()
-            )
+            used = set(connection.execute(select(files.c.source_id).where(files.c.source_id.in_(some))).scalars())
             unused = [source_id for source_id in some if source_id not in used]
             delete_chunks(self._db, connection, unused)
             connection.execute(delete(sources).where(sources.c.id.in_(unused)))
@@ -258,9 +247,7 @@ class Catalog:
         taken = set(connection.execute(select(repositories.c.name)).scalars())
         name = next((name for name in (*names, url) if name not in taken), url)
         connection.execute(insert(repositories).values(name=name, url=url, epoch=0, created_at=time.time()))
-        return int(
-            connection.execute(select(repositories.c.id).where(repositories.c.url == url)).scalar_one()
-        )
+        return int(connection.execute(select(repositories.c.id).where(repositories.c.url == url)).scalar_one())
 
     def _space(self, connection: Connection, space: Space) -> int:
         values = {

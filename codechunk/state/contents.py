@@ -91,9 +91,9 @@ class Contents:
 
     def known_files(self, index_id: int, generation: int) -> dict[str, KnownFile]:
         """The published files by path."""
-        query = select(
-            files.c.id, files.c.path, files.c.blob, files.c.status, files.c.reason, files.c.source_id
-        ).where(files.c.index_id == index_id, live_at(generation))
+        query = select(files.c.id, files.c.path, files.c.blob, files.c.status, files.c.reason, files.c.source_id).where(
+            files.c.index_id == index_id, live_at(generation)
+        )
         with self._db.read() as connection:
             return {
                 row.path: KnownFile(
@@ -163,9 +163,7 @@ class Contents:
         planned = and_(files.c.index_id == index_id, live_at(generation), files.c.status == "planned")
         with self._db.begin() as connection:
             connection.execute(
-                update(files)
-                .where(planned)
-                .values(source_id=select(sources.c.id).where(same).scalar_subquery())
+                update(files).where(planned).values(source_id=select(sources.c.id).where(same).scalar_subquery())
             )
             found = and_(planned, files.c.source_id.is_not(None))
             of_source = select(sources.c.status, sources.c.reason).where(sources.c.id == files.c.source_id)
@@ -220,9 +218,7 @@ class Contents:
         with self._db.begin() as connection:
             ids = self._save_sources(connection, repository_id, fingerprint, cut)
             # a fresh start: what an earlier, different cut of the same content left goes
-            delete_chunks(
-                self._db, connection, [ids[part.path, part.blob] for part in cut if part.first == 0]
-            )
+            delete_chunks(self._db, connection, [ids[part.path, part.blob] for part in cut if part.first == 0])
             self._insert_chunks(connection, [(ids[part.path, part.blob], part) for part in cut])
             done = [
                 {
@@ -237,9 +233,7 @@ class Contents:
             if done:
                 connection.execute(_FINISH_FILE, done)
 
-    def saved_spans(
-        self, repository_id: int, fingerprint: str, path: str, blob: str
-    ) -> list[tuple[int, int]]:
+    def saved_spans(self, repository_id: int, fingerprint: str, path: str, blob: str) -> list[tuple[int, int]]:
         """Byte spans of the chunks of a content that are saved, in order."""
         query = (
             select(chunks.c.start_byte, chunks.c.end_byte)
@@ -278,8 +272,7 @@ class Contents:
         )
         with self._db.read() as connection:
             return [
-                (row.id, f"{row.header}\n{row.text}" if row.header else row.text)
-                for row in connection.execute(query)
+                (row.id, f"{row.header}\n{row.text}" if row.header else row.text) for row in connection.execute(query)
             ]
 
     def save_counts(self, counts: Sequence[tuple[int, int]]) -> None:

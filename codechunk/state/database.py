@@ -134,9 +134,7 @@ class Database:
         with self.engine.connect() as connection:
             if not inspect(connection).has_table("alembic_version"):
                 return None
-            revision: str | None = connection.execute(
-                text("SELECT version_num FROM alembic_version")
-            ).scalar()
+            revision: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
             return revision
 
     def _backup(self, revision: str) -> None:

@@ -57,9 +57,7 @@ class Embeddings:
             .where(chunks.c.source_id.in_(source_ids), embeddings.c.id.is_(None))
         )
         with self._db.begin() as connection:
-            found = sorted(
-                connection.execute(missing).all(), key=lambda row: (order[row.source_id], row.ordinal)
-            )
+            found = sorted(connection.execute(missing).all(), key=lambda row: (order[row.source_id], row.ordinal))
             shas = dict.fromkeys(row.text_sha for row in found)
             if shas:
                 connection.execute(
@@ -249,9 +247,7 @@ class Embeddings:
         state = func.coalesce(embeddings.c.state, literal("pending"))
         unstored = and_(embeddings.c.state == "ready", index_chunks.c.chunk_id.is_(None))
         query = (
-            select(
-                state.label("state"), func.count().label("n"), func.count().filter(unstored).label("unstored")
-            )
+            select(state.label("state"), func.count().label("n"), func.count().filter(unstored).label("unstored"))
             .select_from(chunks)
             .join(files, files.c.source_id == chunks.c.source_id)
             .outerjoin(

@@ -75,9 +75,7 @@ class Lookup:
         with self._db.read() as connection:
             return [language for language in connection.execute(query).scalars() if language]
 
-    def chunks(
-        self, index_id: int, generation: int, chunk_ids: Sequence[str], wanted: Filter
-    ) -> dict[str, FoundChunk]:
+    def chunks(self, index_id: int, generation: int, chunk_ids: Sequence[str], wanted: Filter) -> dict[str, FoundChunk]:
         """The chunks with these ids that the generation holds and the filter lets pass."""
         found: dict[str, FoundChunk] = {}
         with self._db.read() as connection:

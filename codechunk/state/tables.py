@@ -36,12 +36,8 @@ repositories = Table(
     metadata,
     Column("id", Id, primary_key=True),
     Column("name", Text, nullable=False, unique=True, comment="what people type after --repo"),
-    Column(
-        "url", Text, nullable=False, unique=True, comment="normalised URL or absolute path, no credentials"
-    ),
-    Column(
-        "epoch", Integer, nullable=False, comment="raised by index --full: older chunkings are not reused"
-    ),
+    Column("url", Text, nullable=False, unique=True, comment="normalised URL or absolute path, no credentials"),
+    Column("epoch", Integer, nullable=False, comment="raised by index --full: older chunkings are not reused"),
     Column("created_at", Float, nullable=False, comment="seconds since 1970, UTC"),
     comment="Repositories that were ever indexed.",
 )
@@ -68,15 +64,9 @@ indexes = Table(
     Column("space_id", ForeignKey("spaces.id"), nullable=False, comment="vector space of its vectors"),
     Column("collection", Text, nullable=False, unique=True, comment="name of its Chroma collection"),
     Column("fingerprint", Text, nullable=True, comment="settings that change chunks, of the published state"),
-    Column(
-        "commit_sha", Text, nullable=True, comment="commit that search answers from; NULL before the first"
-    ),
-    Column(
-        "generation", Integer, nullable=False, comment="published generation of files; 0 before the first"
-    ),
-    Column(
-        "vectors_stamp", Text, nullable=True, comment="look of the embedded Chroma directory when last sound"
-    ),
+    Column("commit_sha", Text, nullable=True, comment="commit that search answers from; NULL before the first"),
+    Column("generation", Integer, nullable=False, comment="published generation of files; 0 before the first"),
+    Column("vectors_stamp", Text, nullable=True, comment="look of the embedded Chroma directory when last sound"),
     Column("updated_at", Float, nullable=False, comment="last publication, seconds since 1970, UTC"),
     UniqueConstraint("repository_id", "ref", "space_id"),
     comment="One searchable index per repository, ref and vector space.",
@@ -86,9 +76,7 @@ sources = Table(
     "sources",
     metadata,
     Column("id", Id, primary_key=True),
-    Column(
-        "repository_id", ForeignKey("repositories.id"), nullable=False, comment="chunk ids contain its URL"
-    ),
+    Column("repository_id", ForeignKey("repositories.id"), nullable=False, comment="chunk ids contain its URL"),
     Column("path", Text, nullable=False, comment="path inside the repository"),
     Column("blob", String(64), nullable=False, comment="git blob id of the content"),
     Column("fingerprint", Text, nullable=False, comment="chunker, settings and epoch that cut it"),
@@ -111,12 +99,8 @@ files = Table(
     Column("status", Text, nullable=False, comment="planned | indexed | skipped | failed"),
     Column("reason", Text, nullable=True, comment="why skipped or failed"),
     Column("source_id", ForeignKey("sources.id"), nullable=True, comment="its content, once read"),
-    Column(
-        "from_generation", Integer, nullable=False, comment="first generation of the index that has this row"
-    ),
-    Column(
-        "to_generation", Integer, nullable=True, comment="first generation without it; NULL while it lives"
-    ),
+    Column("from_generation", Integer, nullable=False, comment="first generation of the index that has this row"),
+    Column("to_generation", Integer, nullable=True, comment="first generation without it; NULL while it lives"),
     Index(None, "index_id", "to_generation", "path"),
     Index(None, "source_id"),
     comment="Every entry of an indexed tree, either indexed or with the reason why not.",
@@ -137,9 +121,7 @@ chunks = Table(
     Column("end_byte", BigInteger, nullable=False, comment="offset in the blob, exclusive"),
     Column("header", Text, nullable=False, comment="context header; empty when there is none"),
     Column("text", Text, nullable=False, comment="exact slice of the file"),
-    Column(
-        "tokens", Integer, nullable=True, comment="exact cl100k count of what is embedded; NULL = not counted"
-    ),
+    Column("tokens", Integer, nullable=True, comment="exact cl100k count of what is embedded; NULL = not counted"),
     Column("text_sha", String(64), nullable=False, comment="sha256 of what is embedded: header and text"),
     UniqueConstraint("source_id", "ordinal"),
     Index(None, "chunk_id"),
