@@ -48,8 +48,19 @@ def _byte_classes(groups: list[bytes]) -> bytes:
 _HIGH = bytes(range(128, 256))
 # 64 classes of bytes: small letters and nearly all punctuation by themselves, capitals (which behave alike) in four.
 _CLASS_OF_BYTE = _byte_classes(
-    [bytes([byte]) for byte in b"abcdefghijklmnopqrstuvwxyz!\"#$%&'()*+,-./:;<=>[]{}_ \t"]
-    + [b"AEIOU", b"BCDFGHJ", b"KLMNPQRY", b"STVWXZ", b"0123456789", b"\r\n", b"?@", b"\\^`", b"|~", _HIGH]
+    [
+        *(bytes([byte]) for byte in b"abcdefghijklmnopqrstuvwxyz!\"#$%&'()*+,-./:;<=>[]{}_ \t"),
+        b"AEIOU",
+        b"BCDFGHJ",
+        b"KLMNPQRY",
+        b"STVWXZ",
+        b"0123456789",
+        b"\r\n",
+        b"?@",
+        b"\\^`",
+        b"|~",
+        _HIGH,
+    ]
 )
 # 16 classes for the byte before: what matters of it is little.
 _COARSE_CLASS_OF_BYTE = _byte_classes(
@@ -157,8 +168,9 @@ class TokenEstimate:
         prefix[0] = 0
         np.cumsum(weights, dtype=dtype, out=prefix[1:])
         if latin1:
-            prefix[1:] += np.cumsum(np.frombuffer(data, np.uint8) > 127, dtype=dtype) * dtype(255)
-        self._prefix = memoryview(prefix)
+            wide = np.where(np.frombuffer(data, np.uint8) > 127, np.uint8(255), np.uint8(0))
+            prefix[1:] += np.cumsum(wide, dtype=dtype)
+        self._prefix = prefix.data
 
     def span(self, start: int, end: int) -> float:
         """Estimated tokens of `data[start:end]`."""
@@ -181,7 +193,5 @@ def _boundaries() -> npt.NDArray[np.uint8]:
     except (OSError, zlib.error) as exc:
         raise VocabularyError(f"The table of token boundaries is damaged: {exc}.") from exc
     if table.size != _TRIPLES:
-        raise VocabularyError(
-            f"The table of token boundaries {BOUNDARIES} is damaged: install codechunk again."
-        )
+        raise VocabularyError(f"The table of token boundaries {BOUNDARIES} is damaged: install codechunk again.")
     return table

@@ -113,7 +113,7 @@ def whole(repo, work, rounds):
         listing = subprocess.run(
             ["git", "ls-files", "src/*.c", "*.py", "*.c"], cwd=copy, capture_output=True, text=True
         )
-        target = copy / listing.stdout.split("\n")[0]
+        target = copy / listing.stdout.strip().split("\n")[-1]
         target.write_bytes(target.read_bytes() + b"\n/* a line more */\n")
         git("commit", "-qam", "a line more", cwd=copy)
         show("one line more", measure("index", str(copy), "--test-embeddings", "--json", data=str(data)))

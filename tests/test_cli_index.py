@@ -361,7 +361,8 @@ def test_a_second_index_on_the_same_data_directory_is_told_at_once(cli: Cli, rep
     import fcntl
 
     cli.index(repo.path)
-    with (cli.data / "chroma.owner").open("r+") as lock:
+    with (cli.data / "chroma.owner").open("r+") as owner, (cli.data / "chroma.lock").open("r+") as lock:
+        fcntl.flock(owner, fcntl.LOCK_EX)
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = cli.run("index", repo.path, "--test-embeddings", "--full")
         assert done.code == 1

@@ -1,4 +1,4 @@
-"""Which grammar a file is written in: by name, extension, first line, and a look at the content where those are ambiguous.
+"""Which grammar a file is written in: by name, extension, first line, and content where those are ambiguous.
 
 Grammars come inside the wheel of tree-sitter-language-pack; nothing is fetched. What the constructs of a
 grammar mean is in `rules`.
@@ -23,45 +23,97 @@ _HEAD_BYTES = 8192
 
 # Extensions that `identify` does not know, names wrongly for us, or that need the name of a grammar.
 _EXTENSIONS = {
-    "agda": "agda", "ada": "ada", "adb": "ada", "ads": "ada", "as": "actionscript", "apex": "apex", "trigger": "apex",
-    "astro": "astro", "bat": TEXT, "bb": "bitbake", "bbappend": "bitbake", "bbclass": "bitbake", "bicep": "bicep",
+    "agda": "agda", "ada": "ada", "adb": "ada", "ads": "ada", "as": "actionscript", "apex": "apex",
+    "trigger": "apex",
+    "astro": "astro", "bat": TEXT, "bb": "bitbake", "bbappend": "bitbake", "bbclass": "bitbake",
+    "bicep": "bicep",
     "bsl": "bsl", "os": "bsl", "bzl": "starlark", "bazel": "starlark", "star": "starlark", "cairo": "cairo",
-    "capnp": "capnp", "cbl": "cobol", "cob": "cobol", "cpy": "cobol", "cc": "cpp", "cjs": "javascript", "mjs": "javascript",
+    "capnp": "capnp", "cbl": "cobol", "cob": "cobol", "cpy": "cobol", "cc": "cpp", "cjs": "javascript",
+    "mjs": "javascript",
     "cl": "commonlisp", "lisp": "commonlisp", "lsp": "commonlisp", "asd": "commonlisp", "clar": "clarity",
-    "clj": "clojure", "cljs": "clojure", "cljc": "clojure", "edn": "clojure", "cts": "typescript", "mts": "typescript",
-    "cu": "cuda", "cuh": "cuda", "cxx": "cpp", "c++": "cpp", "hh": "cpp", "hpp": "cpp", "hxx": "cpp", "h++": "cpp",
+    "clj": "clojure", "cljs": "clojure", "cljc": "clojure", "edn": "clojure", "cts": "typescript",
+    "mts": "typescript",
+    "cu": "cuda", "cuh": "cuda", "cxx": "cpp", "c++": "cpp", "hh": "cpp", "hpp": "cpp", "hxx": "cpp",
+    "h++": "cpp",
     "ipp": "cpp", "tpp": "cpp", "txx": "cpp", "inl": "cpp", "ixx": "cpp", "cppm": "cpp", "d": "d", "di": "d",
-    "dts": TEXT, "el": "elisp", "emacs": "elisp", "erb": "embeddedtemplate", "ejs": "embeddedtemplate", "ex": "elixir",
+    "dts": TEXT, "el": "elisp", "emacs": "elisp", "erb": "embeddedtemplate", "ejs": "embeddedtemplate",
+    "ex": "elixir",
     "exs": "elixir", "f": "fortran", "f77": "fortran", "f90": "fortran", "f95": "fortran", "f03": "fortran",
-    "f08": "fortran", "for": "fortran", "fc": "func", "fir": "firrtl", "fnl": "fennel", "fs": "fsharp", "fsx": "fsharp",
+    "f08": "fortran", "for": "fortran", "fc": "func", "fir": "firrtl", "fnl": "fennel", "fs": "fsharp",
+    "fsx": "fsharp",
     "fsi": "fsharp_signature", "geojson": "json", "gn": "gn", "gni": "gn", "gradle": "groovy", "ha": "hare",
-    "hcl": "hcl", "hack": "hack", "heex": "heex", "hs": "haskell", "hx": "haxe", "ino": "arduino", "ispc": "ispc",
+    "hcl": "hcl", "hack": "hack", "heex": "heex", "hs": "haskell", "hx": "haxe", "ino": "arduino",
+    "ispc": "ispc",
     "janet": "janet", "jsonc": "json", "json5": "json", "jsonl": "json", "ndjson": "json", "jl": "julia",
     "kdl": "kdl", "ld": "linkerscript", "lds": "linkerscript", "libsonnet": "jsonnet", "ll": "llvm",
-    "mermaid": "mermaid", "mmd": "mermaid", "mk": "make", "mak": "make", "ml": "ocaml", "mli": "ocaml_interface",
+    "mermaid": "mermaid", "mmd": "mermaid", "mk": "make", "mak": "make", "ml": "ocaml",
+    "mli": "ocaml_interface",
     "mdx": "markdown", "mkd": "markdown", "nims": "nim", "nut": "squirrel", "odin": "odin", "opam": TEXT,
     "org": "org", "pas": "pascal", "pp": "puppet", "dpr": "pascal", "pcss": "css", "pgn": "pgn", "php": "php",
     "phtml": "php", "php3": "php", "php5": "php", "pm": "perl", "t": "perl", "pod": "perl", "pony": "pony",
     "proto": "proto", "ps1": "powershell", "psm1": "powershell", "psd1": "powershell", "purs": "purescript",
-    "pxd": "python", "pyx": "python", "pyi": "python", "pyw": "python", "r": "r", "rake": "ruby", "gemspec": "ruby",
-    "ru": "ruby", "rbi": "ruby", "rbw": "ruby", "podspec": "ruby", "re2c": "re2c", "rego": "rego", "rkt": "racket",
+    "pxd": "python", "pyx": "python", "pyi": "python", "pyw": "python", "r": "r", "rake": "ruby",
+    "gemspec": "ruby",
+    "ru": "ruby", "rbi": "ruby", "rbw": "ruby", "podspec": "ruby", "re2c": "re2c", "rego": "rego",
+    "rkt": "racket",
     "ron": "ron", "rq": "sparql", "sparql": "sparql", "s": "asm", "asm": "asm", "nasm": "asm", "sbt": "scala",
-    "sc": "scala", "scm": "scheme", "ss": "scheme", "sld": "scheme", "sh": "bash", "ksh": "bash", "bats": "bash",
+    "sc": "scala", "scm": "scheme", "ss": "scheme", "sld": "scheme", "sh": "bash", "ksh": "bash",
+    "bats": "bash",
     "zsh": "bash", "smali": "smali", "smithy": "smithy", "sol": "solidity", "svg": "xml", "sv": "verilog",
-    "svh": "verilog", "vh": "verilog", "tcl": "tcl", "td": "tablegen", "tf": "terraform", "tfvars": "terraform",
+    "svh": "verilog", "vh": "verilog", "tcl": "tcl", "td": "tablegen", "tf": "terraform",
+    "tfvars": "terraform",
     "tres": "gdscript", "typ": "typst", "vert": "glsl", "frag": "glsl", "geom": "glsl", "comp": "glsl",
     "glsl": "glsl", "vhd": "vhdl", "vhdl": "vhdl", "wast": "wast", "wat": "wat", "wgsl": "wgsl", "xsl": "xml",
-    "xslt": "xml", "xhtml": "html", "htm": "html", "yuck": "yuck", "bib": "bibtex", "sty": "latex", "ltx": "latex",
-    "tsx": "tsx", "jsx": "javascript", "less": "css", "sass": TEXT, "zon": "zig", "qml": "qmljs", "cs": "csharp",
+    "xslt": "xml", "xhtml": "html", "htm": "html", "yuck": "yuck", "bib": "bibtex", "sty": "latex",
+    "ltx": "latex",
+    "tsx": "tsx", "jsx": "javascript", "less": "css", "sass": TEXT, "zon": "zig", "qml": "qmljs",
+    "cs": "csharp",
     "csx": "csharp", "mm": "objc", "kts": "kotlin", "thrift": "thrift", "prisma": "prisma", "gleam": "gleam",
 }  # fmt: skip
+# Files of records rather than statements: filled to capacity.
+DATA = frozenset(
+    {
+        "json",
+        "yaml",
+        "toml",
+        "csv",
+        "tsv",
+        "psv",
+        "ini",
+        "properties",
+        "xml",
+        "po",
+        "gosum",
+        "requirements",
+        "pem",
+        "kdl",
+    }
+    | {
+        "ron",
+        "pgn",
+        "beancount",
+        "gitattributes",
+        "gitignore",
+        "pymanifest",
+        "bibtex",
+        "dtd",
+        "cpon",
+        "html",
+        "css",
+        "scss",
+    }
+)
 # Tag of `identify` to grammar, where the two differ. Asked in the order of this table.
 _TAGS = {
     "bazel": "starlark", "makefile": "make", "dockerfile": "dockerfile", "gitignore": "gitignore",
-    "dockerignore": "gitignore", "gitmodules": "ini", "gitconfig": "ini", "editorconfig": "ini", "go-mod": "gomod",
-    "go-sum": "gosum", "c++": "cpp", "c#": "csharp", "c#script": "csharp", "f#": "fsharp", "f#script": "fsharp",
-    "objective-c": "objc", "objective-c++": "objc", "plain-text": TEXT, "system-verilog": "verilog", "tex": "latex",
-    "java-properties": "properties", "pofile": "po", "jinja": "twig", "twig": "twig", "csh": TEXT, "tcsh": TEXT,
+    "dockerignore": "gitignore", "gitmodules": "ini", "gitconfig": "ini", "editorconfig": "ini",
+    "go-mod": "gomod",
+    "go-sum": "gosum", "c++": "cpp", "c#": "csharp", "c#script": "csharp", "f#": "fsharp",
+    "f#script": "fsharp",
+    "objective-c": "objc", "objective-c++": "objc", "plain-text": TEXT, "system-verilog": "verilog",
+    "tex": "latex",
+    "java-properties": "properties", "pofile": "po", "jinja": "twig", "twig": "twig", "csh": TEXT,
+    "tcsh": TEXT,
     "shell": "bash", "ts": "typescript", "protobuf": "proto", "jupyter": "json", "geojson": "json",
     "groovy": "groovy", "jenkins": "groovy", "expect": "tcl", "nodejs": "javascript", "inc": "",
     "def": TEXT, "map": TEXT, "header": "", "diff": TEXT, "salt": "yaml", "awk": TEXT, "nunjucks": "twig",
@@ -69,18 +121,22 @@ _TAGS = {
 }  # fmt: skip
 _NAMES = {
     "kconfig": "kconfig", "cmakelists.txt": "cmake", "requirements.txt": "requirements", "gemfile": "ruby",
-    "rakefile": "ruby", "manifest.in": "pymanifest", "build.ninja": "ninja", ".gitattributes": "gitattributes",
-    "justfile": TEXT, "makefile": "make", "gnumakefile": "make", "dockerfile": "dockerfile", ".inputrc": "readline",
-    ".xcompose": "xcompose", "qmldir": "qmldir", "tsconfig.json": "json", "emakefile": "erlang", "rebar.config": "erlang",
-    "go.mod": "gomod", "go.sum": "gosum", "cpanfile": "perl", ".vimrc": "vim", ".emacs": "elisp", ".luacheckrc": "lua",
+    "rakefile": "ruby", "manifest.in": "pymanifest", "build.ninja": "ninja",
+    ".gitattributes": "gitattributes",
+    "justfile": TEXT, "makefile": "make", "gnumakefile": "make", "dockerfile": "dockerfile",
+    ".inputrc": "readline",
+    ".xcompose": "xcompose", "qmldir": "qmldir", "tsconfig.json": "json", "emakefile": "erlang",
+    "rebar.config": "erlang",
+    "go.mod": "gomod", "go.sum": "gosum", "cpanfile": "perl", ".vimrc": "vim", ".emacs": "elisp",
+    ".luacheckrc": "lua",
 }  # fmt: skip
 _CPP_SIGNS = re.compile(
-    rb"^\s*(?:class\s+\w|namespace\b|template\s*<|using\s+\w|public\s*:|private\s*:|protected\s*:"
+    rb"^[ \t]*(?:class\s+\w|namespace\b|template\s*<|using\s+\w|public\s*:|private\s*:|protected\s*:"
     rb"|#\s*include\s*<(?:string|vector|map|memory|iostream|cstd\w+|utility|functional|algorithm)>)"
     rb"|\bstd::|\boperator\s*[=+\-*<(\[]|\bconstexpr\b|\bvirtual\s",
     re.M,
 )
-_OBJC_SIGNS = re.compile(rb"^\s*(?:@interface|@implementation|@protocol|@class|@import|#\s*import)\b", re.M)
+_OBJC_SIGNS = re.compile(rb"^[ \t]*(?:@interface|@implementation|@protocol|@class|@import|#[ \t]*import)\b", re.M)
 _GUARDED_CPP = re.compile(rb"#\s*ifdef\s+__cplusplus.*?#\s*endif", re.S)
 
 

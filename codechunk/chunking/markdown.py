@@ -20,10 +20,10 @@ def markdown_outline(source: Source) -> Outline:
     when it does not fit.
     """
     data = source.data
-    root = Scope(None, Kind.SECTION, None, source.start, title="")
+    root = Scope(None, Kind.SECTION, None, source.start)
     outline = Outline()
     outline.add(source.start, root, 0)
-    path: list[tuple[int, str]] = []
+    levels: list[int] = []
     scope = root
     fence = b""
     previous_start, blank_before = source.start, True
@@ -42,10 +42,11 @@ def markdown_outline(source: Source) -> Outline:
             _paragraph(outline, start, scope, blank_before)
         elif (heading := _heading(data, line, previous_start, start)) is not None:
             level, title, begin = heading
-            while path and path[-1][0] >= level:
-                path.pop()
-            path.append((level, source.text(*title)[:_TITLE_CHARS]))
-            scope = _section(path, begin)
+            while levels and levels[-1] >= level:
+                levels.pop()
+                scope = scope.parent or root
+            levels.append(level)
+            scope = _section(scope, source.text(*title)[:_TITLE_CHARS], begin)
             if outline.cuts[-1] >= begin:
                 outline.drop_last()
             outline.add(begin, scope, 0)
@@ -60,9 +61,9 @@ def _paragraph(outline: Outline, start: int, scope: Scope, blank_before: bool) -
         outline.add(start, scope, 1)
 
 
-def _section(path: list[tuple[int, str]], start: int) -> Scope:
-    titles = " > ".join(title for _, title in path if title)
-    return Scope(titles or None, Kind.SECTION, None, start, title=titles)
+def _section(parent: Scope, title: str, start: int) -> Scope:
+    path = " > ".join(part for part in (parent.symbol, title) if part)
+    return Scope(path or None, Kind.SECTION, parent, start, title=title)
 
 
 def _heading(data: bytes, line: bytes, previous: int, start: int) -> tuple[int, tuple[int, int], int] | None:

@@ -95,6 +95,15 @@ def _c_declaration(node: Node, _: Rules) -> Definition | None:
     return None if name is None else Definition(name, _V, node)
 
 
+def _cpp_field(node: Node, _: Rules) -> Definition | None:
+    """A nested class, struct or enum; fields and prototypes are statements."""
+    of = node.child_by_field_name("type")
+    if of is None or of.type not in _C_RECORDS or (body := of.child_by_field_name("body")) is None:
+        return None
+    name = _field(of, "name")
+    return None if name is None else Definition(name, _C_RECORDS[of.type], node, body)
+
+
 _C_ENTER = frozenset(
     {"preproc_if", "preproc_ifdef", "preproc_else", "preproc_elif", "preproc_elifdef", "declaration_list"}
 )
@@ -118,6 +127,7 @@ _CPP = {
     "concept_definition": define(_T),
     "inline_method_definition": _c_function,
     "friend_declaration": unwrap,
+    "field_declaration": _cpp_field,
 }
 
 # JavaScript and TypeScript -------------------------------------------------------------------------------
@@ -435,6 +445,7 @@ _RUBY = {
     "method": define(_F),
     "singleton_method": define(_F),
     "call": _ruby_call,
+    "assignment": _ruby_assignment,
 }
 
 
@@ -475,8 +486,8 @@ def _lua_assignment(node: Node, _: Rules) -> Definition | None:
     inner = node if node.type == "assignment_statement" else _first(node)
     if inner is None or inner.named_child_count != 2:
         return None
-    name, value = _first(inner), inner.named_child(1)
-    value = None if value is None else _first(value)
+    name, values = _first(inner), inner.named_child(1)
+    value = None if values is None else _first(values)
     found = plain_name((text_of(name) or "").replace(":", "."))
     if found is None or value is None or "," in found:
         return None
@@ -484,7 +495,7 @@ def _lua_assignment(node: Node, _: Rules) -> Definition | None:
 
 
 _LUA = {"function_declaration": define(_F, name=_lua_function)}
-_LUA_VALUES = {"variable_declaration": _lua_assignment, "assignment_statement": _lua_assignment}
+_LUA_VALUES: dict[str, Resolve] = {"variable_declaration": _lua_assignment, "assignment_statement": _lua_assignment}
 
 TABLES: dict[str, RuleTable] = {
     "c": RuleTable(_C, _C_VALUES, _C_ENTER, closed_functions=True),
@@ -508,7 +519,7 @@ TABLES: dict[str, RuleTable] = {
     "swift": RuleTable(_SWIFT, {"property_declaration": define(_V)}, comments=_SWIFT_COMMENTS),
     "scala": RuleTable(_SCALA, _SCALA_VALUES),
     "python": RuleTable(_PYTHON, {"expression_statement": _py_assignment}),
-    "ruby": RuleTable(_RUBY, {"assignment": _ruby_assignment}, methods_in_modules=True),
+    "ruby": RuleTable(_RUBY, {}, methods_in_modules=True),
     "php": RuleTable(_PHP, {"const_declaration": define(_V)}),
     "bash": RuleTable({"function_definition": define(_F)}, {"variable_assignment": define(_V)}),
     "lua": RuleTable(_LUA, _LUA_VALUES),

@@ -1,4 +1,4 @@
-"""The words the chunker's modules share: a file's bytes with their size estimate, and its outline of scopes and cuts."""
+"""What the chunker's modules share: a file's bytes with their size estimate, and its outline of scopes and cuts."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -57,7 +57,7 @@ class Scope:
         roomy: bool = False,
         title: str | None = None,
     ) -> None:
-        """`title` replaces the signature in headers (a heading path); `signature_end` 0 means the first line."""
+        """`title` replaces the signature in headers (a heading); `signature_end` 0 means the first line."""
         self.symbol = symbol
         self.kind = kind
         self.parent = parent

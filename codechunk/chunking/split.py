@@ -25,7 +25,7 @@ _MARGIN, _MARGIN_OF_ROOT = 1.2, 3.0
 # Pieces of what must be cut are filled to this share of the limit, so that they need no counting.
 _FILL = 0.7
 # From this share on a definition is cut without counting: cutting what might just have fitted does no harm.
-_TOO_LARGE = 0.8
+_TOO_LARGE = 0.78
 # Text with fewer tokens per byte of ink is not like any code, maybe made to fool the estimate: count.
 _FEWEST_TOKENS_PER_INK = 0.2
 # Runs of loose statements are filled to this many times `min_tokens`.
@@ -112,8 +112,6 @@ class _Cutter:
         """The context of a piece that begins at `start`: signatures of the scopes begun before, outermost first."""
         inner: Scope | None = scope
         while inner is not None and (inner.parent is None or inner.start >= start):
-            if inner.title is not None:
-                return self._of_title(inner, start)
             inner = inner.parent
         if inner is None or not self.with_headers:
             return ""
@@ -166,7 +164,7 @@ class _Cutter:
         pieces.append(Piece(start, end, scope, small))
 
     def _next_cut(self, piece: Piece, start: int, left: float, soft: float, hard: float) -> int:
-        """Where to cut the rest of `piece`, which begins at `start` and holds `left` tokens, so that the first part holds at most `hard`."""
+        """Where to cut the rest of `piece`, from `start` on, `left` tokens; the part before holds at most `hard`."""
         cuts, reach, end = self.cuts, self.source.estimate.reach, piece.end
         even = left / ceil(left / soft)
         aim, most = reach(start, even), min(reach(start, soft), end - 1)
@@ -271,20 +269,15 @@ class _Cutter:
 
     # Headers ---------------------------------------------------------------------------------------------
 
-    def _of_title(self, scope: Scope, start: int) -> str:
-        """The path of headings above a section, its own included once the piece begins behind it."""
-        title = scope.title or ""
-        if scope.start >= start:
-            title = title.rpartition(" > ")[0]
-        return self._shortened([title]) if title and self.with_headers else ""
-
     def _signatures(self, scope: Scope) -> list[str]:
+        """A line for each scope around, outermost first; headings make one line, their path."""
         lines: list[str] = []
         inner: Scope | None = scope
         while inner is not None and inner.parent is not None:
-            lines.append(self._signature(inner))
+            lines.append(self._signature(inner) if inner.title is None else inner.title)
             inner = inner.parent
-        return [line for line in reversed(lines) if line]
+        lines = [line for line in reversed(lines) if line]
+        return lines if scope.title is None else [" > ".join(lines)]
 
     def _signature(self, scope: Scope) -> str:
         """The definition up to its body, on one line; the first line where that is long."""

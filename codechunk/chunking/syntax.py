@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from tree_sitter import Node, Parser, TreeCursor
 
-from codechunk.chunking.languages import load_language
+from codechunk.chunking.languages import DATA, load_language
 from codechunk.chunking.rule_tables import grammar_rules
 from codechunk.chunking.rules import LEAST_INK_OF_VALUES, Definition, Role, Rule, Rules
 from codechunk.chunking.source import Outline, Scope, Small, Source
@@ -60,7 +60,7 @@ class _Walk:
         self.rules = rules
         self.max_tokens = max_tokens
         self.outline = Outline()
-        self.file = Scope(None, Kind.BLOCK, None, source.start, roomy=True)
+        self.file = Scope(None, Kind.BLOCK, None, source.start, roomy=source.language not in DATA)
         self.outline.add(source.start, self.file, 0)
         # Nodes that start before this are on a line that was looked at already: no cut can be there.
         self.next_line = 0
