@@ -350,15 +350,13 @@ class _Run:
             indexing.count_missing()
         collection, all_files = self._collection()
         sources = self._state.contents.new_sources(self._index.id, indexing.generation, all_files=all_files)
-        done = embedding.embed_and_store(
-            state=self._state,
-            index=self._index,
-            source_ids=sources,
-            embed=self._app.embed,
-            collection=collection,
-            reporter=self._reporter,
+        made = embedding.embed(
+            state=self._state, index=self._index, sources=sources, make=self._app.embed, reporter=self._reporter
         )
-        return self._publish(indexing, comparison, done, collection, identity, settings)
+        stored = embedding.store(
+            state=self._state, index=self._index, sources=sources, collection=collection, reporter=self._reporter
+        )
+        return self._publish(indexing, comparison, (made, stored), collection, identity, settings)
 
     def _is_current(self, identity: str) -> bool:
         index = self._index
@@ -412,12 +410,16 @@ class _Run:
         self,
         indexing: Indexing,
         comparison: Comparison,
-        done: embedding.Embedded,
+        counts: tuple[int, int],
         collection: Collection,
         identity: str,
         settings: CutSettings,
     ) -> dict[str, Any]:
-        """Check the ledger, switch searches to the new generation, then let go of what is gone."""
+        """Check the ledger, switch searches to the new generation, then let go of what is gone.
+
+        `counts`: texts embedded and chunks stored by this run.
+        """
+        made, stored = counts
         index, state, generation = self._index, self._state, indexing.generation
         gone = state.contents.gone_chunks(index.id, generation)
         ledger = report.Ledger(
@@ -426,9 +428,9 @@ class _Run:
             unchanged=comparison.unchanged,
             deleted_files=len(comparison.gone),
             chunks=state.embeddings.ledger(index.id, index.space_id, generation),
-            new_chunks=done.stored,
+            new_chunks=stored,
             deleted_chunks=len(gone),
-            texts_sent=done.texts,
+            texts_sent=made,
             failed_files=state.contents.failed_files(index.id, generation, limit=LISTED),
         )
         ledger.balance()
@@ -537,7 +539,12 @@ class _Nearest:
         collection = self._store.collection(index.collection)
         sources = self._state.contents.new_sources(index.id, index.generation, all_files=True)
         embedding.store(
-            state=self._state, index=index, source_ids=sources, collection=collection, reporter=self._reporter
+            state=self._state,
+            index=index,
+            sources=sources,
+            collection=collection,
+            reporter=self._reporter,
+            stage="Rebuilding",
         )
         return collection
 

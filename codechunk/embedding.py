@@ -5,11 +5,10 @@ before the chunk is marked as stored there, and new chunks are in before old one
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from codechunk.progress import Reporter
-from codechunk.state import IndexRow, State
+from codechunk.state import IndexRow, SizedSource, State
 from codechunk.state.embeddings import Vectors
 from codechunk.vectors import Collection
 
@@ -24,45 +23,43 @@ Embed = Callable[[Sequence[str]], Vectors]
 T = TypeVar("T")
 
 
-@dataclass(slots=True, kw_only=True)
-class Embedded:
-    """What one run did."""
-
-    texts: int = 0
-    stored: int = 0
-
-
-def embed_and_store(
-    *,
-    state: State,
-    index: IndexRow,
-    source_ids: Sequence[int],
-    embed: Embed,
-    collection: Collection,
-    reporter: Reporter,
-) -> Embedded:
-    """Give every chunk of these contents a vector and put it in the collection.
-
-    One thread: Chroma's upsert holds Python's lock (measured), so a second one would gain nothing.
-    """
-    done = Embedded()
-    reporter.stage("Embedding", len(source_ids), "files")
-    for some in _slices(source_ids, SOURCES_AT_ONCE):
-        done.texts += _embed(state, index, some, embed)
-        done.stored += _store(state, index, some, collection)
-        reporter.advance(len(some))
-    return done
+def embed(*, state: State, index: IndexRow, sources: Sequence[SizedSource], make: Embed, reporter: Reporter) -> int:
+    """Give every text of these contents that has no vector one, and store it. Returns how many were made."""
+    reporter.stage("Embedding", sum(source.chunks for source in sources), "chunks")
+    made = 0
+    for some in _slices(sources, SOURCES_AT_ONCE):
+        ids = [source.id for source in some]
+        state.embeddings.request(index.space_id, ids)
+        pending = state.embeddings.pending(index.space_id, ids)
+        for texts in _slices(pending, TEXTS_AT_ONCE):
+            state.embeddings.save([item.embedding_id for item in texts], make([item.text for item in texts]))
+        made += len(pending)
+        reporter.advance(sum(source.chunks for source in some))
+    return made
 
 
 def store(
-    *, state: State, index: IndexRow, source_ids: Sequence[int], collection: Collection, reporter: Reporter
+    *,
+    state: State,
+    index: IndexRow,
+    sources: Sequence[SizedSource],
+    collection: Collection,
+    reporter: Reporter,
+    stage: str = "Storing",
 ) -> int:
-    """Put the chunks of these contents in the collection, from vectors that are stored already."""
-    reporter.stage("Rebuilding", len(source_ids), "files")
+    """Put the chunks of these contents that have a vector in the collection. Returns how many were new there.
+
+    One thread: Chroma's upsert holds Python's lock (measured), so a second one would gain nothing.
+    """
+    reporter.stage(stage, sum(source.chunks for source in sources), "chunks")
     stored = 0
-    for some in _slices(source_ids, SOURCES_AT_ONCE):
-        stored += _store(state, index, some, collection)
-        reporter.advance(len(some))
+    for some in _slices(sources, SOURCES_AT_ONCE):
+        storable = state.embeddings.storable(index.id, index.space_id, [source.id for source in some])
+        if storable is not None:
+            collection.upsert(storable.chunk_ids, storable.vectors)
+            state.embeddings.mark_stored(index.id, storable.chunk_ids, storable.embedding_ids)
+            stored += len(storable.chunk_ids)
+        reporter.advance(sum(source.chunks for source in some))
     return stored
 
 
@@ -76,24 +73,6 @@ def remove(state: State, index: IndexRow, collection: Collection, chunk_ids: Seq
 def check(state: State, index: IndexRow, collection: Collection) -> str | None:
     """Whether the collection holds what it should: None, or in one clause what is wrong with it."""
     return collection.check(expected=state.embeddings.held(index.id), probes=state.embeddings.probes(index.id, PROBES))
-
-
-def _embed(state: State, index: IndexRow, source_ids: Sequence[int], embed: Embed) -> int:
-    state.embeddings.request(index.space_id, source_ids)
-    pending = state.embeddings.pending(index.space_id, source_ids)
-    for some in _slices(pending, TEXTS_AT_ONCE):
-        values = embed([item.text for item in some])
-        state.embeddings.save([item.embedding_id for item in some], values)
-    return len(pending)
-
-
-def _store(state: State, index: IndexRow, source_ids: Sequence[int], collection: Collection) -> int:
-    storable = state.embeddings.storable(index.id, index.space_id, source_ids)
-    if storable is None:
-        return 0
-    collection.upsert(storable.chunk_ids, storable.vectors)
-    state.embeddings.mark_stored(index.id, storable.chunk_ids, storable.embedding_ids)
-    return len(storable.chunk_ids)
 
 
 def _slices(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

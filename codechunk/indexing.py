@@ -172,7 +172,7 @@ class Indexing:
             self._index.id, self.generation, repository_id=repository_id, fingerprint=cut_by
         )
         if adopted:
-            log.info("Reused contents cut by an earlier run", extra={"files": adopted})
+            log.debug("Reused contents cut by an earlier run", extra={"files": adopted})
         planned = contents.file_counts(self._index.id, self.generation).get(("planned", None), 0)
         if not planned:
             return 0

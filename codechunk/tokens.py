@@ -73,8 +73,14 @@ _COARSE_CLASS_OF_BYTE = _byte_classes(
         b"0123456789",
         b" \t",
         b"\r\n",
+        _HIGH,
+        b"_",
+        b"'\"`",
+        b"([{<",
+        b".,;:",
+        b")]}>",
+        b"!#$%&*+-/=?@\\^|~",
     ]
-    + [_HIGH, b"_", b"'\"`", b"([{<", b".,;:", b")]}>", b"!#$%&*+-/=?@\\^|~"]
 )
 # Where `reach` looks first.
 _BYTES_PER_TOKEN = 6
@@ -169,7 +175,7 @@ class TokenEstimate:
         np.cumsum(weights, dtype=dtype, out=prefix[1:])
         if latin1:
             wide = np.where(np.frombuffer(data, np.uint8) > 127, np.uint8(255), np.uint8(0))
-            prefix[1:] += np.cumsum(wide, dtype=dtype)
+            np.add(prefix[1:], np.cumsum(wide, dtype=dtype), out=prefix[1:])
         self._prefix = prefix.data
 
     def span(self, start: int, end: int) -> float:

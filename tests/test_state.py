@@ -218,7 +218,7 @@ def test_equal_texts_are_one_embedding_in_one_space(state: State) -> None:
         1,
         {"a.py": [chunk("a.py", same)], "b.py": [chunk("b.py", same), chunk("b.py", "x = 1")]},
     )
-    sources = state.contents.new_sources(index.id, 1, all_files=True)
+    sources = [source.id for source in state.contents.new_sources(index.id, 1, all_files=True)]
     assert state.embeddings.request(index.space_id, sources) == 2
     assert state.embeddings.request(index.space_id, sources) == 0
     pending = state.embeddings.pending(index.space_id, sources)
@@ -228,7 +228,7 @@ def test_equal_texts_are_one_embedding_in_one_space(state: State) -> None:
 def test_vectors_come_back_as_they_were_stored_and_chroma_gets_the_same(state: State) -> None:
     index = open_index(state)
     cut(state, index, 1, {"a.py": [chunk("a.py", "one"), chunk("a.py", "two")]})
-    sources = state.contents.new_sources(index.id, 1, all_files=True)
+    sources = [source.id for source in state.contents.new_sources(index.id, 1, all_files=True)]
     state.embeddings.request(index.space_id, sources)
     pending = state.embeddings.pending(index.space_id, sources)
     values = np.array([[1, 0, 0, 0], [0.6, 0.8, 0, 0]], dtype=np.float32)

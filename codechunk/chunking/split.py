@@ -26,8 +26,13 @@ _MARGIN, _MARGIN_OF_ROOT = 1.2, 3.0
 _FILL = 0.7
 # From this share on a definition is cut without counting: cutting what might just have fitted does no harm.
 _TOO_LARGE = 0.78
-# Text with fewer tokens per byte of ink is not like any code, maybe made to fool the estimate: count.
-_FEWEST_TOKENS_PER_INK = 0.2
+# No text at all holds more than the limit when its estimate is less than this share of it. Above, text is
+# counted when it is not like code or prose: few tokens for its ink, hardly any white space, much beyond ASCII.
+_NEVER_WRONG = 0.2
+_FEWEST_TOKENS_PER_INK = 0.22
+_MOST_INK = 0.95
+_MOST_WIDE = 0.05
+_IS_WIDE = bytes(byte > 127 for byte in range(256))
 # Runs of loose statements are filled to this many times `min_tokens`.
 _LOOSE_FILL = 4
 # A header may take this share of the limit.
@@ -45,6 +50,13 @@ class Piece:
     scope: Scope
     small: Small | None = None
     proven: bool = False
+
+    @property
+    def defines(self) -> bool:
+        """Whether a definition begins here, rather than going on."""
+        if self.small is not None:
+            return True
+        return self.scope.parent is not None and self.start <= self.scope.start < self.end
 
 
 def make_chunks(source: Source, outline: Outline, *, path: str, settings: "ChunkSettings") -> list[Chunk]:
@@ -82,12 +94,20 @@ def _header_tokens(header: str) -> int:
     return count_tokens(header + "\n") if header else 0
 
 
+def _inside(scope: Scope, outer: Scope) -> bool:
+    inner: Scope | None = scope
+    while inner is not None and inner is not outer:
+        inner = inner.parent
+    return inner is outer
+
+
 class _Cutter:
     """Cuts one file."""
 
     def __init__(self, source: Source, outline: Outline, settings: "ChunkSettings") -> None:
         self.source = source
         self.data = source.data
+        self.ascii = source.data.isascii()
         self.span = source.estimate.span
         self.cuts = outline.cuts
         self.parts = outline.parts
@@ -226,10 +246,7 @@ class _Cutter:
         for piece in pieces:
             current = piece
             if waiting is not None:
-                both = self._together(waiting, current)
-                if both is None:
-                    self._join_back(joined, waiting)
-                current, waiting = both or current, None
+                current, waiting = self._settle(joined, waiting, current), None
             if not self._is_crumb(current):
                 joined.append(current)
             elif joined and joined[-1].scope is current.scope and not current.scope.roomy:
@@ -240,10 +257,22 @@ class _Cutter:
             self._join_back(joined, waiting)
         return joined
 
+    def _settle(self, joined: list[Piece], waiting: Piece, following: Piece) -> Piece:
+        """Join a crumb to what follows it or, when that is outside of the crumb's scope, to what precedes it."""
+        if joined and not _inside(following.scope, waiting.scope):
+            before = self._together(joined[-1], waiting)
+            if before is not None:
+                joined[-1] = before
+                return following
+        both = self._together(waiting, following)
+        if both is not None:
+            return both
+        self._join_back(joined, waiting)
+        return following
+
     def _is_crumb(self, piece: Piece) -> bool:
         """Definitions by their ink, so that each real one keeps its symbol; anything else by its tokens."""
-        scope = piece.scope
-        if piece.small is not None or (scope.parent is not None and piece.start <= scope.start < piece.end):
+        if piece.defines:
             size = piece.end - piece.start
             return size < 8 * LEAST_INK and self.source.inked(piece.start, piece.end) < LEAST_INK
         return self.span(piece.start, piece.end) < self.least
@@ -256,11 +285,10 @@ class _Cutter:
             joined[-1] = both
 
     def _together(self, first: Piece, second: Piece) -> Piece | None:
-        """Both as one piece, named by the larger definition, or None when that would not fit."""
-        crumb, other = first, second
-        if self.span(first.start, first.end) > self.span(second.start, second.end):
-            crumb, other = second, first
-        named = crumb if other.scope.parent is None and crumb.scope.parent is not None else other
+        """Both as one piece, named by the definition in it, the larger if both are, or None when that would not fit."""
+        named = second if self.span(first.start, first.end) <= self.span(second.start, second.end) else first
+        if first.defines != second.defines:
+            named = first if first.defines else second
         both = Piece(first.start, second.end, named.scope, named.small)
         if not self._fits(both):
             return None
@@ -316,10 +344,15 @@ class _Cutter:
         return count_tokens(f"{header}\n{exact}" if header else exact) <= self.limit
 
     def _honest(self, piece: Piece, estimate: float) -> bool:
-        """Whether the estimate of a piece may be believed: it is small, or normal for its ink."""
-        if estimate < self.limit / 4 or estimate >= _FEWEST_TOKENS_PER_INK * (piece.end - piece.start):
+        """Whether the estimate of a piece may be believed: it is small, or the text is like code or prose."""
+        start, end = piece.start, piece.end
+        size = end - start
+        if estimate < self.limit * _NEVER_WRONG:
             return True
-        return estimate >= _FEWEST_TOKENS_PER_INK * self.source.inked(piece.start, piece.end)
+        if not self.ascii and sum(self.data[start:end].translate(_IS_WIDE)) > size * _MOST_WIDE:
+            return False
+        ink = self.source.inked(start, end)
+        return estimate >= _FEWEST_TOKENS_PER_INK * ink and ink <= size * _MOST_INK
 
     def _reduced(self, piece: Piece) -> list[Piece]:
         """A piece that turned out too large, cut finer and finer until every part fits."""

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 
 from codechunk.state.catalog import Catalog, IndexRow, JobRow, Space
-from codechunk.state.contents import Contents, CutFile, KnownFile, PlannedFile, UnreadFile
+from codechunk.state.contents import Contents, CutFile, KnownFile, PlannedFile, SizedSource, UnreadFile
 from codechunk.state.database import Database
 from codechunk.state.embeddings import Embeddings, PendingText, Storable
 from codechunk.state.lookup import Filter, FoundChunk, Lookup
@@ -47,6 +47,7 @@ __all__ = [
     "KnownFile",
     "PendingText",
     "PlannedFile",
+    "SizedSource",
     "Space",
     "State",
     "Storable",

@@ -70,6 +70,14 @@ class CutFile:
     words: Sequence[str] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SizedSource:
+    """A content, and how many chunks it has."""
+
+    id: int
+    chunks: int
+
+
 def live_at(generation: int) -> ColumnElement[bool]:
     """The files rows that belong to a generation."""
     return and_(
@@ -249,17 +257,19 @@ class Contents:
         with self._db.read() as connection:
             return [(row.start_byte, row.end_byte) for row in connection.execute(query)]
 
-    def new_sources(self, index_id: int, generation: int, *, all_files: bool) -> list[int]:
+    def new_sources(self, index_id: int, generation: int, *, all_files: bool) -> list[SizedSource]:
         """Contents that this generation brings in, or all that it holds, in order of path."""
         query = (
-            select(files.c.source_id)
+            select(files.c.source_id, func.count(chunks.c.id).label("chunks"))
+            .join(chunks, chunks.c.source_id == files.c.source_id)
             .where(files.c.index_id == index_id, live_at(generation), files.c.status == "indexed")
+            .group_by(files.c.source_id, files.c.path)
             .order_by(files.c.path)
         )
         if not all_files:
             query = query.where(files.c.from_generation == generation)
         with self._db.read() as connection:
-            return list(connection.execute(query).scalars())
+            return [SizedSource(id=row.source_id, chunks=row.chunks) for row in connection.execute(query)]
 
     def uncounted(self, index_id: int, generation: int, *, limit: int) -> list[tuple[int, str]]:
         """Chunks of the generation without a token count: (row, text that is embedded)."""

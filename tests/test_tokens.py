@@ -1,0 +1,101 @@
+"""Exact counts without a download, and the estimate that spares most of them."""
+
+import random
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+import pytest
+
+from codechunk import tokens
+from codechunk.tokens import TokenEstimate, VocabularyError, count_tokens
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    # The last four are the published examples of OpenAI's cookbook for cl100k_base.
+    [
+        ("", 0),
+        ("hello world", 2),
+        ("<|endoftext|>", 7),
+        ("antidisestablishmentarianism", 6),
+        ("2 + 2 = 4", 7),
+        ("お誕生日おめでとう", 9),
+        ("tiktoken is great!", 6),
+    ],
+)
+def test_counts_are_those_of_cl100k(text, count):
+    assert count_tokens(text) == count
+
+
+def test_counting_needs_no_network_and_no_cache(tmp_path):
+    program = (
+        "import socket\n"
+        "def refuse(*a, **k): raise SystemExit('network')\n"
+        "socket.socket.connect = refuse; socket.getaddrinfo = refuse\n"
+        "from codechunk.tokens import count_tokens\nprint(count_tokens('hello world'))"
+    )
+    environment = {"TIKTOKEN_CACHE_DIR": str(tmp_path / "none"), "HOME": str(tmp_path), "PATH": ""}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "2\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_vocabulary_is_one_clear_sentence(tmp_path, monkeypatch):
+    damaged = tmp_path / "cl100k_base.tiktoken"
+    damaged.write_bytes(tokens.VOCABULARY.read_bytes()[:-100])
+    monkeypatch.setattr(tokens, "VOCABULARY", damaged)
+    tokens._load_encoding.cache_clear()
+    try:
+        with pytest.raises(VocabularyError, match="install codechunk again"):
+            count_tokens("x")
+    finally:
+        tokens._load_encoding.cache_clear()
+
+
+@pytest.mark.parametrize("unit", ["a", " ", "-", "\n", "中", "ab\n", "x = 1\n\n"])
+def test_a_million_characters_are_counted_in_seconds(unit):
+    text = unit * (1_000_000 // len(unit))
+    start = time.process_time()
+    assert 0 < count_tokens(text) <= len(text.encode())
+    assert time.process_time() - start < 20
+
+
+def test_slices_at_lines_do_not_change_the_count():
+    text = "def function(argument):\n    return argument + 1\n\n\n" * 3_000
+    assert count_tokens(text) == len(tokens._encoding().encode_ordinary(text))
+
+
+def test_the_estimate_is_within_a_few_percent_on_real_code():
+    guess = exact = 0.0
+    for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))[:60]:
+        data = path.read_bytes()
+        guess += TokenEstimate(data).span(0, len(data))
+        exact += count_tokens(data.decode("utf-8", "replace"))
+    assert guess / exact == pytest.approx(1.0, abs=0.06)
+
+
+def test_the_estimate_is_high_where_text_is_dense():
+    rng = random.Random(7)
+    base64 = bytes(rng.choices(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", k=4000))
+    digits = bytes(rng.choices(b"0123456789abcdef", k=4000))
+    noise = rng.randbytes(4000)
+    chinese = "".join(chr(rng.randrange(0x4E00, 0x9FA5)) for _ in range(1500)).encode()
+    for data in (base64, digits, chinese):
+        exact = count_tokens(data.decode())
+        assert TokenEstimate(data).span(0, len(data)) > 0.8 * exact
+    assert TokenEstimate(noise, latin1=True).span(0, 4000) > 0.8 * count_tokens(noise.decode("latin-1"))
+
+
+def test_spans_add_up_and_reach_is_their_inverse():
+    data = Path(tokens.__file__).read_bytes()
+    estimate = TokenEstimate(data)
+    assert estimate.span(0, 700) + estimate.span(700, 2000) == pytest.approx(estimate.span(0, 2000))
+    for start in (0, 100, 5000):
+        end = estimate.reach(start, 50)
+        assert estimate.span(start, end) <= 50 < estimate.span(start, end + 1)
+    assert estimate.reach(10, 1e9) == len(data)
+    for size in range(4):
+        assert TokenEstimate(data[:size]).span(0, size) == pytest.approx(size, abs=1)
