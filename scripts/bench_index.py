@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from chroma_helpers import chroma_server  # noqa: E402 - the tests' own
+from chroma_helpers import chroma_server
 
 COMMAND = [sys.executable, "-m", "codechunk"]
 

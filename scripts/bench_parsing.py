@@ -33,9 +33,7 @@ def git(root: Path, *words: str) -> bytes:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repo", type=Path, required=True)
     parser.add_argument("--suffix", nargs="+", default=[".c", ".h"])
     parser.add_argument("--language")
@@ -74,9 +72,7 @@ def main() -> None:
             times.append(time.process_time() - start)
     print(f"{len(files)} files, {size / 1e6:.1f} MB")
     print(f"parse  {min(bare):.2f} s CPU  {size / 1e6 / min(bare):.1f} MB/s")
-    print(
-        f"chunk  {min(ours):.2f} s CPU  {size / 1e6 / min(ours):.1f} MB/s   ratio {min(ours) / min(bare):.2f}"
-    )
+    print(f"chunk  {min(ours):.2f} s CPU  {size / 1e6 / min(ours):.1f} MB/s   ratio {min(ours) / min(bare):.2f}")
     chunks = [
         chunk
         for path, data, language in files

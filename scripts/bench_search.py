@@ -42,9 +42,7 @@ def copies(repo, work, count):
     """A repository holding `count` copies of the files of `repo`."""
     target = work / "repo"
     for number in range(count):
-        archive = subprocess.run(
-            ["git", "-C", repo, "archive", "HEAD"], check=True, capture_output=True
-        ).stdout
+        archive = subprocess.run(["git", "-C", repo, "archive", "HEAD"], check=True, capture_output=True).stdout
         folder = target / f"part{number}"
         folder.mkdir(parents=True)
         subprocess.run(["tar", "x", "-C", folder], input=archive, check=True)
@@ -61,9 +59,7 @@ def quantile(times, share):
 
 def main():
     """Index, search, report."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repo", required=True)
     parser.add_argument("--chunks", type=int, default=20_000)
     options = parser.parse_args()
@@ -96,9 +92,7 @@ def main():
                         started = time.perf_counter()
                         ask(Query(text=text, **filters))
                         times.append(time.perf_counter() - started)
-                print(
-                    f"| {name} | {times[0] * 1000:.0f} | {quantile(times, 0.5):.0f} | {quantile(times, 0.95):.0f} |"
-                )
+                print(f"| {name} | {times[0] * 1000:.0f} | {quantile(times, 0.5):.0f} | {quantile(times, 0.95):.0f} |")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from codechunk import tokens
 
 MAX_FILE_BYTES = 200_000
 SPAN = 1_600
+LEAST_BEYOND_ASCII = 128
 
 
 def triples(raw: np.ndarray) -> np.ndarray:
@@ -57,7 +58,11 @@ def fit(files: list[tuple[str, bytes]]) -> np.ndarray:
         seen += np.bincount(index, minlength=size)
         cut += np.bincount(index, weights=boundaries(data)[2:], minlength=size)
     # Two imagined boundaries per triple: what was never seen counts as one, what is rare leans to it.
-    return np.round((cut + 2) / (seen + 2) * 255).clip(1, 255).astype(np.uint8)
+    table = np.round((cut + 2) / (seen + 2) * 255).clip(1, 255).astype(np.uint8)
+    # Beyond ASCII the bytes are one class, and code has mostly common characters: lean to the rare ones.
+    beyond = np.arange(size) % 64 == tokens._CLASS_OF_BYTE[255]
+    table[beyond] = np.maximum(table[beyond], LEAST_BEYOND_ASCII)
+    return table
 
 
 def report(files: list[tuple[str, bytes]]) -> None:

@@ -1,4 +1,4 @@
-"""Chunks of real-looking files, written down; CODECHUNK_UPDATE_SNAPSHOTS=1 writes them anew."""
+"""Chunks of real-looking files, written down; UPDATE_SNAPSHOTS=1 writes them anew."""
 
 import os
 from pathlib import Path
@@ -9,6 +9,8 @@ from chunking_helpers import checked_chunks
 from codechunk.chunking import count_chunks
 
 HERE = Path(__file__).parent / "snapshots"
+
+UPDATE = bool(os.environ.get("UPDATE_SNAPSHOTS"))
 INPUTS = sorted((HERE / "inputs").iterdir())
 
 
@@ -21,6 +23,6 @@ def test_chunks_are_as_written_down(path):
         lines += [f"    | {line}" for line in chunk.header.splitlines()]
     seen = "\n".join(lines) + "\n"
     expected = HERE / f"{path.name}.chunks"
-    if os.environ.get("CODECHUNK_UPDATE_SNAPSHOTS"):
+    if UPDATE:
         expected.write_text(seen, encoding="utf-8")
     assert seen == expected.read_text(encoding="utf-8")

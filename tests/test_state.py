@@ -180,13 +180,13 @@ def test_readers_stay_on_the_published_generation_until_the_switch(state: State)
     cut(state, index, 1, {"a.py": [chunk("a.py", "def alpha(): pass", "alpha")]})
     assert state.catalog.indexes() == []
     state.catalog.publish(index.id, commit="c1", fingerprint="f", generation=1)
-    assert state.lookup.paths(index.id, 1) == ["a.py"]
+    assert [path for path, _ in state.lookup.files(index.id, 1)] == ["a.py"]
     known = state.contents.known_files(index.id, 1)
     cut(state, index, 2, {"b.py": [chunk("b.py", "def beta(): pass", "beta")]})
     state.contents.retire(2, [known["a.py"].id])
-    assert state.lookup.paths(index.id, 1) == ["a.py"]
+    assert [path for path, _ in state.lookup.files(index.id, 1)] == ["a.py"]
     assert state.lookup.by_words(index.id, 1, ["beta"], Filter(), limit=5) == []
-    assert state.lookup.paths(index.id, 2) == ["b.py"]
+    assert [path for path, _ in state.lookup.files(index.id, 2)] == ["b.py"]
     state.catalog.publish(index.id, commit="c2", fingerprint="f", generation=2)
     state.catalog.sweep(index.id, 2)
     state.catalog.drop_unused_sources(index.repository_id)
@@ -204,7 +204,7 @@ def test_an_abandoned_generation_never_shows_and_is_swept(state: State) -> None:
     state.contents.retire(2, [known["a.py"].id])
     state.contents.abandon(index.id, 2)
     for generation in (1, 2, 3):
-        assert state.lookup.paths(index.id, generation) == ["a.py"]
+        assert [path for path, _ in state.lookup.files(index.id, generation)] == ["a.py"]
     assert not state.contents.has_rubbish(index.id, 1)
     assert state.contents.has_rubbish(index.id, 2)
 
@@ -269,7 +269,7 @@ def test_words_are_found_whole_in_parts_and_stemmed(state: State) -> None:
         assert state.lookup.by_words(index.id, 1, [word], Filter(), limit=5), word
     assert not state.lookup.by_words(index.id, 1, ["unrelated"], Filter(), limit=5)
     assert not state.lookup.by_words(index.id, 1, ["retry"], Filter(languages=("go",)), limit=5)
-    assert not state.lookup.by_words(index.id, 1, ["retry"], Filter(paths=frozenset()), limit=5)
+    assert not state.lookup.by_words(index.id, 1, ["retry"], Filter(sources=frozenset()), limit=5)
     assert state.lookup.by_words(index.id, 1, ['"quoted" OR (', "retry"], Filter(), limit=5)
 
 

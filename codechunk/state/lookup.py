@@ -14,6 +14,7 @@ from codechunk.state.tables import chunks, embeddings, files, sources, vectors
 # Weights of the columns path, symbol and body of the lexical index: a name says more than a use of it.
 BM25_WEIGHTS = (2.0, 4.0, 1.0)
 IDS_PER_QUERY = 500
+FEW_SOURCES = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +42,14 @@ class Filter:
 
     languages: Sequence[str] = ()
     kinds: Sequence[str] = ()
-    paths: frozenset[str] | None = None  # exact paths; None = all
+    sources: frozenset[int] | None = None  # contents; None = all
+
+    def passes(self, source_id: int) -> bool:
+        """Whether a chunk of this content may be returned, as far as `sources` says."""
+        return self.sources is None or source_id in self.sources
 
     def __bool__(self) -> bool:
-        return bool(self.languages or self.kinds or self.paths is not None)
+        return bool(self.languages or self.kinds or self.sources is not None)
 
 
 class Lookup:
@@ -53,15 +58,15 @@ class Lookup:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def paths(self, index_id: int, generation: int) -> list[str]:
-        """Paths of the indexed files, sorted."""
+    def files(self, index_id: int, generation: int) -> list[tuple[str, int]]:
+        """The indexed files, sorted: (path, content)."""
         query = (
-            select(files.c.path)
+            select(files.c.path, files.c.source_id)
             .where(files.c.index_id == index_id, live_at(generation), files.c.status == "indexed")
             .order_by(files.c.path)
         )
         with self._db.read() as connection:
-            return list(connection.execute(query).scalars())
+            return [(row.path, row.source_id) for row in connection.execute(query)]
 
     def languages(self, index_id: int, generation: int) -> list[str]:
         """Languages that occur in the index, sorted."""
@@ -83,7 +88,7 @@ class Lookup:
                 some = chunk_ids[start : start + IDS_PER_QUERY]
                 query = _live(index_id, generation, wanted).where(chunks.c.chunk_id.in_(some))
                 for row in connection.execute(query):
-                    if wanted.paths is None or row.path in wanted.paths:
+                    if wanted.passes(row.source_id):
                         found[row.chunk_id] = _found(row)
         return found
 
@@ -118,7 +123,7 @@ class Lookup:
             .subquery("matched")
         )
         query = (
-            select(chunks.c.chunk_id, files.c.path)
+            select(chunks.c.chunk_id, chunks.c.source_id)
             .select_from(matched)
             .join(chunks, chunks.c.id == matched.c.row_id)
             .join(files, files.c.source_id == chunks.c.source_id)
@@ -126,11 +131,11 @@ class Lookup:
             .where(files.c.index_id == index_id, live_at(generation), *conditions(wanted))
             .order_by(matched.c.score, chunks.c.chunk_id)
         )
-        if wanted.paths is None:
+        if wanted.sources is None:
             query = query.limit(limit)
         with self._db.read() as connection:
             rows = connection.execution_options(yield_per=limit).execute(query)
-            passing = (row.chunk_id for row in rows if wanted.paths is None or row.path in wanted.paths)
+            passing = (row.chunk_id for row in rows if wanted.passes(row.source_id))
             return list(islice(passing, limit))
 
     def vectors(
@@ -138,7 +143,7 @@ class Lookup:
     ) -> Iterator[tuple[list[str], Vectors]]:
         """All vectors of the chunks that the filter lets pass, page by page: (chunk ids, vectors)."""
         query = (
-            select(chunks.c.chunk_id, files.c.path, vectors.c.vector)
+            select(chunks.c.chunk_id, chunks.c.source_id, vectors.c.vector)
             .join(files, files.c.source_id == chunks.c.source_id)
             .join(sources, sources.c.id == chunks.c.source_id)
             .join(
@@ -150,19 +155,23 @@ class Lookup:
         )
         with self._db.read() as connection:
             for rows in connection.execution_options(yield_per=page).execute(query).partitions():
-                passing = [row for row in rows if wanted.paths is None or row.path in wanted.paths]
+                passing = [row for row in rows if wanted.passes(row.source_id)]
                 if passing:
                     yield [row.chunk_id for row in passing], decode([row.vector for row in passing])
 
 
 def conditions(wanted: Filter) -> list[ColumnElement[bool]]:
-    """The filter as conditions on the tables chunks and sources; paths, of which there may be many, are
-    compared in Python."""
+    """The filter as conditions on the tables chunks and sources.
+
+    Contents are among them only when they are few; the caller asks `passes` for every row anyway.
+    """
     parts: list[ColumnElement[bool]] = []
     if wanted.languages:
         parts.append(sources.c.language.in_(wanted.languages))
     if wanted.kinds:
         parts.append(chunks.c.kind.in_(wanted.kinds))
+    if wanted.sources is not None and len(wanted.sources) <= FEW_SOURCES:
+        parts.append(chunks.c.source_id.in_(wanted.sources))
     return parts
 
 

@@ -1,0 +1,134 @@
+"""Search inside one process, on a real index of the standard library's sources."""
+
+import fnmatch
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from git_helpers import GitRepo
+
+from codechunk.app import App, IndexRequest
+from codechunk.config import load_config
+from codechunk.errors import UsageError
+from codechunk.progress import Silence
+from codechunk.search import Answer, Query
+
+Ask = Callable[[Query], list[Answer]]
+
+
+@pytest.fixture(scope="module")
+def repo(tmp_path_factory: pytest.TempPathFactory) -> GitRepo:
+    made = GitRepo(tmp_path_factory.mktemp("search") / "stdlib")
+    source = Path(json.__file__).parent.parent
+    files: dict[str, bytes | str] = {path.name: path.read_bytes() for path in sorted(source.glob("*.py"))[:80]}
+    made.commit({**files, "web/app.js": "function renderPage(request) {\n  return template(request.url, theme);\n}\n"})
+    return made
+
+
+@pytest.fixture(scope="module")
+def app(repo: GitRepo, tmp_path_factory: pytest.TempPathFactory) -> App:
+    data = tmp_path_factory.mktemp("search-data")
+    loaded = load_config(
+        config_file=None,
+        flags={"data_dir": str(data), "embedding.provider": "synthetic"},
+        environ=os.environ,
+        cwd=data,
+    )
+    made = App(loaded)
+    made.index(IndexRequest(source=str(repo.path)), Silence())
+    return made
+
+
+@pytest.fixture(scope="module")
+def ask(app: App) -> Iterator[Ask]:
+    with app.searcher(None, Silence()) as found:
+        yield found
+
+
+def test_words_of_a_function_find_it(ask: Ask) -> None:
+    for words, path, symbol in [
+        ("insert item into sorted list keeping order", "bisect.py", "insort_left"),
+        ("parse command line options getopt", "getopt.py", "getopt"),
+        ("copy with backslash escapes for csv dialect sniffing", "csv.py", "Sniffer.sniff"),
+        ("deep copy of an object with a memo", "copy.py", "deepcopy"),
+    ]:
+        answers = ask(Query(text=words, limit=5, context=0))
+        assert (path, symbol) in {(answer.path, answer.symbol) for answer in answers}, words
+
+
+def test_an_identifier_is_found_however_it_is_written(ask: Ask) -> None:
+    for words in ("ConfigParser", "config parser", "config_parser", "configparser"):
+        assert any(answer.path == "configparser.py" for answer in ask(Query(text=words, limit=10, context=0))), words
+
+
+def test_answers_are_exact_lines_of_the_file_with_or_without_context(ask: Ask, repo: GitRepo) -> None:
+    for context in (0, 200, 2_000):
+        for text in ("read a line", "context manager", "format a date", "open file"):
+            for answer in ask(Query(text=text, limit=10, context=context)):
+                lines = (repo.path / answer.path).read_bytes().decode().split("\n")
+                expected = lines[answer.start_line - 1 : answer.end_line]
+                assert [line.rstrip() for line in answer.text.rstrip("\n").split("\n")] == [
+                    line.rstrip() for line in expected
+                ], (answer.path, answer.start_line)
+
+
+def test_context_widens_answers_and_no_chunk_is_in_two_of_them(ask: Ask) -> None:
+    narrow = ask(Query(text="compress data stream", limit=20, context=0))
+    wide = ask(Query(text="compress data stream", limit=20, context=500))
+    assert all(len(answer.chunk_ids) == 1 for answer in narrow)
+    assert max(len(answer.chunk_ids) for answer in wide) > 1
+    ids = [chunk for answer in wide for chunk in answer.chunk_ids]
+    assert len(ids) == len(set(ids))
+    assert wide[0].start_line <= narrow[0].start_line <= narrow[0].end_line <= wide[0].end_line
+
+
+def test_scores_fall_and_the_limit_holds(ask: Ask) -> None:
+    answers = ask(Query(text="encode text", limit=7))
+    scores = [answer.score for answer in answers]
+    assert len(answers) == 7
+    assert scores == sorted(scores, reverse=True)
+    assert 0 < scores[-1] <= scores[0] <= 1
+
+
+def test_every_filter_lets_pass_only_what_it_says(ask: Ask) -> None:
+    assert {answer.language for answer in ask(Query(text="render page", languages=["javascript"]))} == {"javascript"}
+    assert {answer.kind for answer in ask(Query(text="close the file", kinds=["method"], context=0))} == {"method"}
+    paths = {answer.path for answer in ask(Query(text="close the file", path="c*.py", limit=50))}
+    assert paths
+    assert all(fnmatch.fnmatch(path, "c*.py") for path in paths)
+    assert ask(Query(text="close", path="nothing/**")) == []
+
+
+def test_a_filter_that_excludes_nothing_changes_almost_nothing(ask: Ask) -> None:
+    # almost: with a filter more neighbours are asked for, and an HNSW search is approximate
+    for text in ("close the file", "thread lock", "iterate over items"):
+        plain = {answer.chunk_ids[0] for answer in ask(Query(text=text, limit=10, context=0))}
+        both = Query(text=text, limit=10, context=0, languages=["python", "javascript"])
+        assert len(plain & {answer.chunk_ids[0] for answer in ask(both)}) >= 8
+
+
+def test_the_same_query_gives_the_same_answers(app: App, ask: Ask) -> None:
+    query = Query(text="how are temporary files removed")
+    assert ask(query) == ask(query) == app.search(query, repository="stdlib", reporter=Silence())
+
+
+def test_strange_queries_are_answered_or_find_nothing(ask: Ask) -> None:
+    for text in (
+        '"quoted" OR NOT (',
+        "*",
+        "--",
+        "a" * 5_000,
+        "日本語 код",
+        "\x00",
+        "NEAR(a b)",
+        "col:x",
+        "'; DROP TABLE",
+    ):
+        ask(Query(text=text))
+
+
+def test_an_unknown_repository_is_a_usage_error_that_names_the_known_ones(app: App) -> None:
+    with pytest.raises(UsageError, match="stdlib@main"):
+        app.search(Query(text="x"), repository="nope", reporter=Silence())
