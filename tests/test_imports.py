@@ -17,7 +17,7 @@ LAYERS = [
     {"git", "state", "vectors", "gemini", "synthetic", "parsing", "settings"},
     {"chunking"},
     {"skip", "globs", "secrets", "source", "words", "tokens", "retry", "jobs", "pricing"},
-    {"report", "progress", "metrics", "log", "locks"},
+    {"report", "progress", "metrics", "log", "locks", "interrupts"},
     {"chunks"},
     {"errors"},
 ]

@@ -8,7 +8,7 @@ import codecs
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from codechunk.chunking.languages import available_languages, detect_language, is_available
+from codechunk.chunking.languages import NEVER_PARSED, available_languages, detect_language, is_available
 from codechunk.chunking.markdown import markdown_outline
 from codechunk.chunking.plain import plain_outline
 from codechunk.chunking.source import Outline, Source
@@ -72,7 +72,8 @@ def chunk_source(
 
     language: name of a grammar, "text", or None to detect it from path and content.
     encoding: "utf-8" or "latin-1"; None, or a "utf-8" that does not decode: UTF-8 if the bytes allow, else Latin-1.
-    parse: False cuts by lines only, for files on which the parser hung or died.
+    parse: False cuts by lines only, for files on which the parser hung or died. The parsers are C code that can hang
+    or crash on rare broken input (see `languages.MAY_HANG`): run files of strangers in a process that can be killed.
     Raises LookupError for a language, ValueError for an encoding that is not known.
     """
     name = detect_language(path, data) if language is None else language
@@ -109,6 +110,6 @@ def _encoding(data: bytes, wanted: str | None) -> str:
 def _outline(source: Source, settings: ChunkSettings, *, parse: bool) -> Outline:
     if source.language == "markdown":
         return markdown_outline(source)
-    if source.language == "text" or not parse or too_hostile_to_parse(source.data):
+    if source.language == "text" or source.language in NEVER_PARSED or not parse or too_hostile_to_parse(source.data):
         return plain_outline(source)
     return syntax_outline(source, max_tokens=settings.max_tokens)

@@ -103,6 +103,11 @@ DATA = frozenset(
         "scss",
     }
 )
+# Grammars whose parsers crash the process (d, v) or never return (cobol) on a hundred bytes of broken code, seen with
+# 400 random inputs each (2026-11): these files are cut by lines. Perl's can hang too, on rarer input, but its files
+# are many: it is parsed, and whoever calls must be able to kill the process.
+NEVER_PARSED = frozenset({"cobol", "d", "v"})
+MAY_HANG = frozenset({"perl"})
 # Tag of `identify` to grammar, where the two differ. Asked in the order of this table.
 _TAGS = {
     "bazel": "starlark", "makefile": "make", "dockerfile": "dockerfile", "gitignore": "gitignore",
@@ -110,7 +115,7 @@ _TAGS = {
     "go-mod": "gomod",
     "go-sum": "gosum", "c++": "cpp", "c#": "csharp", "c#script": "csharp", "f#": "fsharp",
     "f#script": "fsharp",
-    "objective-c": "objc", "objective-c++": "objc", "plain-text": TEXT, "system-verilog": "verilog",
+    "objective-c": "objc", "objective-c++": "objc", "system-verilog": "verilog",
     "tex": "latex",
     "java-properties": "properties", "pofile": "po", "jinja": "twig", "twig": "twig", "csh": TEXT,
     "tcsh": TEXT,
@@ -193,16 +198,22 @@ def _by_name(name: str, extension: str) -> str | None:
         return "requirements"
     if extension in _EXTENSIONS:
         return _EXTENSIONS[extension]
-    tags = identify.tags_from_filename(name)
-    for tag, language in _TAGS.items():
-        if tag in tags:
-            return language or None
-    known = sorted(tag for tag in tags if is_available(tag) and tag != "text")
-    if known:
-        return known[0]
+    # README.md is Markdown and plain text to `identify`: what is more than text comes first.
+    tags = identify.tags_from_filename(name) - {"text", "plain-text"}
+    known = _by_tags(tags)
+    if known is not None:
+        return known or None
     if extension and is_available(extension):
         return extension
     return TEXT if tags else None
+
+
+def _by_tags(tags: set[str]) -> str | None:
+    """The grammar for the tags of `identify`; "" for tags that say too little, None when no tag is known."""
+    for tag, language in _TAGS.items():
+        if tag in tags:
+            return language
+    return min((tag for tag in tags if is_available(tag)), default=None)
 
 
 def _by_first_line(head: bytes) -> str | None:
@@ -211,12 +222,9 @@ def _by_first_line(head: bytes) -> str | None:
         words = [word for word in first[2:].split() if not word.startswith("-") and "=" not in word]
         command = next((PurePosixPath(word).name for word in words if PurePosixPath(word).name != "env"), "")
         tags = identify.tags_from_interpreter(re.sub(r"^(pypy|python|ruby|perl|lua|php|node)[\d.]*$", r"\1", command))
-        for tag, language in _TAGS.items():
-            if tag in tags and tag != "plain-text":
-                return language
-        known = sorted(tag for tag in tags if is_available(tag))
-        if known:
-            return known[0]
+        known = _by_tags(tags)
+        if known is not None:
+            return known
         return command if is_available(command) else {"tclsh": "tcl", "Rscript": "r", "wish": "tcl"}.get(command)
     if first.startswith("<?php"):
         return "php"

@@ -495,7 +495,40 @@ def _lua_assignment(node: Node, _: Rules) -> Definition | None:
 
 
 _LUA = {"function_declaration": define(_F, name=_lua_function)}
-_LUA_VALUES: dict[str, Resolve] = {"variable_declaration": _lua_assignment, "assignment_statement": _lua_assignment}
+_LUA_ASSIGNMENTS: dict[str, Resolve] = {
+    "variable_declaration": _lua_assignment,
+    "assignment_statement": _lua_assignment,
+}
+
+
+def _zig_declaration(node: Node, _: Rules) -> Definition | None:
+    """`fn name` or `const name = ...`."""
+    inner = _first(node)
+    if inner is None:
+        return None
+    name = inner.child_by_field_name("function")
+    if name is not None:
+        return Definition(text_of(name), _F, node)
+    return Definition(_field(inner, "variable_type_function"), _V, node) if inner.type == "VarDecl" else None
+
+
+_ELIXIR_WORDS = {
+    "defmodule": _MOD, "defprotocol": _I, "defimpl": Kind.CLASS, "def": _F, "defp": _F, "defmacro": _MAC,
+    "defmacrop": _MAC, "defguard": _MAC, "defdelegate": _F,
+}  # fmt: skip
+
+
+def _elixir_call(node: Node, _: Rules) -> Definition | None:
+    """In Elixir definitions are calls of `def`, `defmodule` and their like."""
+    kind = _ELIXIR_WORDS.get(text_of(node.child_by_field_name("target")) or "")
+    arguments = next((child for child in node.named_children if child.type == "arguments"), None)
+    name = None if kind is None or arguments is None else _first(arguments)
+    while name is not None and name.type in {"binary_operator", "call"}:
+        name = name.child_by_field_name("left" if name.type == "binary_operator" else "target")
+    if kind is None or name is None:
+        return None
+    return Definition(text_of(name), kind, node, find_body(node) if kind in {_MOD, _I, Kind.CLASS} else None)
+
 
 TABLES: dict[str, RuleTable] = {
     "c": RuleTable(_C, _C_VALUES, _C_ENTER, closed_functions=True),
@@ -522,7 +555,9 @@ TABLES: dict[str, RuleTable] = {
     "ruby": RuleTable(_RUBY, {}, methods_in_modules=True),
     "php": RuleTable(_PHP, {"const_declaration": define(_V)}),
     "bash": RuleTable({"function_definition": define(_F)}, {"variable_assignment": define(_V)}),
-    "lua": RuleTable(_LUA, _LUA_VALUES),
+    "elixir": RuleTable({"call": _elixir_call}, {}, methods_in_modules=True),
+    "zig": RuleTable({"Decl": _zig_declaration}, {}, comments=frozenset({"line_comment", "doc_comment"})),
+    "lua": RuleTable({**_LUA, **_LUA_ASSIGNMENTS}, {}),
 }
 
 

@@ -166,6 +166,10 @@ def enter_body(node: Node, _: Rules) -> Definition | None:
 
 _COMMENT = re.compile(r"comment|^(?:doc|documentation|shebang)$")
 _ATTRIBUTE = re.compile(r"^(?:attribute|attribute_item|decorator|annotation|marker_annotation|attribute_list|pragma)$")
+# Nodes that only hold the declarations of a file or scope.
+_HOLDER = re.compile(
+    r"^(?:declarations|decls|definitions|implementation_definition|top_level_declarations|statements)$"
+)
 _KINDS = {
     "constructor": Kind.METHOD, "method": Kind.METHOD, "function": Kind.FUNCTION, "func": Kind.FUNCTION,
     "fun": Kind.FUNCTION, "fn": Kind.FUNCTION, "procedure": Kind.FUNCTION, "proc": Kind.FUNCTION,
@@ -185,7 +189,7 @@ _DEFINING = re.compile(
     r"^(?:\w+_)?("
     + "|".join(_KINDS)
     + r")(?:_\w+)?_(?:definition|declaration|item|def|decl|defn|statement|spec|block|bind)$"
-    r"|^(" + "|".join(_KINDS) + r")$"
+    r"|^(" + "|".join(_KINDS) + r")$|^(data)_type$"
 )
 _NOT_DEFINING = re.compile(
     r"call|expression|parameter|argument|reference|specifier|import|include|require|use_|using|open_|access|forward"
@@ -197,10 +201,12 @@ def generic_rule(node_type: str) -> Rule | None:
     """What a node type of a grammar without table means, by its name."""
     if _COMMENT.search(node_type) or _ATTRIBUTE.search(node_type):
         return Rule(Role.COMMENT)
+    if _HOLDER.match(node_type):
+        return Rule(Role.ENTER)
     match = _DEFINING.match(node_type)
     if match is None or _NOT_DEFINING.search(node_type):
         return None
-    kind = _KINDS[match[1] or match[2]]
+    kind = _KINDS[match[1] or match[2] or match[3]]
     return Rule(Role.DEFINE, define(kind, scope=kind in _SCOPES))
 
 

@@ -25,7 +25,7 @@ _MARGIN, _MARGIN_OF_ROOT = 1.2, 3.0
 # Pieces of what must be cut are filled to this share of the limit, so that they need no counting.
 _FILL = 0.7
 # From this share on a definition is cut without counting: cutting what might just have fitted does no harm.
-_TOO_LARGE = 0.78
+_TOO_LARGE = 0.75
 # Text that is not like code or prose is counted in any case: few tokens for its ink, hardly any white space, or
 # much beyond ASCII. Of real pieces this is 1 in 200.
 _FEWEST_TOKENS_PER_INK = 0.23
@@ -348,6 +348,9 @@ class _Cutter:
         size = end - start
         if not self.ascii and sum(self.data[start:end].translate(_IS_WIDE)) > size * _MOST_WIDE:
             return False
+        spaces = self.data.count(b" ", start, end)
+        if estimate >= _FEWEST_TOKENS_PER_INK * size and spaces >= size * (1 - _MOST_INK):
+            return True
         ink = self.source.inked(start, end)
         return estimate >= _FEWEST_TOKENS_PER_INK * ink and ink <= size * _MOST_INK
 

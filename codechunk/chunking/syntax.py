@@ -4,7 +4,6 @@ The walk enters scopes (files, classes, namespaces, preprocessor regions) and wh
 chunk; nothing else. It is iterative and bounded in depth: a hostile tree costs time, never the stack.
 """
 
-import re
 from collections.abc import Iterator
 
 from tree_sitter import Node, Parser, TreeCursor
@@ -29,7 +28,7 @@ _LEAST_NAMED_INK = 12
 # No definition in fewer bytes is worth a look at its members.
 _LEAST_SCOPE_BYTES = 120
 _TYPES = frozenset({Kind.CLASS, Kind.STRUCT, Kind.INTERFACE, Kind.ENUM})
-_INK = re.compile(rb"\S")
+_MOST_MODIFIERS = 4
 
 
 def too_hostile_to_parse(data: bytes) -> bool:
@@ -180,13 +179,13 @@ class _Walk:
         self.next_line = self._line_after(start)
         if cut <= last:
             # The same line again, but by a definition that begins with it: it knows better what this is.
-            first = _INK.search(data, last)
-            begins = (first is not None and first.start() == start) or (self.comment_end and self._touches(start))
-            if not begins or scope.parent is None or outline.parts[-1][0] is scope:
+            begins = self._leads(data[last:start]) or (self.comment_end and self._touches(start))
+            if not begins or scope.start != start or outline.parts[-1][0] is scope:
                 return False
             cut = outline.drop_last()
-        elif cut != start and not data[cut:start].isspace():
-            return False
+        elif cut != start and not (lead := data[cut:start]).isspace():
+            if scope.start != start or not self._leads(lead):
+                return False
         elif self.comment_end and self._touches(start):
             cut = outline.drop_last()
         self.comment_end = 0
@@ -195,6 +194,11 @@ class _Walk:
         outline.cuts.append(cut)
         outline.parts.append((scope, depth, small))
         return True
+
+    def _leads(self, lead: bytes) -> bool:
+        """Whether what is before a definition on its line is nothing, or words: modifiers like `pub` of `pub fn`."""
+        words = lead.split()
+        return not words or (len(words) <= _MOST_MODIFIERS and b"".join(words).isalpha())
 
     def _line_after(self, position: int) -> int:
         newline = self.data.find(b"\n", position)

@@ -6,7 +6,6 @@ What a command does is imported when it runs.
 
 import logging
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import typer
 
 from codechunk import __version__
 from codechunk.errors import CodechunkError
+from codechunk.interrupts import stop_like_ctrl_c
 
 if TYPE_CHECKING:
     from codechunk.config import Loaded
@@ -274,8 +274,7 @@ def main() -> None:
 @contextmanager
 def _exit_codes() -> Iterator[None]:
     """Turn what a command raises into one sentence and an exit code; wrong usage is Typer's own business."""
-    # A cancelled CI job gets SIGTERM: it ends like Ctrl-C, with the job's state written down.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stop_like_ctrl_c()
     try:
         yield
     except KeyboardInterrupt:

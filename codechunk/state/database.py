@@ -16,6 +16,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from codechunk.errors import StateError
+from codechunk.interrupts import deferred
 
 # The newest migration in codechunk/migrations/versions. Alembic itself (0.25 s to import) is only loaded
 # when the database is not at this revision; a test holds the two together.
@@ -47,8 +48,11 @@ class Database:
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
-        """A writing transaction: `BEGIN IMMEDIATE` on SQLite, committed when the block ends well."""
-        with self._translated(), self.engine.execution_options(codechunk_write=True).begin() as connection:
+        """A writing transaction: `BEGIN IMMEDIATE` on SQLite, committed when the block ends well.
+
+        Ctrl-C waits for its end.
+        """
+        with deferred(), self._translated(), self.engine.execution_options(codechunk_write=True).begin() as connection:
             yield connection
 
     @contextmanager

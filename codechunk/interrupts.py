@@ -1,0 +1,44 @@
+"""Ctrl-C and SIGTERM, kept away from the middle of a transaction.
+
+Python raises KeyboardInterrupt between any two instructions, also inside a library that is about to roll back: the
+connection then keeps its lock, and writing down how the job ended waits for it in vain (seen: 30 s, exit 1).
+"""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+def stop_like_ctrl_c() -> None:
+    """Let SIGTERM, which cancelled CI jobs get, end a command as Ctrl-C does: with its state written down."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Run a short block to its end; a signal that came meanwhile takes effect right after it.
+
+    In other threads than the main one, where Python raises no signal anyway, nothing happens.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    handlers = {number: signal.getsignal(number) for number in STOPPING}
+    for number in STOPPING:
+        signal.signal(number, lambda *arrived: came.append(arrived))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number, frame in came:
+            handler = handlers[signal.Signals(number)]
+            if callable(handler):
+                handler(number, frame)
+            elif handler is not signal.SIG_IGN:
+                signal.raise_signal(number)
