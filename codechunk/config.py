@@ -84,9 +84,7 @@ class Loaded:
                     yield key, format_value(getattr(listed, mode)), f"default (list price of {listed.as_of})"
 
 
-def load_config(
-    *, config_file: Path | None, flags: Mapping[str, Any], environ: Mapping[str, str], cwd: Path
-) -> Loaded:
+def load_config(*, config_file: Path | None, flags: Mapping[str, Any], environ: Mapping[str, str], cwd: Path) -> Loaded:
     """The configuration of this run, with the origin of every value.
 
     `flags` has dotted keys (`"git.timeout"`); None and empty lists are flags that were not given. Raises
@@ -195,9 +193,7 @@ def _file_layer(path: Path, shown: str, *, trusted: bool) -> _Layer:
         raise UsageError(f"The configuration file {shown} cannot be read: {exc.strerror}.") from exc
     except yaml.MarkedYAMLError as exc:
         line = exc.problem_mark.line + 1 if exc.problem_mark else 1
-        raise UsageError(
-            f"The configuration file is not valid YAML ({shown}:{line}): {exc.problem}."
-        ) from exc
+        raise UsageError(f"The configuration file is not valid YAML ({shown}:{line}): {exc.problem}.") from exc
     except RecursionError as exc:
         raise UsageError(f"The configuration file {shown} is nested too deeply.") from exc
     except yaml.reader.ReaderError as exc:
@@ -344,9 +340,7 @@ def _nearest(key: Key) -> str | None:
     """The known key that was probably meant: the same name elsewhere, else the most similar one."""
     known = [_dotted(leaf) for leaf in _leaves()] + [_dotted(section) for section in _sections() if section]
     same_name = [name for name in known if name.split(".")[-1] == key[-1]]
-    close = get_close_matches(
-        _dotted(key), same_name or [*known, "pricing"], n=1, cutoff=0.0 if same_name else 0.6
-    )
+    close = get_close_matches(_dotted(key), same_name or [*known, "pricing"], n=1, cutoff=0.0 if same_name else 0.6)
     if close:
         return close[0]
     beside = [_dotted((*key[:-1], name[-1])) for name in _leaves() if name[:-1] == key[:-1]]
@@ -355,11 +349,7 @@ def _nearest(key: Key) -> str | None:
 
 def _problem(error: ErrorDetails, layers: Sequence[_Layer]) -> str:
     context = error.get("ctx", {})
-    key = (
-        tuple(str(context["key"]).split("."))
-        if error["type"] == "does_not_fit"
-        else _known_part(error["loc"])
-    )
+    key = tuple(str(context["key"]).split(".")) if error["type"] == "does_not_fit" else _known_part(error["loc"])
     origin = next((layer.origins[key] for layer in layers if key in layer.origins), "default")
     value = next((layer.values[key] for layer in layers if key in layer.values), None)
     if origin == "default":

@@ -74,9 +74,7 @@ class Repository:
     def __init__(self, git_dir: Path, runner: GitRunner) -> None:
         """The git directory `git_dir`; made by `open_repository`."""
         self.git_dir = git_dir
-        self._git = replace(
-            runner, cwd=git_dir, options=(f"--git-dir={git_dir}",), timeout_s=None, deadline=None
-        )
+        self._git = replace(runner, cwd=git_dir, options=(f"--git-dir={git_dir}",), timeout_s=None, deadline=None)
 
     def list_tree(self, commit: str, *, limit: int = MAX_ENTRIES) -> Iterator[TreeEntry]:
         """Every entry of the commit's tree, streamed, in git's order (by path bytes).
@@ -99,9 +97,7 @@ class Repository:
                 path, valid = name.decode("utf-8", "backslashreplace"), False
             # "-" for a submodule, "BAD" for a blob that is not here (a partial clone).
             size_bytes = int(size) if size.isdigit() else None
-            yield TreeEntry(
-                path=path, mode=mode.decode(), blob=blob.decode(), size=size_bytes, valid_path=valid
-            )
+            yield TreeEntry(path=path, mode=mode.decode(), blob=blob.decode(), size=size_bytes, valid_path=valid)
 
     def blobs(self, ids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         """(id, content) for each id, in their order, from one `cat-file --batch` stream.
@@ -252,9 +248,7 @@ def _open_local(source: Source, ref: str | None, timeout_s: float) -> OpenedRepo
     root = Path(source.url)
     # The ceiling keeps git from taking the repository of a folder above when this one is broken.
     env = {"GIT_CEILING_DIRECTORIES": str(root.parent)}
-    runner = GitRunner(
-        cwd=root, env=env, timeout_s=timeout_s, deadline=time.monotonic() + timeout_s, where=source.url
-    )
+    runner = GitRunner(cwd=root, env=env, timeout_s=timeout_s, deadline=time.monotonic() + timeout_s, where=source.url)
     found = runner.run("rev-parse", "--absolute-git-dir")
     if found.status != 0:
         raise runner.error(found.status, found.stderr)
@@ -354,9 +348,7 @@ def _remote_runner(source: Source, mirrors: Path, token: str | None, timeout_s: 
     )
 
 
-def _open_remote(
-    source: Source, ref: str | None, mirrors: Path, fetch: _Fetch, lock_wait_s: float
-) -> OpenedRepository:
+def _open_remote(source: Source, ref: str | None, mirrors: Path, fetch: _Fetch, lock_wait_s: float) -> OpenedRepository:
     wanted, fetch = _ask_remote(source, ref, fetch)
     path = mirror_path(source, mirrors)
     reader = replace(fetch.runner, env={}, secrets=())
@@ -364,9 +356,7 @@ def _open_remote(
         _remove_leftovers(mirrors, path)
         commit = _held(reader, path, wanted)
         if commit != wanted.commit:
-            log.info(
-                "Fetching the repository", extra={"action": "fetch", "url": source.url, "ref": wanted.label}
-            )
+            log.info("Fetching the repository", extra={"action": "fetch", "url": source.url, "ref": wanted.label})
             if _is_repository(reader, path):
                 _update_mirror(path, wanted, fetch)
             else:
@@ -381,13 +371,7 @@ def _ask_remote(source: Source, ref: str | None, fetch: _Fetch) -> tuple[_Wanted
     """What the remote has under `ref`, and where to fetch it from (another URL after a redirect)."""
     if ref is not None and _COMMIT_ID.fullmatch(ref.lower()):
         return _Wanted(ref.lower(), ref.lower(), ref.lower()), fetch
-    names = (
-        ["HEAD"]
-        if ref is None
-        else [ref]
-        if ref.startswith("refs/")
-        else [f"refs/heads/{ref}", f"refs/tags/{ref}"]
-    )
+    names = ["HEAD"] if ref is None else [ref] if ref.startswith("refs/") else [f"refs/heads/{ref}", f"refs/tags/{ref}"]
     # `v1^{}` is what an annotated tag v1 points at.
     patterns = [pattern for name in names for pattern in (name, f"{name}^{{}}")]
     done = fetch.runner.run("ls-remote", "--symref", "--", fetch.url, *patterns)
@@ -410,9 +394,7 @@ def _ask_remote(source: Source, ref: str | None, fetch: _Fetch) -> tuple[_Wanted
             label = _short(ref) if ref is not None else _short(head) if head else commit
             return _Wanted(label, name, commit), fetch
     if ref is None:
-        raise GitError(
-            f"{source.url} is empty: its default branch has no commits; name another one with --ref."
-        )
+        raise GitError(f"{source.url} is empty: its default branch has no commits; name another one with --ref.")
     raise GitError(f"{source.url} has no branch or tag {ref!r}; check --ref (a commit needs its full id).")
 
 

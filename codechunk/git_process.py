@@ -49,8 +49,7 @@ _ENVIRONMENT = {
     "GIT_ATTR_NOSYSTEM": "1",
     "GIT_LITERAL_PATHSPECS": "1",
     # No master connection left behind: it would hold our pipe open.
-    "GIT_SSH_COMMAND": "ssh -oBatchMode=yes -oStrictHostKeyChecking=yes -oConnectTimeout=30"
-    " -oControlMaster=no",
+    "GIT_SSH_COMMAND": "ssh -oBatchMode=yes -oStrictHostKeyChecking=yes -oConnectTimeout=30 -oControlMaster=no",
     "GIT_SSH_VARIANT": "ssh",
 }
 _CONFIG = (
@@ -122,9 +121,7 @@ class GitProcess:
     Ctrl-C in the terminal does not reach git, so ending it is always this class's work.
     """
 
-    def __init__(
-        self, command: Sequence[str], env: Mapping[str, str], cwd: Path, *, stdin: bool, stdout: bool
-    ) -> None:
+    def __init__(self, command: Sequence[str], env: Mapping[str, str], cwd: Path, *, stdin: bool, stdout: bool) -> None:
         """Start `command`; GitError when the system does not let it start."""
         # Late: 60 ms that `codechunk --help` must not pay.
         from git.cmd import Git
@@ -343,9 +340,7 @@ class GitRunner:
         """GitError when the process was ended because its time was over."""
         if process.timed_out:
             limit = f" within {self.timeout_s:g} s" if self.timeout_s is not None else " in time"
-            raise GitError(
-                f"{self.where or 'git'} did not answer{limit}; check the connection, or raise git.timeout."
-            )
+            raise GitError(f"{self.where or 'git'} did not answer{limit}; check the connection, or raise git.timeout.")
 
     def mask(self, text: str) -> str:
         """`text` without secrets and without characters that could steer a terminal, on one line."""
@@ -357,9 +352,7 @@ class GitRunner:
     def error(self, status: int, stderr: str, *, ref: str | None = None) -> GitError:
         """The one sentence for a git that failed."""
         if status < 0:
-            return GitError(
-                f"git was killed (signal {-status}) while reading {self.where}; run the command again."
-            )
+            return GitError(f"git was killed (signal {-status}) while reading {self.where}; run the command again.")
         words = self.mask(stderr)
         for pattern, sentence in _SENTENCES:
             if found := re.search(pattern, words, re.IGNORECASE):

@@ -158,9 +158,7 @@ class Indexing:
         contents.abandon(self._index.id, self.generation)
         known = contents.known_files(self._index.id, self._index.generation)
         comparison = Comparison()
-        contents.write_plan(
-            self._index.id, self.generation, comparison.changes(entries, known, self._rules, redo=redo)
-        )
+        contents.write_plan(self._index.id, self.generation, comparison.changes(entries, known, self._rules, redo=redo))
         contents.retire(self.generation, comparison.replaced + comparison.gone)
         return comparison
 
@@ -168,9 +166,7 @@ class Indexing:
         """Cut the files that no earlier run has cut. Returns how many chunks were saved."""
         contents = self._state.contents
         repository_id, cut_by = self._index.repository_id, self._source_fingerprint
-        adopted = contents.adopt(
-            self._index.id, self.generation, repository_id=repository_id, fingerprint=cut_by
-        )
+        adopted = contents.adopt(self._index.id, self.generation, repository_id=repository_id, fingerprint=cut_by)
         if adopted:
             log.debug("Reused contents cut by an earlier run", extra={"files": adopted})
         planned = contents.file_counts(self._index.id, self.generation).get(("planned", None), 0)
@@ -178,9 +174,7 @@ class Indexing:
             return 0
         self._report.stage("Chunking", planned, "files")
         saver = _Saver(self._state, repository_id, cut_by)
-        unread = contents.unread(
-            self._index.id, self.generation, repository_id=repository_id, fingerprint=cut_by
-        )
+        unread = contents.unread(self._index.id, self.generation, repository_id=repository_id, fingerprint=cut_by)
         with ChunkPool(
             jobs=min(self._settings.jobs, planned),
             settings=self._settings.chunking,
@@ -219,9 +213,7 @@ class Indexing:
                 saver.add(part)
         return again
 
-    def _tasks(
-        self, files: Iterator[UnreadFile], flight: dict[int, UnreadFile], saver: _Saver
-    ) -> Iterator[ParseTask]:
+    def _tasks(self, files: Iterator[UnreadFile], flight: dict[int, UnreadFile], saver: _Saver) -> Iterator[ParseTask]:
         """Read blobs in order; what needs no parser goes straight to the saver, the rest becomes a task."""
         waiting: deque[UnreadFile] = deque()
 
@@ -260,9 +252,7 @@ class Indexing:
     def _parts(self, file: UnreadFile, result: ParseResult) -> Iterator[CutFile]:
         """One result as rows to save, at most SAVE_CHUNKS chunks each, without those saved before."""
         if result.error is not None:
-            yield CutFile(
-                file_id=file.id, path=file.path, blob=file.blob, status="failed", reason=result.error
-            )
+            yield CutFile(file_id=file.id, path=file.path, blob=file.blob, status="failed", reason=result.error)
             return
         ids = chunk_ids(self._index.url, result.chunks)
         starts = range(file.saved_chunks, len(ids), SAVE_CHUNKS) or range(len(ids), len(ids) + 1)

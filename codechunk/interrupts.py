@@ -36,9 +36,9 @@ def deferred() -> Iterator[None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        for number, frame in came:
-            handler = handlers[signal.Signals(number)]
+        for arrived, frame in came:
+            handler = handlers[signal.Signals(arrived)]
             if callable(handler):
-                handler(number, frame)
+                handler(arrived, frame)
             elif handler is not signal.SIG_IGN:
-                signal.raise_signal(number)
+                signal.raise_signal(arrived)

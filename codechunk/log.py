@@ -30,9 +30,7 @@ _SHORTEST_SECRET = 6
 _PATTERNS = (
     (re.compile(r"AIza[0-9A-Za-z_\-]{10,}"), MASK),
     (
-        re.compile(
-            r"(?i)(authorization[\"']?\s*[:=,]\s*(?:b?[\"'])?(?:(?:basic|bearer|token)\s+)?)[^\s\"',}]+"
-        ),
+        re.compile(r"(?i)(authorization[\"']?\s*[:=,]\s*(?:b?[\"'])?(?:(?:basic|bearer|token)\s+)?)[^\s\"',}]+"),
         r"\1" + MASK,
     ),
     (re.compile(r"(?i)(x-goog-api-key[\"']?\s*[:=,]\s*(?:b?[\"'])?)[^\s\"',}]+"), r"\1" + MASK),
@@ -103,9 +101,7 @@ class TextFormatter(logging.Formatter):
         """The line, and below it the traceback when there is one."""
         clock = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
         fields = " ".join(f"{key}={_plain(value)}" for key, value in _fields(record).items())
-        line = f"{clock} {record.levelname.lower():<7} {record.getMessage()}" + (
-            f"  {fields}" if fields else ""
-        )
+        line = f"{clock} {record.levelname.lower():<7} {record.getMessage()}" + (f"  {fields}" if fields else "")
         # File names of strange repositories end up here: they must not move the cursor or fake a line.
         line = _CONTROL.sub(lambda match: repr(match.group())[1:-1], line)
         trace = _traceback(self, record)
@@ -155,9 +151,7 @@ class _PrivateFileHandler(RotatingFileHandler):
             super().handleError(record)
             return
         logging.getLogger().removeHandler(self)
-        sys.stderr.write(
-            f"codechunk: the log file {self.baseFilename} cannot be written any more: {error.strerror}\n"
-        )
+        sys.stderr.write(f"codechunk: the log file {self.baseFilename} cannot be written any more: {error.strerror}\n")
 
 
 def _open_file(file: Path) -> logging.Handler:

@@ -36,7 +36,7 @@ class _Orders:
 
     settings: ChunkSettings
     counting: str
-    sample_percent: int
+    sample_percent: float
     seed: str
     memory_bytes: int
 
@@ -151,23 +151,34 @@ def _has_grown(memory_bytes: int) -> bool:
 
 
 def _chunk_file(head: FrameHead, data: bytes, orders: _Orders) -> tuple[FrameHead, bytes]:
-    chunks = chunk_source(
+    chunks = _cut(head, data, orders, trust_estimate=True)
+    counts = list(_counts(chunks, head["counted"], orders))
+    if _over(counts, orders):
+        # The size estimate was fooled: cut again with every piece counted, those counted before too, because
+        # their ordinals may be others now. The caller notices when what it saved does not fit.
+        chunks = _cut(head, data, orders, trust_estimate=False)
+        counts = list(_counts(chunks, 0, orders))
+        if _over(counts, orders):
+            return {"error": f"a chunk is over the token limit of {orders.settings.max_tokens}"}, b""
+    items = [(chunk, tokens, index_words(chunk.text)) for chunk, tokens in zip(chunks, counts, strict=True)]
+    rows, body = pack_chunks(items)
+    return {"rows": rows}, body
+
+
+def _over(counts: list[int | None], orders: _Orders) -> bool:
+    return any(tokens is not None and tokens > orders.settings.max_tokens for tokens in counts)
+
+
+def _cut(head: FrameHead, data: bytes, orders: _Orders, *, trust_estimate: bool) -> list[Chunk]:
+    return chunk_source(
         data,
         path=head["path"],
         language=head["language"],
         encoding=head["encoding"],
         settings=orders.settings,
         parse=head["parse"],
+        trust_estimate=trust_estimate,
     )
-    items = []
-    for chunk, tokens in zip(chunks, _counts(chunks, head["counted"], orders), strict=True):
-        if tokens is not None and tokens > orders.settings.max_tokens:
-            # The size estimate was fooled. Nothing over the limit may ever be stored (the provider would
-            # reject it after it was queued), so the file fails, visibly, instead of slipping through.
-            return {"error": _too_long(chunk, tokens, orders)}, b""
-        items.append((chunk, tokens, index_words(chunk.text)))
-    rows, body = pack_chunks(items)
-    return {"rows": rows}, body
 
 
 def _counts(chunks: list[Chunk], counted: int, orders: _Orders) -> Iterator[int | None]:
@@ -181,17 +192,10 @@ def _counts(chunks: list[Chunk], counted: int, orders: _Orders) -> Iterator[int 
             yield None
 
 
-def is_sampled(text: str, seed: str, percent: int) -> bool:
+def is_sampled(text: str, seed: str, percent: float) -> bool:
     """Whether a chunk is in the sample: depends on nothing but its text and the seed."""
     key = f"{seed}\0{text}".encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") % 100 < percent
-
-
-def _too_long(chunk: Chunk, tokens: int, orders: _Orders) -> str:
-    return (
-        f"lines {chunk.start_line}-{chunk.end_line} have {tokens} tokens, over the token limit of "
-        f"{orders.settings.max_tokens}"
-    )
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") % 10_000 < percent * 100
 
 
 if __name__ == "__main__":

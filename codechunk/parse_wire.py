@@ -111,9 +111,7 @@ def unpack_chunks(rows: object, body: bytes, *, path: str, size_bytes: int) -> t
     return chunks, words
 
 
-def _unpack_chunk(
-    row: Sequence[Any], text: str, at: int, path: str, size_bytes: int
-) -> tuple[Chunk, int, int]:
+def _unpack_chunk(row: Sequence[Any], text: str, at: int, path: str, size_bytes: int) -> tuple[Chunk, int, int]:
     language, kind, symbol, first, last, start, end, header, tokens, text_length, words_length = row
     # Typed and in range, whatever the child has become: what passes here goes into the database.
     for value in (first, last, start, end, text_length, words_length):

@@ -81,9 +81,7 @@ def extrapolate(mode: str, sums: tuple[int, int, int, int, int]) -> Tokens:
         return Tokens(mode=mode, counted=counted, total=tokens, estimated=False)
     if mode == "on_demand" or not counted_characters:
         return Tokens(mode=mode, counted=counted, total=None, estimated=False)
-    return Tokens(
-        mode=mode, counted=counted, total=round(tokens * characters / counted_characters), estimated=True
-    )
+    return Tokens(mode=mode, counted=counted, total=round(tokens * characters / counted_characters), estimated=True)
 
 
 def document(

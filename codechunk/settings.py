@@ -54,16 +54,10 @@ def parse_duration(value: object) -> timedelta:
     """`30s`, `5m`, `1h30m`, `500ms`, `2d` as a timedelta. Raises ValueError with a sentence."""
     if isinstance(value, timedelta):
         return value
-    parts = (
-        re.fullmatch(r"(?:\d{1,9}(?:\.\d{1,6})?(?:ms|s|m|h|d)\s*)+", value)
-        if isinstance(value, str)
-        else None
-    )
+    parts = re.fullmatch(r"(?:\d{1,9}(?:\.\d{1,6})?(?:ms|s|m|h|d)\s*)+", value) if isinstance(value, str) else None
     if parts is None:
         raise ValueError("a duration needs a number and a unit, like 30s, 5m, 1h or 1h30m")
-    seconds = sum(
-        float(n) * _DURATION_SECONDS[u] for n, u in re.findall(r"([\d.]+)(ms|s|m|h|d)", parts.group())
-    )
+    seconds = sum(float(n) * _DURATION_SECONDS[u] for n, u in re.findall(r"([\d.]+)(ms|s|m|h|d)", parts.group()))
     if seconds > _LONGEST.total_seconds():
         raise ValueError("a duration is at most one year")
     return timedelta(seconds=seconds)
@@ -266,9 +260,7 @@ class StateConfig(_Section):
     @classmethod
     def _url(cls, value: str | None) -> str | None:
         if value is not None and not re.match(r"(postgresql(\+psycopg)?://[^\s/]|sqlite:///.)", value):
-            raise ValueError(
-                "postgresql://user@host/database is needed, or null for SQLite in the data directory"
-            )
+            raise ValueError("postgresql://user@host/database is needed, or null for SQLite in the data directory")
         return value
 
 

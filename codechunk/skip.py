@@ -263,9 +263,7 @@ class SkipRules:
         folder, _, name = path.rpartition("/")
         known = self._vendored_folders.get(folder)
         if known is None:
-            known = not _VENDOR_FOLDERS.isdisjoint(folder.split("/")) or bool(
-                _VENDOR_PATH.match(folder + "/")
-            )
+            known = not _VENDOR_FOLDERS.isdisjoint(folder.split("/")) or bool(_VENDOR_PATH.match(folder + "/"))
             self._vendored_folders[folder] = known
         return known or name in _VENDOR_NAMES or _VENDOR_NAME.fullmatch(name) is not None
 

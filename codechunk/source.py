@@ -81,9 +81,7 @@ def _local(path: Path) -> Source:
             root = folder.parent if folder.name == ".git" else folder
             name = root.name.removesuffix(".git") or root.name or "root"
             return Source(kind="local", url=str(root), name=name, scheme="path")
-    raise GitError(
-        f"{path} is not inside a git repository; run 'git init' and commit there, or give another path."
-    )
+    raise GitError(f"{path} is not inside a git repository; run 'git init' and commit there, or give another path.")
 
 
 def _parse_url(text: str) -> Source:
@@ -96,9 +94,7 @@ def _parse_url(text: str) -> Source:
     if scheme == "file":
         return _file_url(parts)
     if scheme not in _DEFAULT_PORTS:
-        raise UsageError(
-            f"SOURCE uses the protocol {scheme or '(none)'!r}, which is not supported; give {_FORMS}."
-        )
+        raise UsageError(f"SOURCE uses the protocol {scheme or '(none)'!r}, which is not supported; give {_FORMS}.")
     user, _, host = parts.netloc.rpartition("@")
     if (user and scheme != "ssh") or ":" in user:
         _refuse_credentials()
@@ -119,9 +115,7 @@ def _file_url(parts: SplitResult) -> Source:
         _refuse_credentials()
     path = _plain_path(parts)
     if parts.netloc not in ("", "localhost") or not path:
-        raise UsageError(
-            "A file:// SOURCE needs an absolute path, with three slashes: file:///folder/repository."
-        )
+        raise UsageError("A file:// SOURCE needs an absolute path, with three slashes: file:///folder/repository.")
     name = Path(path).name.removesuffix(".git")
     if name == "":
         name = Path(path).parent.name
@@ -131,14 +125,10 @@ def _file_url(parts: SplitResult) -> Source:
 def _plain_path(parts: SplitResult) -> str:
     """The path with single slashes and none at its end; UsageError when the URL has a query or a fragment."""
     if parts.query or parts.fragment:
-        raise UsageError(
-            "SOURCE must be the URL of a repository, without '?' or '#' parts; use --ref for a branch."
-        )
+        raise UsageError("SOURCE must be the URL of a repository, without '?' or '#' parts; use --ref for a branch.")
     return re.sub(r"/{2,}", "/", parts.path).rstrip("/")
 
 
 def _refuse_credentials() -> NoReturn:
     # The text is not repeated: it holds a secret, and git would store it and show it in `ps`.
-    raise UsageError(
-        "SOURCE contains credentials; remove them from the URL and set CODECHUNK_GIT_TOKEN instead."
-    )
+    raise UsageError("SOURCE contains credentials; remove them from the URL and set CODECHUNK_GIT_TOKEN instead.")

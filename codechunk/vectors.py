@@ -243,9 +243,7 @@ class Collection:
     No metadata: filters are answered from the state database, and two fields cost a fifth of the insert time.
     """
 
-    def __init__(
-        self, *, name: str, chroma: "ChromaCollection | None", rows: int, damage: str | None
-    ) -> None:
+    def __init__(self, *, name: str, chroma: "ChromaCollection | None", rows: int, damage: str | None) -> None:
         self.name = name
         self._chroma = chroma
         self._rows = rows
@@ -398,9 +396,7 @@ def _sdk() -> _Sdk:
 def _open_embedded(directory: Path) -> "Client":
     with _translated(f"The vector index in {directory} cannot be opened"):
         sdk = _sdk()
-        settings = sdk.settings(
-            is_persistent=True, persist_directory=str(directory), anonymized_telemetry=False
-        )
+        settings = sdk.settings(is_persistent=True, persist_directory=str(directory), anonymized_telemetry=False)
         # Not PersistentClient: when its start fails, the half-started system stays in chromadb's cache and
         # every later attempt on this path in this process fails too. A started one is handed over instead.
         system = sdk.chromadb.config.System(settings)

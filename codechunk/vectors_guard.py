@@ -67,9 +67,7 @@ class DirectoryLock:
     def _busy(self, owner: Path | None) -> str:
         advice = "wait for it, or use a Chroma server (vectors.url)"
         if owner is None:
-            return (
-                f"The vector index in {self.directory} is being read by other codechunk processes; {advice}."
-            )
+            return f"The vector index in {self.directory} is being read by other codechunk processes; {advice}."
         try:
             who = owner.read_text(encoding="utf-8", errors="replace")
         except OSError:
@@ -81,9 +79,7 @@ class DirectoryLock:
         """Let others in."""
         while self._files:
             file = self._files.pop()
-            fcntl.flock(
-                file, fcntl.LOCK_UN
-            )  # closing is not enough when a forked child has the file open too
+            fcntl.flock(file, fcntl.LOCK_UN)  # closing is not enough when a forked child has the file open too
             os.close(file)
 
 

@@ -20,9 +20,7 @@ _LETTERS = (
     "\uff66-\uffdc\U00010000-\U0001cfff\U0001e000-\U0001efff\U00020000-\U0003ffff"
 )
 # Scripts written without spaces: Japanese kana and the Han ideographs.
-_UNSPACED = (
-    "\u3005-\u3007\u3041-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-)
+_UNSPACED = "\u3005-\u3007\u3041-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 
 _ASCII_WORD = re.compile(r"[0-9A-Za-z_]+")
 _WORD = re.compile(f"[0-9A-Za-z_{_LETTERS}]+")

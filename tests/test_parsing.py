@@ -353,6 +353,14 @@ def test_a_chunk_outside_of_its_file_is_refused(hostile: tuple[str, str]) -> Non
     assert result.chunks[-1].end_byte <= len("once!out of span")
 
 
+def test_a_fooled_estimate_is_cut_again_with_every_piece_counted(hostile: tuple[str, str]) -> None:
+    with make_pool(jobs=1, token_mode="all", child_argv=hostile) as pool:
+        (result,) = pool.run([make_task(0, "once!fooled")])
+    assert result.error is None
+    assert [chunk.text for chunk in result.chunks] == ["once!fooled"]
+    assert result.chunks[0].tokens is not None
+
+
 def test_a_chunk_over_the_token_limit_fails_its_file(hostile: tuple[str, str]) -> None:
     with make_pool(jobs=1, token_mode="all", child_argv=hostile) as pool:
         (result,) = pool.run([make_task(0, "once!too long")])

@@ -64,6 +64,7 @@ def chunk_source(
     encoding: str | None = None,
     settings: ChunkSettings = _DEFAULTS,
     parse: bool = True,
+    trust_estimate: bool = True,
 ) -> list[Chunk]:
     """The chunks of one file, in file order; survives any bytes.
 
@@ -74,6 +75,8 @@ def chunk_source(
     encoding: "utf-8" or "latin-1"; None, or a "utf-8" that does not decode: UTF-8 if the bytes allow, else Latin-1.
     parse: False cuts by lines only, for files on which the parser hung or died. The parsers are C code that can hang
     or crash on rare broken input (see `languages.MAY_HANG`): run files of strangers in a process that can be killed.
+    trust_estimate: False counts every piece that is not proven to fit by its bytes: slower, for the rare text whose
+    chunk turned out to be over the limit when it was counted.
     Raises LookupError for a language, ValueError for an encoding that is not known.
     """
     name = detect_language(path, data) if language is None else language
@@ -81,7 +84,7 @@ def chunk_source(
         raise LookupError(f"no grammar is called {name!r}")
     source = Source(data, encoding=_encoding(data, encoding), language=name)
     outline = _outline(source, settings, parse=parse)
-    return make_chunks(source, outline, path=path, settings=settings)
+    return make_chunks(source, outline, path=path, settings=settings, trust_estimate=trust_estimate)
 
 
 def with_tokens(chunk: Chunk) -> Chunk:

@@ -58,9 +58,11 @@ class Piece:
         return self.scope.parent is not None and self.start <= self.scope.start < self.end
 
 
-def make_chunks(source: Source, outline: Outline, *, path: str, settings: "ChunkSettings") -> list[Chunk]:
+def make_chunks(
+    source: Source, outline: Outline, *, path: str, settings: "ChunkSettings", trust_estimate: bool
+) -> list[Chunk]:
     """The chunks of an outlined file, in file order."""
-    cutter = _Cutter(source, outline, settings)
+    cutter = _Cutter(source, outline, settings, trust_estimate=trust_estimate)
     count, language, header, text = source.data.count, source.language, cutter.header, source.text
     chunks = []
     line, counted = 1, 0
@@ -103,7 +105,7 @@ def _inside(scope: Scope, outer: Scope) -> bool:
 class _Cutter:
     """Cuts one file."""
 
-    def __init__(self, source: Source, outline: Outline, settings: "ChunkSettings") -> None:
+    def __init__(self, source: Source, outline: Outline, settings: "ChunkSettings", *, trust_estimate: bool) -> None:
         self.source = source
         self.data = source.data
         self.ascii = source.data.isascii()
@@ -114,6 +116,7 @@ class _Cutter:
         self.limit = settings.max_tokens
         self.least = settings.min_tokens
         self.with_headers = settings.context_header
+        self.trust_estimate = trust_estimate
         self.headers: dict[Scope, str] = {}
 
     def pieces(self) -> list[Piece]:
@@ -344,6 +347,8 @@ class _Cutter:
 
     def _honest(self, piece: Piece, estimate: float) -> bool:
         """Whether the estimate of a piece may be believed: its text is like code or prose."""
+        if not self.trust_estimate:
+            return False
         start, end = piece.start, piece.end
         size = end - start
         if not self.ascii and sum(self.data[start:end].translate(_IS_WIDE)) > size * _MOST_WIDE:

@@ -14,9 +14,7 @@ def upgrade() -> None:
         "repositories",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("name", sa.Text(), nullable=False, comment="what people type after --repo"),
-        sa.Column(
-            "url", sa.Text(), nullable=False, comment="normalised URL or absolute path, no credentials"
-        ),
+        sa.Column("url", sa.Text(), nullable=False, comment="normalised URL or absolute path, no credentials"),
         sa.Column(
             "epoch",
             sa.Integer(),
@@ -33,14 +31,10 @@ def upgrade() -> None:
         "spaces",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("provider", sa.Text(), nullable=False, comment="gemini | synthetic"),
-        sa.Column(
-            "model", sa.Text(), nullable=False, comment="the model's own name; test vectors have their own"
-        ),
+        sa.Column("model", sa.Text(), nullable=False, comment="the model's own name; test vectors have their own"),
         sa.Column("dimensions", sa.Integer(), nullable=False, comment="length of each vector"),
         sa.Column("task", sa.Text(), nullable=False, comment="task type the documents are embedded with"),
-        sa.Column(
-            "header_version", sa.Integer(), nullable=False, comment="form of the context header in the text"
-        ),
+        sa.Column("header_version", sa.Integer(), nullable=False, comment="form of the context header in the text"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_spaces")),
         sa.UniqueConstraint(
             "provider",
@@ -71,9 +65,7 @@ def upgrade() -> None:
         comment="One row per text and vector space: a text is bought once.",
     )
     with op.batch_alter_table("embeddings", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_embeddings_space_id_state_id"), ["space_id", "state", "id"], unique=False
-        )
+        batch_op.create_index(batch_op.f("ix_embeddings_space_id_state_id"), ["space_id", "state", "id"], unique=False)
 
     op.create_table(
         "indexes",
@@ -116,18 +108,14 @@ def upgrade() -> None:
             nullable=True,
             comment="look of the embedded Chroma directory when last sound",
         ),
-        sa.Column(
-            "updated_at", sa.Float(), nullable=False, comment="last publication, seconds since 1970, UTC"
-        ),
+        sa.Column("updated_at", sa.Float(), nullable=False, comment="last publication, seconds since 1970, UTC"),
         sa.ForeignKeyConstraint(
             ["repository_id"], ["repositories.id"], name=op.f("fk_indexes_repository_id_repositories")
         ),
         sa.ForeignKeyConstraint(["space_id"], ["spaces.id"], name=op.f("fk_indexes_space_id_spaces")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_indexes")),
         sa.UniqueConstraint("collection", name=op.f("uq_indexes_collection")),
-        sa.UniqueConstraint(
-            "repository_id", "ref", "space_id", name=op.f("uq_indexes_repository_id_ref_space_id")
-        ),
+        sa.UniqueConstraint("repository_id", "ref", "space_id", name=op.f("uq_indexes_repository_id_ref_space_id")),
         comment="One searchable index per repository, ref and vector space.",
     )
     op.create_table(
@@ -141,9 +129,7 @@ def upgrade() -> None:
         ),
         sa.Column("path", sa.Text(), nullable=False, comment="path inside the repository"),
         sa.Column("blob", sa.String(length=64), nullable=False, comment="git blob id of the content"),
-        sa.Column(
-            "fingerprint", sa.Text(), nullable=False, comment="chunker, settings and epoch that cut it"
-        ),
+        sa.Column("fingerprint", sa.Text(), nullable=False, comment="chunker, settings and epoch that cut it"),
         sa.Column("language", sa.Text(), nullable=True, comment="language the content was read as"),
         sa.Column("status", sa.Text(), nullable=False, comment="partial | chunked | skipped | failed"),
         sa.Column("reason", sa.Text(), nullable=True, comment="why skipped or failed"),
@@ -170,12 +156,8 @@ def upgrade() -> None:
             nullable=False,
             comment="the content it was cut from",
         ),
-        sa.Column(
-            "ordinal", sa.Integer(), nullable=False, comment="position among the source's chunks, from 0"
-        ),
-        sa.Column(
-            "chunk_id", sa.String(length=32), nullable=False, comment="stable public id; the id in Chroma"
-        ),
+        sa.Column("ordinal", sa.Integer(), nullable=False, comment="position among the source's chunks, from 0"),
+        sa.Column("chunk_id", sa.String(length=32), nullable=False, comment="stable public id; the id in Chroma"),
         sa.Column("kind", sa.Text(), nullable=False, comment="see codechunk.chunks.Kind"),
         sa.Column("symbol", sa.Text(), nullable=True, comment="qualified name of the definition"),
         sa.Column("start_line", sa.Integer(), nullable=False, comment="1-based"),
@@ -215,12 +197,8 @@ def upgrade() -> None:
             comment="which index",
         ),
         sa.Column("path", sa.Text(), nullable=False, comment="path inside the repository"),
-        sa.Column(
-            "blob", sa.String(length=64), nullable=False, comment="git blob id, or the commit of a submodule"
-        ),
-        sa.Column(
-            "size_bytes", sa.BigInteger(), nullable=True, comment="size of the blob; NULL for a submodule"
-        ),
+        sa.Column("blob", sa.String(length=64), nullable=False, comment="git blob id, or the commit of a submodule"),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=True, comment="size of the blob; NULL for a submodule"),
         sa.Column("status", sa.Text(), nullable=False, comment="planned | indexed | skipped | failed"),
         sa.Column("reason", sa.Text(), nullable=True, comment="why skipped or failed"),
         sa.Column(
@@ -318,15 +296,11 @@ def upgrade() -> None:
             nullable=False,
             comment="little-endian float16, as long as the space says",
         ),
-        sa.ForeignKeyConstraint(
-            ["embedding_id"], ["embeddings.id"], name=op.f("fk_vectors_embedding_id_embeddings")
-        ),
+        sa.ForeignKeyConstraint(["embedding_id"], ["embeddings.id"], name=op.f("fk_vectors_embedding_id_embeddings")),
         sa.PrimaryKeyConstraint("embedding_id", name=op.f("pk_vectors")),
         comment="The vectors themselves: the cache from which Chroma is rebuilt.",
     )
     # BM25 over sub-words of path, symbol and text: SQLite's own full-text index. Its words are already cut
     # (codechunk/words.py); porter stems the English ones.
     if op.get_bind().dialect.name == "sqlite":
-        op.execute(
-            "CREATE VIRTUAL TABLE chunk_words USING fts5(path, symbol, body, tokenize='porter unicode61')"
-        )
+        op.execute("CREATE VIRTUAL TABLE chunk_words USING fts5(path, symbol, body, tokenize='porter unicode61')")
