@@ -54,6 +54,8 @@ HOSTILE_CHILD = """
             print("hello " * 1000, flush=True)
             os.write(1, b"ccp1" * 1000)
         chunks = chunk_file(data, parse=parse, **rest)
+        if order == "fooled" and rest["trust_estimate"]:
+            return [dataclasses.replace(chunk, header="x y " * 9000) for chunk in chunks]
         if order == "too long":
             return [dataclasses.replace(chunk, header="x y " * 9000) for chunk in chunks]
         if order == "out of span":
