@@ -58,7 +58,7 @@ class TreeEntry:
     """One entry of a commit's tree.
 
     `size` in bytes, None for submodules and for blobs that are not in the repository. A path that is not
-    valid UTF-8 is shown with backslash escapes and `valid_path` is False.
+    valid UTF-8 is shown behind a slash with backslash escapes, and `valid_path` is False.
     """
 
     path: str
@@ -94,7 +94,9 @@ class Repository:
             try:
                 path, valid = name.decode(), True
             except UnicodeDecodeError:
-                path, valid = name.decode("utf-8", "backslashreplace"), False
+                # No path of a tree begins with a slash, so what is shown is never the name of another file.
+                escaped = name.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
+                path, valid = f"/{escaped}", False
             # "-" for a submodule, "BAD" for a blob that is not here (a partial clone).
             size_bytes = int(size) if size.isdigit() else None
             yield TreeEntry(path=path, mode=mode.decode(), blob=blob.decode(), size=size_bytes, valid_path=valid)

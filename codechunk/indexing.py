@@ -6,7 +6,7 @@ be killed at any moment: what was saved is found again by content, the rest is d
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
@@ -16,6 +16,7 @@ from codechunk.errors import CodechunkError
 from codechunk.git import Repository, TreeEntry
 from codechunk.parsing import ChunkPool, ParseResult, ParseTask, TokenMode
 from codechunk.progress import Reporter
+from codechunk.sampling import SEED, is_sampled
 from codechunk.skip import SkipReason, SkipRules, decode
 from codechunk.state import CutFile, IndexRow, KnownFile, PlannedFile, State, UnreadFile
 from codechunk.tokens import count_tokens
@@ -30,8 +31,6 @@ ROW_FORMAT = 1
 SAVE_CHUNKS = 50
 SAVE_FILES = 200
 
-SAMPLE_SEED = "codechunk"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CutSettings:
@@ -41,6 +40,7 @@ class CutSettings:
     token_mode: TokenMode
     sample_percent: float
     skip_generated: bool
+    attributes: str  # hash of what .gitattributes say about generated and vendored files
     jobs: int
 
 
@@ -55,15 +55,16 @@ def fingerprint(settings: CutSettings) -> str:
         "min_tokens": settings.chunking.min_tokens,
         "context_header": settings.chunking.context_header,
         "skip_generated": settings.skip_generated,
+        "attributes": settings.attributes,
     }
     return " ".join(f"{name}={value}" for name, value in parts.items())
 
 
-def changed_settings(old: str, new: str) -> str:
-    """What differs between two fingerprints, in words: `max_tokens 512 -> 400`."""
+def changed_settings(old: str, new: str, *, ignore: Collection[str] = ()) -> str:
+    """What differs between two fingerprints, in words: `max_tokens 512 -> 400`; names in `ignore` may differ."""
     before = dict(part.split("=", 1) for part in old.split())
     after = dict(part.split("=", 1) for part in new.split())
-    names = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    names = sorted(name for name in (before.keys() | after.keys()) - set(ignore) if before.get(name) != after.get(name))
     return ", ".join(f"{name} {before.get(name, '-')} -> {after.get(name, '-')}" for name in names)
 
 
@@ -180,7 +181,7 @@ class Indexing:
             settings=self._settings.chunking,
             token_mode=self._settings.token_mode,
             sample_percent=self._settings.sample_percent,
-            seed=SAMPLE_SEED,
+            seed=SEED,
         ) as pool:
             flight: dict[int, UnreadFile] = {}
             redo = self._cut_files(pool, unread, flight, saver)
@@ -190,12 +191,18 @@ class Indexing:
         return saver.total
 
     def count_missing(self) -> int:
-        """Count the tokens of chunks that an earlier run left uncounted. Returns how many."""
-        contents = self._state.contents
+        """Count the tokens that the mode asks for and an earlier run left uncounted. Returns how many."""
+        contents, settings = self._state.contents, self._settings
+        if settings.token_mode == "on_demand":
+            return 0
+        percent = 100.0 if settings.token_mode == "all" else settings.sample_percent
         done = 0
-        while rows := contents.uncounted(self._index.id, self.generation, limit=SAVE_CHUNKS):
-            contents.save_counts([(row, count_tokens(text)) for row, text in rows])
-            done += len(rows)
+        for rows in contents.uncounted(self._index.id, self.generation, page=500):
+            asked = [(row, text) for row, text in rows if is_sampled(text, SEED, percent)]
+            for start in range(0, len(asked), SAVE_CHUNKS):
+                some = asked[start : start + SAVE_CHUNKS]
+                contents.save_counts([(row, count_tokens(text)) for row, text in some])
+            done += len(asked)
         return done
 
     def _cut_files(

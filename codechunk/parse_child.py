@@ -8,7 +8,6 @@ only what chunking needs.
 import ctypes
 import dataclasses
 import gc
-import hashlib
 import os
 import resource
 import signal
@@ -20,6 +19,7 @@ from typing import IO
 from codechunk.chunking import ChunkSettings, chunk_source
 from codechunk.chunks import Chunk
 from codechunk.parse_wire import EXIT_OUT_OF_MEMORY, MEBIBYTE, FrameHead, frame, pack_chunks, read_frame
+from codechunk.sampling import is_sampled
 from codechunk.tokens import count_tokens
 from codechunk.words import index_words
 
@@ -186,16 +186,10 @@ def _counts(chunks: list[Chunk], counted: int, orders: _Orders) -> Iterator[int 
     for ordinal, chunk in enumerate(chunks):
         if orders.counting == "on_demand" or ordinal < counted:
             yield None
-        elif orders.counting == "all" or is_sampled(chunk.text, orders.seed, orders.sample_percent):
+        elif orders.counting == "all" or is_sampled(chunk.embedding_text, orders.seed, orders.sample_percent):
             yield count_tokens(chunk.embedding_text)
         else:
             yield None
-
-
-def is_sampled(text: str, seed: str, percent: float) -> bool:
-    """Whether a chunk is in the sample: depends on nothing but its text and the seed."""
-    key = f"{seed}\0{text}".encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") % 10_000 < percent * 100
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ from hashlib import sha256
 from itertools import tee
 
 from codechunk.git import Repository, TreeEntry
-from codechunk.indexing import SAMPLE_SEED, CutSettings
+from codechunk.indexing import CutSettings
 from codechunk.parsing import ChunkPool, ParseTask
 from codechunk.progress import Reporter
+from codechunk.sampling import SEED
 from codechunk.skip import SkipReason, SkipRules, decode
 from codechunk.state import Space, State
 
@@ -62,7 +63,7 @@ def dry_run(
         settings=settings.chunking,
         token_mode="all",
         sample_percent=settings.sample_percent,
-        seed=SAMPLE_SEED,
+        seed=SEED,
     )
     seen: set[bytes] = set()
     fresh: dict[str, int] = {}

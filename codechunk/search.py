@@ -11,6 +11,7 @@ from itertools import pairwise
 import numpy as np
 from pathspec import GitIgnoreSpec
 
+from codechunk.errors import UsageError
 from codechunk.state import Filter, FoundChunk, IndexRow, State
 from codechunk.state.embeddings import Vectors
 from codechunk.words import query_words
@@ -117,7 +118,10 @@ def _rank(state: State, index: IndexRow, query: Query, vector: Vectors, nearest:
 def _filter(state: State, index: IndexRow, query: Query) -> Filter:
     sources = None
     if query.path is not None:
-        pattern = GitIgnoreSpec.from_lines([query.path])
+        try:
+            pattern = GitIgnoreSpec.from_lines([query.path])
+        except ValueError as exc:
+            raise UsageError(f"--path {query.path!r} is not a glob: {exc}") from exc
         files = state.lookup.files(index.id, index.generation)
         sources = frozenset(source for path, source in files if pattern.match_file(path))
     return Filter(languages=tuple(query.languages), kinds=tuple(query.kinds), sources=sources)
@@ -213,11 +217,11 @@ def _answer(span: _Span) -> Answer:
 
 
 def _joined(chunks: Sequence[FoundChunk]) -> str:
-    """The texts with the blank lines between them, which belong to no chunk, put back."""
+    """The texts with the blank lines between them, which belong to no chunk, put back (white space on them is not)."""
     parts = [chunks[0].text]
     for before, after in pairwise(chunks):
-        if before.end_byte == after.start_byte:
-            gap = ""
+        if before.end_line == after.start_line:
+            gap = " " * (after.start_byte - before.end_byte)
         elif before.text.endswith("\n"):
             gap = "\n" * max(0, after.start_line - before.end_line - 1)
         else:

@@ -162,7 +162,8 @@ class TokenEstimate:
         size = len(data)
         dtype = np.uint32 if size <= _MAX_BYTES_32_BIT else np.uint64
         classes = np.frombuffer(data.translate(_CLASS_OF_BYTE), np.uint8)
-        weights = np.full(size, 255, np.uint8)
+        weights = np.empty(size, np.uint8)
+        weights[:2] = 255
         if size > 2:
             triples = np.frombuffer(data.translate(_COARSE_CLASS_OF_BYTE), np.uint8)[:-2].astype(np.uint16)
             triples <<= 6
@@ -186,10 +187,12 @@ class TokenEstimate:
         """The largest end such that `data[start:end]` is estimated at no more than `tokens`."""
         prefix = self._prefix
         bound = prefix[start] + max(int(tokens * 255), 0)
+        last = len(prefix) - 1
         near = start + int(tokens * _BYTES_PER_TOKEN)
-        if near < len(prefix) and prefix[near] > bound:
-            return bisect_right(prefix, bound, start, near) - 1
-        return bisect_right(prefix, bound, start) - 1
+        low = start
+        while near < last and prefix[near] <= bound:
+            low, near = near, near + (near - low or 1)
+        return bisect_right(prefix, bound, low, near if near < last else last + 1) - 1
 
 
 @cache

@@ -213,8 +213,8 @@ class VectorStore:
             raise VectorStoreError("The vector index is closed.")
         return self._client
 
-    def close(self) -> None:
-        """Give back memory, files and the lock. More than once is fine."""
+    def close_index(self) -> None:
+        """Close Chroma and keep the lock: its files can be looked at while nobody changes them."""
         self._closed = True
         try:
             if self._client is not None:
@@ -225,6 +225,12 @@ class VectorStore:
                         session.close()
         finally:
             self._client = None
+
+    def close(self) -> None:
+        """Give back memory, files and the lock. More than once is fine."""
+        try:
+            self.close_index()
+        finally:
             if self._lock is not None:
                 self._lock.release()
 

@@ -107,9 +107,7 @@ class Cli:
     def final_state(self) -> dict[str, list[tuple[Any, ...]]]:
         """Everything that must be equal however an index came about, without row numbers and times."""
         return {
-            "files": self.sql(
-                "SELECT path, blob, status, reason FROM files WHERE to_generation IS NULL ORDER BY path"
-            ),
+            "files": self.sql("SELECT path, blob, status, reason FROM files WHERE to_generation IS NULL ORDER BY path"),
             "chunks": self.sql(
                 "SELECT s.path, c.ordinal, c.chunk_id, c.kind, c.symbol, c.start_line, c.end_line, c.header,"
                 " c.text, c.tokens, c.text_sha FROM chunks c JOIN sources s ON s.id = c.source_id"

@@ -17,9 +17,7 @@ _log = tempfile.NamedTemporaryFile(prefix="codechunk-guard-", suffix=".log", del
 _log.close()
 _home = tempfile.mkdtemp(prefix="codechunk-home-")
 os.environ["TEST_GUARD_LOG"] = _log.name
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    part for part in (str(GUARD), os.environ.get("PYTHONPATH", "")) if part
-)
+os.environ["PYTHONPATH"] = os.pathsep.join(part for part in (str(GUARD), os.environ.get("PYTHONPATH", "")) if part)
 os.environ["HOME"] = _home
 for _name in [name for name in os.environ if name.startswith("CODECHUNK_") or name.startswith("XDG_")]:
     del os.environ[_name]

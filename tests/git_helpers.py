@@ -36,9 +36,7 @@ def git_env(home: Path) -> dict[str, str]:
 class GitRepo:
     """A real repository with a work tree at `path` (or a bare one); `sha` is its newest commit made here."""
 
-    def __init__(
-        self, path: Path, *, branch: str = "main", bare: bool = False, object_format: str = "sha1"
-    ) -> None:
+    def __init__(self, path: Path, *, branch: str = "main", bare: bool = False, object_format: str = "sha1") -> None:
         self.path = path
         self.sha = ""
         self._clock = _START
@@ -61,9 +59,7 @@ class GitRepo:
             raise AssertionError(f"{command} failed: {done.stderr.decode(errors='replace')}")
         return done.stdout
 
-    def commit(
-        self, files: Mapping[str, bytes | str], message: str = "change", delete: Iterable[str] = ()
-    ) -> str:
+    def commit(self, files: Mapping[str, bytes | str], message: str = "change", delete: Iterable[str] = ()) -> str:
         """Write `files`, remove `delete`, commit all of it, return the new commit's id."""
         for name, content in files.items():
             target = self.path / name
@@ -92,9 +88,7 @@ class GitRepo:
 
     def commit_raw_tree(self, entries: Iterable[tuple[str, bytes, str]], message: str = "raw") -> str:
         """Commit a tree written byte by byte from (mode, name, id): odd names are kept."""
-        tree = b"".join(
-            mode.encode() + b" " + name + b"\0" + bytes.fromhex(blob) for mode, name, blob in entries
-        )
+        tree = b"".join(mode.encode() + b" " + name + b"\0" + bytes.fromhex(blob) for mode, name, blob in entries)
         tree_id = self.git("hash-object", "-t", "tree", "-w", "--literally", "--stdin", stdin=tree)
         self._clock += 60
         self.sha = self.git("commit-tree", tree_id, "-m", message)
@@ -126,9 +120,7 @@ def git_children() -> list[tuple[int, bytes]]:
 @contextlib.contextmanager
 def git_daemon(root: Path) -> Iterator[str]:
     """The git:// URL below which a real `git daemon` on loopback serves all repositories in `root`."""
-    exec_path = subprocess.run(
-        ["git", "--exec-path"], capture_output=True, text=True, check=True
-    ).stdout.strip()
+    exec_path = subprocess.run(["git", "--exec-path"], capture_output=True, text=True, check=True).stdout.strip()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

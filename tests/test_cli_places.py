@@ -28,8 +28,8 @@ def small_repo(path: Path) -> GitRepo:
         {
             "cache.py": "def evict_oldest(cache):\n    '''Drop the least recently used entry.'''\n"
             "    key = next(iter(cache))\n    return cache.pop(key)\n",
-            "io.go": "package io\n\n// ReadAll reads until the end of the stream.\nfunc ReadAll(r Reader) ([]byte, error) {\n"
-            "\treturn r.drain()\n}\n",
+            "io.go": "package io\n\n// ReadAll reads until the end of the stream.\n"
+            "func ReadAll(r Reader) ([]byte, error) {\n\treturn r.drain()\n}\n",
         }
     )
     return repo

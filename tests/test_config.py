@@ -172,9 +172,7 @@ def test_the_production_file_says_what_the_defaults_are_but_for_the_log(tmp_path
         ("git: &a\n  timeout: *b", ["my.yaml:2", "undefined alias"]),
     ],
 )
-def test_a_wrong_file_is_refused_with_key_value_place_and_reason(
-    yaml: str, parts: list[str], tmp_path: Path
-) -> None:
+def test_a_wrong_file_is_refused_with_key_value_place_and_reason(yaml: str, parts: list[str], tmp_path: Path) -> None:
     sentence = refusal(tmp_path, yaml)
     for part in parts:
         assert part in sentence
@@ -209,9 +207,7 @@ def test_all_wrong_values_are_named_at_once(tmp_path: Path) -> None:
         ("CODECHUNK_CONFIG", "absent.yaml", ["absent.yaml", "No such file"]),
     ],
 )
-def test_a_wrong_variable_is_refused_with_its_name(
-    name: str, value: str, parts: list[str], tmp_path: Path
-) -> None:
+def test_a_wrong_variable_is_refused_with_its_name(name: str, value: str, parts: list[str], tmp_path: Path) -> None:
     sentence = refusal(tmp_path, env={name: value})
     for part in parts:
         assert part in sentence
@@ -325,9 +321,7 @@ def test_sizes_are_read_with_their_unit(text: str, size: int, tmp_path: Path) ->
     assert load(tmp_path, f"git: {{max_file_size: {text}}}").config.git.max_file_size == size
 
 
-def test_the_data_directory_follows_xdg_and_the_tilde(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_data_directory_follows_xdg_and_the_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg"))
     assert load(tmp_path).config.data_dir == tmp_path / "xdg" / "codechunk"

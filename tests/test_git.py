@@ -117,15 +117,11 @@ def test_ssh_runs_without_prompts_with_the_users_home_and_without_the_users_git_
     # The program on the other end of the wire is real; only the wire is a script.
     script = tmp_path / "bin" / "ssh"
     script.parent.mkdir()
-    script.write_text(
-        '#!/bin/sh\necho "$HOME $GIT_CONFIG_GLOBAL $*" >> "$HOME/ssh.log"\neval "eval \\"\\${$#}\\""\n'
-    )
+    script.write_text('#!/bin/sh\necho "$HOME $GIT_CONFIG_GLOBAL $*" >> "$HOME/ssh.log"\neval "eval \\"\\${$#}\\""\n')
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / ".gitconfig").write_text(
-        '[core]\nsshCommand = false\n[url "ext::false"]\ninsteadOf = ssh://\n'
-    )
+    (tmp_path / ".gitconfig").write_text('[core]\nsshCommand = false\n[url "ext::false"]\ninsteadOf = ssh://\n')
     assert opened(f"ssh://git@host.invalid{repo.path}").commit == repo.sha
     words = (tmp_path / "ssh.log").read_text()
     assert words.startswith(f"{tmp_path} /dev/null -oBatchMode=yes -oStrictHostKeyChecking=yes")

@@ -122,9 +122,7 @@ def test_credentials_in_a_source_are_refused_without_repeating_them(text):
 
 
 @pytest.mark.parametrize("scheme", ["https", "ssh", "file"])
-def test_ext_is_refused_by_git_even_when_configuration_and_environment_allow_it(
-    scheme, tmp_path, mirrors, monkeypatch
-):
+def test_ext_is_refused_by_git_even_when_configuration_and_environment_allow_it(scheme, tmp_path, mirrors, monkeypatch):
     canary = tmp_path / "canary"
     home = tmp_path / "home"
     home.mkdir()
@@ -163,9 +161,7 @@ def test_file_is_refused_when_the_user_did_not_ask_for_it(scheme, repo, mirrors)
 
 
 def test_a_redirect_to_another_protocol_is_refused(repo, tmp_path, mirrors):
-    server = GitHttpServer(
-        tmp_path, redirects={"/f": url(repo), "/e": "ext::sh -c true", "/p": "//evil.invalid/x"}
-    )
+    server = GitHttpServer(tmp_path, redirects={"/f": url(repo), "/e": "ext::sh -c true", "/p": "//evil.invalid/x"})
     with server.serve() as base:
         for path in "fep":
             with pytest.raises(GitError, match=r"redirects to|has moved to"):
@@ -353,9 +349,7 @@ def tls(tmp_path, monkeypatch):
 
 def test_the_token_opens_a_private_repository_and_is_stored_nowhere(repo, tmp_path, mirrors, tls, caplog):
     caplog.set_level("DEBUG")
-    server = GitHttpServer(
-        tmp_path, token=TOKEN, redirects={"/moved": "https://localhost:1/x", "/old": "/origin"}
-    )
+    server = GitHttpServer(tmp_path, token=TOKEN, redirects={"/moved": "https://localhost:1/x", "/old": "/origin"})
     with server.serve(tls) as base:
         assert open_it(f"{base}/origin/.git", mirrors, token=TOKEN).commit == repo.sha
         assert open_it(f"{base}/old/.git", mirrors, token=TOKEN).commit == repo.sha
@@ -479,9 +473,7 @@ def test_a_git_killed_in_the_middle_of_a_fetch_is_one_sentence(victim, half_a_pa
     wait_for(lambda: in_the_pack(mirrors))
     [(pid, _)] = git_children()
     if victim == b"index-pack":
-        [pid] = [
-            int(p.parent.name) for p in cmdlines() if parent_of(p.parent) == pid and victim in p.read_bytes()
-        ]
+        [pid] = [int(p.parent.name) for p in cmdlines() if parent_of(p.parent) == pid and victim in p.read_bytes()]
     os.kill(pid, signal.SIGKILL)
     thread.join(20)
     [failure] = failures
@@ -518,9 +510,7 @@ def test_ctrl_c_in_the_middle_of_a_fetch_leaves_nothing(half_a_pack, mirrors):
     assert leftovers(mirrors) == []
 
 
-def test_kill_9_of_codechunk_in_the_middle_of_a_fetch_is_repaired_by_the_next_run(
-    half_a_pack, repo, mirrors, tmp_path
-):
+def test_kill_9_of_codechunk_in_the_middle_of_a_fetch_is_repaired_by_the_next_run(half_a_pack, repo, mirrors, tmp_path):
     with subprocess.Popen([sys.executable, "-c", OPEN, half_a_pack, mirrors]) as program:
         wait_for(lambda: in_the_pack(mirrors))
         program.kill()

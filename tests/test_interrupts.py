@@ -24,12 +24,11 @@ def test_a_signal_inside_takes_effect_at_the_end() -> None:
 
 def test_blocks_may_be_nested_and_other_threads_are_left_alone() -> None:
     steps = []
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), deferred():
         with deferred():
-            with deferred():
-                os.kill(os.getpid(), signal.SIGINT)
-                steps.append("inner")
-            steps.append("outer")
+            os.kill(os.getpid(), signal.SIGINT)
+            steps.append("inner")
+        steps.append("outer")
     assert steps == ["inner", "outer"]
 
     def in_thread() -> None:
@@ -43,7 +42,7 @@ def test_blocks_may_be_nested_and_other_threads_are_left_alone() -> None:
 
 
 def test_an_interrupted_transaction_is_committed_and_its_lock_given_back(tmp_path: Path) -> None:
-    database = Database(f"sqlite:///{tmp_path / 'state.db'}")
+    database = Database(tmp_path / "state.db")
     with pytest.raises(KeyboardInterrupt), database.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE marks (n)")
         os.kill(os.getpid(), signal.SIGINT)

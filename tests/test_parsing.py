@@ -97,9 +97,7 @@ def make_pool(
 
 def make_task(key: int, data: bytes | str, *, counted: int = 0) -> ParseTask:
     content = data if isinstance(data, bytes) else data.encode()
-    return ParseTask(
-        key=key, path=f"file{key}.py", data=content, language="python", encoding="utf-8", counted=counted
-    )
+    return ParseTask(key=key, path=f"file{key}.py", data=content, language="python", encoding="utf-8", counted=counted)
 
 
 def harmless(first: int, count: int) -> Iterator[ParseTask]:
@@ -206,9 +204,7 @@ def test_a_file_that_hangs_the_parser_is_cut_by_lines_and_holds_nobody_back(
     ("order", "reason"),
     [("segfault", "crashed"), ("bug", "crashed"), ("memory", "memory"), ("native memory", "memory")],
 )
-def test_a_file_that_kills_the_parser_costs_only_itself(
-    hostile: tuple[str, str], order: str, reason: str
-) -> None:
+def test_a_file_that_kills_the_parser_costs_only_itself(hostile: tuple[str, str], order: str, reason: str) -> None:
     tasks = itertools.chain(harmless(1, 10), [make_task(0, f"once!{order}")], harmless(11, 10))
     with make_pool(jobs=1, child_argv=hostile) as pool:
         results = by_key(pool.run(tasks))
@@ -220,9 +216,7 @@ def test_a_file_that_kills_the_parser_costs_only_itself(
 
 
 @pytest.mark.parametrize(("order", "reason"), [("hang", "timeout"), ("segfault", "crashed")])
-def test_a_file_that_cannot_even_be_cut_by_lines_is_an_error(
-    hostile: tuple[str, str], order: str, reason: str
-) -> None:
+def test_a_file_that_cannot_even_be_cut_by_lines_is_an_error(hostile: tuple[str, str], order: str, reason: str) -> None:
     with make_pool(timeout_s=1.0, child_argv=hostile) as pool:
         results = by_key(pool.run([make_task(0, f"always!{order}"), *harmless(1, 3)]))
     assert results[0].error == f"parsing: {reason}; cutting it by lines: {reason}"
@@ -269,9 +263,7 @@ def test_a_child_never_holds_more_memory_than_allowed(tmp_path: Path, hostile: t
         )
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
-    done = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, env=environment, check=True
-    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=environment, check=True)
     fallback, peak_kib = done.stdout.split()
     assert fallback == "memory"
     assert 150 * 1024 < int(peak_kib) < 205 * 1024

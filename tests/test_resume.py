@@ -20,9 +20,7 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> GitRepo:
     """Real code nobody here wrote, and one file of 400 chunks."""
     made = GitRepo(tmp_path_factory.mktemp("resume") / "stdlib")
     source = Path(json.__file__).parent.parent
-    files: dict[str, bytes | str] = {
-        path.name: path.read_bytes() for path in sorted(source.glob("*.py"))[:90]
-    }
+    files: dict[str, bytes | str] = {path.name: path.read_bytes() for path in sorted(source.glob("*.py"))[:90]}
     made.commit({**files, "a_tall_file.py": TALL})
     return made
 
@@ -41,9 +39,7 @@ def assert_same(cli: Cli, undisturbed: Cli) -> None:
     assert collection_ids(cli.data) == collection_ids(undisturbed.data)
 
 
-def test_killed_while_chunking_it_goes_on_from_the_last_fifty(
-    repo: GitRepo, undisturbed: Cli, tmp_path: Path
-) -> None:
+def test_killed_while_chunking_it_goes_on_from_the_last_fifty(repo: GitRepo, undisturbed: Cli, tmp_path: Path) -> None:
     cli = Cli(tmp_path)
     cli.kill_when(lambda: cli.count("chunks") >= 150, "index", repo.path, "--test-embeddings")
     saved = cli.count("chunks")
@@ -57,9 +53,7 @@ def test_killed_while_chunking_it_goes_on_from_the_last_fifty(
     assert_same(cli, undisturbed)
 
 
-def test_a_file_of_many_chunks_is_taken_up_in_its_middle(
-    repo: GitRepo, undisturbed: Cli, tmp_path: Path
-) -> None:
+def test_a_file_of_many_chunks_is_taken_up_in_its_middle(repo: GitRepo, undisturbed: Cli, tmp_path: Path) -> None:
     cli = Cli(tmp_path)
     cli.index(repo.path)
     tall = cli.sql("SELECT id FROM sources WHERE path = 'a_tall_file.py'")[0][0]
@@ -76,9 +70,7 @@ def test_a_file_of_many_chunks_is_taken_up_in_its_middle(
     cli.sql("UPDATE indexes SET generation = 0, commit_sha = NULL, fingerprint = NULL")
     cli.sql("UPDATE jobs SET status = 'running'")
     cli.index(repo.path)
-    assert cli.sql("SELECT count(*), min(ordinal), max(ordinal) FROM chunks WHERE tokens > 1000000") == [
-        (100, 0, 99)
-    ]
+    assert cli.sql("SELECT count(*), min(ordinal), max(ordinal) FROM chunks WHERE tokens > 1000000") == [(100, 0, 99)]
     cli.sql("UPDATE chunks SET tokens = tokens - 1000000 WHERE tokens > 1000000")
     assert_same(cli, undisturbed)
 

@@ -229,9 +229,7 @@ def test_any_bytes_get_an_answer_and_decode_without_loss(data):
         assert decoded[1].encode(decoded[0]) == data
 
 
-_COMPONENTS = st.sampled_from(
-    ["a", "b", "ab", ".a", "a.b", "*", "*a", "a*", "*a*b", "a?", "[ab]", "[!a]", "**", "*.b"]
-)
+_COMPONENTS = st.sampled_from(["a", "b", "ab", ".a", "a.b", "*", "*a", "a*", "*a*b", "a?", "[ab]", "[!a]", "**", "*.b"])
 _NAMES = st.sampled_from(["a", "b", "ab", "aab", ".a", "a.b", "c", "aXb", "bba"])
 _PATHS = st.lists(_NAMES, min_size=1, max_size=4).map("/".join)
 
@@ -245,9 +243,7 @@ _PATHS = st.lists(_NAMES, min_size=1, max_size=4).map("/".join)
 def test_one_pattern_of_an_ignore_file_means_what_pathspec_says(pattern, anchored, folder, paths):
     pattern = "/" * anchored + pattern + "/" * folder
     ours, theirs = IgnoreFile(pattern), GitIgnoreSpec.from_lines([pattern])
-    assert [path for path in paths if ours.matches(path)] == [
-        path for path in paths if theirs.match_file(path)
-    ]
+    assert [path for path in paths if ours.matches(path)] == [path for path in paths if theirs.match_file(path)]
 
 
 def test_negations_in_an_ignore_file_mean_what_git_says(tmp_path):
@@ -277,9 +273,7 @@ def test_hostile_patterns_cost_no_time():
 
 def test_ten_thousand_paths_are_classified_in_a_blink():
     entries = [Entry(f"src/package_{i % 300}/sub{i % 7}/module_{i}.py") for i in range(10_000)]
-    rules = SkipRules.build(
-        ignore_file="*.sql\n/build/\n", gitattributes={"": "*.pb.go linguist-generated\n"}
-    )
+    rules = SkipRules.build(ignore_file="*.sql\n/build/\n", gitattributes={"": "*.pb.go linguist-generated\n"})
     started = time.process_time()
     assert all(rules.by_entry(entry) is None for entry in entries)
     assert time.process_time() - started < 0.3

@@ -25,7 +25,7 @@ SPACE = Space(provider="synthetic", model="m", dimensions=4, task="t", header_ve
 
 @pytest.fixture
 def state(tmp_path: Path):
-    with State(f"sqlite:///{tmp_path / 'state.db'}") as opened:
+    with State(tmp_path / "state.db") as opened:
         yield opened
 
 
@@ -110,10 +110,10 @@ def test_a_database_of_a_newer_program_is_refused(tmp_path: Path) -> None:
 def test_a_read_only_database_and_garbage_are_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "state.db").mkdir()
     with pytest.raises(StateError, match="cannot be opened"):
-        State(f"sqlite:///{tmp_path / 'state.db'}")
+        State(tmp_path / "state.db")
     (tmp_path / "other.db").write_bytes(b"garbage" * 4096)
     with pytest.raises(StateError, match="damaged"):
-        State(f"sqlite:///{tmp_path / 'other.db'}")
+        State(tmp_path / "other.db")
 
 
 def test_a_damaged_page_is_found_by_the_quick_check(state: State, tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_unknown_token_counts_are_null_and_never_zero(state: State) -> None:
     index = open_index(state)
     cut(state, index, 1, {"a.py": [chunk("a.py", "four", tokens=None), chunk("a.py", "fourfour", tokens=7)]})
     assert state.contents.token_sums(index.id, 1) == (2, 1, 7, 12, 8)
-    [(row, text)] = state.contents.uncounted(index.id, 1, limit=10)
+    [[(row, text)]] = state.contents.uncounted(index.id, 1, page=10)
     assert text == "four"
     state.contents.save_counts([(row, 1)])
     assert state.contents.token_sums(index.id, 1) == (2, 2, 8, 12, 12)
@@ -277,18 +277,18 @@ def test_an_interrupted_job_of_the_same_commit_is_taken_up_and_another_commit_is
     state: State,
 ) -> None:
     index = open_index(state)
-    first = state.catalog.start_job(index.id, "c1")
+    first = state.catalog.start_job(index.id, "c1", redo=False)
     assert state.catalog.interrupted_jobs() == 1
-    again = state.catalog.start_job(index.id, "c1")
+    again = state.catalog.start_job(index.id, "c1", redo=False)
     assert (again.id, again.attempts) == (first.id, 2)
     state.catalog.finish_job(first.id, status="succeeded", report={"a": 1})
     assert state.catalog.interrupted_jobs() == 0
-    assert state.catalog.start_job(index.id, "c1").id != first.id
-    assert state.catalog.start_job(index.id, "c2").attempts == 1
+    assert state.catalog.start_job(index.id, "c1", redo=False).id != first.id
+    assert state.catalog.start_job(index.id, "c2", redo=False).attempts == 1
 
 
 def test_the_disk_being_full_is_a_sentence(tmp_path: Path) -> None:
-    with State(f"sqlite:///{tmp_path / 'state.db'}") as state:
+    with State(tmp_path / "state.db") as state:
         index = open_index(state)
         with state.database.read() as connection:
             pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()

@@ -103,6 +103,8 @@ def _encoding(data: bytes, wanted: str | None) -> str:
         return "latin-1"
     if name not in {"utf-8", "utf-8-sig", "ascii"}:
         raise ValueError(f"chunks are cut from UTF-8 or Latin-1 bytes, not from {wanted}")
+    if data.isascii():
+        return "utf-8"
     try:
         data.decode("utf-8")
     except UnicodeDecodeError:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
-from typing import NamedTuple
 
 from tree_sitter import Language, Node
 
@@ -39,7 +38,8 @@ class Role(IntEnum):
     DEFINE = 3  # perhaps a definition: ask `resolve`
 
 
-class Definition(NamedTuple):
+@dataclass(slots=True)
+class Definition:
     """What a node defines. A body is walked as a scope of its own; a body without name belongs to the scope around."""
 
     name: str | None
@@ -82,8 +82,8 @@ def text_of(node: Node | None) -> str | None:
     raw = None if node is None else node.text
     if not raw:
         return None
-    if raw.isalnum() and len(raw) <= _NAME_CHARS:
-        return raw.decode("utf-8", "replace")
+    if len(raw) <= _NAME_CHARS and ((name := raw.decode("utf-8", "replace")).isidentifier() or raw.isalnum()):
+        return name
     return " ".join(raw[: 4 * _NAME_CHARS].decode("utf-8", "replace").split())[:_NAME_CHARS] or None
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from codechunk.chunking.rules import LEAST_INK
 from codechunk.chunking.source import SIGNATURE_CHARS, Outline, Scope, Small, Source
-from codechunk.chunks import Chunk
+from codechunk.chunks import Chunk, new_chunk
 from codechunk.tokens import count_tokens
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ _LOOSE_FILL = 4
 _HEADER_SHARE = 1 / 4
 _INK = re.compile(rb"\S")
 _TAIL_BYTES = 64
+_LAST_WHITE = 32
 
 
 @dataclass(slots=True)
@@ -67,23 +68,13 @@ def make_chunks(
     chunks = []
     line, counted = 1, 0
     for piece in cutter.pieces():
-        start, end = piece.start, piece.end
+        start, end, scope = piece.start, piece.end, piece.scope
         line += count(b"\n", counted, start)
         last_line = line + count(b"\n", start, end)
-        named = piece.small or piece.scope
+        named = piece.small or scope
+        above = header(scope, start)
         chunks.append(
-            Chunk(
-                path=path,
-                language=language,
-                kind=named.kind,
-                symbol=named.symbol,
-                start_line=line,
-                end_line=last_line,
-                start_byte=start,
-                end_byte=end,
-                text=text(start, end),
-                header=header(piece.scope, start),
-            )
+            new_chunk(path, language, named.kind, named.symbol, line, last_line, start, end, text(start, end), above)
         )
         line, counted = last_line, end
     return chunks
@@ -114,6 +105,10 @@ class _Cutter:
         self.parts = outline.parts
         self.interiors = outline.interiors
         self.limit = settings.max_tokens
+        # More estimated tokens than this are cut, up to that many surely fit.
+        self.too_large = self.limit * _TOO_LARGE
+        self.surely_fits = ((sqrt(_MARGIN_OF_ROOT**2 + 4 * _MARGIN * self.limit) - _MARGIN_OF_ROOT) / (2 * _MARGIN)) ** 2
+        self.bytes_per_byte = 1 if source.encoding == "utf-8" else 2
         self.least = settings.min_tokens
         self.with_headers = settings.context_header
         self.trust_estimate = trust_estimate
@@ -124,7 +119,7 @@ class _Cutter:
         pieces = self._join_crumbs([piece for piece in self._runs() if self._trim(piece)])
         done: list[Piece] = []
         for piece in pieces:
-            if piece.proven or self._fits(piece):
+            if piece.proven or self._fits(piece.start, piece.end, piece.scope):
                 done.append(piece)
             else:
                 done.extend(self._reduced(piece))
@@ -155,14 +150,14 @@ class _Cutter:
             while after < count and parts[after][0] is scope:
                 after += 1
             end = cuts[after] if after < count else len(self.data)
-            whole = Piece(cuts[first], end, scope, self._main_small(cuts[first], end, scope))
+            start = cuts[first]
+            small = self._main_small(start, end, scope) if scope.roomy else None
             if scope.roomy and after - first > 1:
-                self._split(whole, pieces, soft=self.least * _LOOSE_FILL)
-            elif self._fits(whole):
-                whole.proven = True
-                pieces.append(whole)
+                self._split(Piece(start, end, scope, small), pieces, soft=self.least * _LOOSE_FILL)
+            elif self._fits(start, end, scope):
+                pieces.append(Piece(start, end, scope, small, True))
             else:
-                self._split(whole, pieces, soft=self.limit)
+                self._split(Piece(start, end, scope, small), pieces, soft=self.limit)
             first = after
         return pieces
 
@@ -274,10 +269,10 @@ class _Cutter:
 
     def _is_crumb(self, piece: Piece) -> bool:
         """Definitions by their ink, so that each real one keeps its symbol; anything else by its tokens."""
-        if piece.defines:
-            size = piece.end - piece.start
-            return size < 8 * LEAST_INK and self.source.inked(piece.start, piece.end) < LEAST_INK
-        return self.span(piece.start, piece.end) < self.least
+        start, end = piece.start, piece.end
+        if piece.small is not None or (piece.scope.parent is not None and start <= piece.scope.start < end):
+            return end - start < 8 * LEAST_INK and self.source.inked(start, end) < LEAST_INK
+        return self.span(start, end) < self.least
 
     def _join_back(self, joined: list[Piece], piece: Piece) -> None:
         both = self._together(joined[-1], piece) if joined else None
@@ -291,11 +286,9 @@ class _Cutter:
         named = second if self.span(first.start, first.end) <= self.span(second.start, second.end) else first
         if first.defines != second.defines:
             named = first if first.defines else second
-        both = Piece(first.start, second.end, named.scope, named.small)
-        if not self._fits(both):
+        if not self._fits(first.start, second.end, named.scope):
             return None
-        both.proven = True
-        return both
+        return Piece(first.start, second.end, named.scope, named.small, True)
 
     # Headers ---------------------------------------------------------------------------------------------
 
@@ -329,27 +322,26 @@ class _Cutter:
 
     # Sizes -----------------------------------------------------------------------------------------------
 
-    def _fits(self, piece: Piece) -> bool:
-        """Whether header and text of the piece are within the limit; large pieces are refused without counting."""
-        start, end = piece.start, piece.end
-        header = self.header(piece.scope, start)
-        size = end - start if self.source.encoding == "utf-8" else 2 * (end - start)
-        if size + (len(header.encode()) + 1 if header else 0) <= self.limit:
+    def _fits(self, start: int, end: int, scope: Scope) -> bool:
+        """Whether a span and its header are within the limit; large spans are refused without counting."""
+        limit = self.limit
+        header = self.header(scope, start)
+        most_bytes = (end - start) * self.bytes_per_byte
+        if most_bytes <= limit and (not header or most_bytes + len(header.encode()) + 1 <= limit):
             return True
         text = self.span(start, end)
-        total = text + _header_tokens(header)
-        if total > self.limit * _TOO_LARGE:
+        total = text + _header_tokens(header) if header else text
+        if total > self.too_large:
             return False
-        if total * _MARGIN + sqrt(total) * _MARGIN_OF_ROOT <= self.limit and self._honest(piece, text):
+        if total <= self.surely_fits and self._honest(start, end, text):
             return True
         exact = self.source.text(start, end)
-        return count_tokens(f"{header}\n{exact}" if header else exact) <= self.limit
+        return count_tokens(f"{header}\n{exact}" if header else exact) <= limit
 
-    def _honest(self, piece: Piece, estimate: float) -> bool:
-        """Whether the estimate of a piece may be believed: its text is like code or prose."""
+    def _honest(self, start: int, end: int, estimate: float) -> bool:
+        """Whether the estimate of a span may be believed: its text is like code or prose."""
         if not self.trust_estimate:
             return False
-        start, end = piece.start, piece.end
         size = end - start
         if not self.ascii and sum(self.data[start:end].translate(_IS_WIDE)) > size * _MOST_WIDE:
             return False
@@ -367,7 +359,7 @@ class _Cutter:
             current, share = todo.pop()
             if not self._trim(current):
                 continue
-            if self._fits(current):
+            if self._fits(current.start, current.end, current.scope):
                 done.append(current)
                 continue
             parts: list[Piece] = []
@@ -378,9 +370,13 @@ class _Cutter:
     def _trim(self, piece: Piece) -> bool:
         """Drop white space behind and blank lines before a piece; False when nothing is left."""
         data, start, end = self.data, piece.start, piece.end
-        first = _INK.search(data, start, end)
-        if first is None:
-            return False
+        # Most pieces begin with ink.
+        ink = start
+        if start == end or data[start] <= _LAST_WHITE:
+            first = _INK.search(data, start, end)
+            if first is None:
+                return False
+            ink = first.start()
         tail = data[max(end - _TAIL_BYTES, start) : end]
         kept = tail.rstrip()
         while not kept:
@@ -388,7 +384,6 @@ class _Cutter:
             tail = data[max(end - _TAIL_BYTES, start) : end]
             kept = tail.rstrip()
         piece.end = end - len(tail) + len(kept)
-        ink = first.start()
         if ink > start:
             piece.start = max(start, data.rfind(b"\n", start, ink) + 1)
         return True

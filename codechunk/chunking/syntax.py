@@ -29,6 +29,7 @@ _LEAST_NAMED_INK = 12
 _LEAST_SCOPE_BYTES = 120
 _TYPES = frozenset({Kind.CLASS, Kind.STRUCT, Kind.INTERFACE, Kind.ENUM})
 _MOST_MODIFIERS = 4
+_NEWLINE = 10
 
 
 def too_hostile_to_parse(data: bytes) -> bool:
@@ -61,6 +62,8 @@ class _Walk:
         self.outline = Outline()
         self.file = Scope(None, Kind.BLOCK, None, source.start, roomy=source.language not in DATA)
         self.outline.add(source.start, self.file, 0)
+        self.cuts, self.parts = self.outline.cuts, self.outline.parts
+        self.size = len(self.data)
         # Nodes that start before this are on a line that was looked at already: no cut can be there.
         self.next_line = 0
         # Inside what is too large, cuts nearer than this to one that is not deeper are of no use.
@@ -79,20 +82,25 @@ class _Walk:
             level = len(stack)
             for node in children:
                 rule = rule_of(node.kind_id)
+                role = None if rule is None or (depth and rule.is_value) else rule.role
+                if role is SKIP:
+                    continue
                 start = node.start_byte
-                if rule is None or (depth and rule.is_value):
+                if rule is None or role is None:
                     if start >= self.next_line and (depth < self.quiet_depth or start >= self.quiet_until):
                         self._cut(start, scope, depth)
-                    if node.end_byte - start > max_bytes:
-                        self._open_if_large(node, scope, depth)
-                elif rule.role is DEFINE:
+                    if node.end_byte - start <= max_bytes:
+                        continue
+                    self._open_if_large(node, scope, depth)
+                elif role is DEFINE:
                     self._definition(node, rule, scope, depth)
-                elif start >= self.next_line and rule.role is not SKIP:
-                    if rule.role is COMMENT:
+                elif role is COMMENT:
+                    if start >= self.next_line:
                         self._comment(start, node.end_byte, scope, depth)
-                    else:
+                    continue
+                else:
+                    if start >= self.next_line:
                         self._cut(start, scope, depth)
-                if rule is not None and rule.role is ENTER:
                     self._push(node, scope, depth)
                 if len(stack) != level:
                     break
@@ -138,11 +146,10 @@ class _Walk:
             inner = self._scope(found, scope)
             self._cut(start, scope, depth, Small(inner.symbol or found.name, inner.kind, start, end))
         else:
-            self._scoped(node, found, self._scope(found, scope))
+            self._scoped(node, found, self._scope(found, scope), start, end)
 
-    def _scoped(self, node: Node, found: Definition, inner: Scope) -> None:
+    def _scoped(self, node: Node, found: Definition, inner: Scope, start: int, end: int) -> None:
         """A definition that gets a chunk of its own, or several."""
-        start, end = node.start_byte, node.end_byte
         self._cut(start, inner, 0)
         if found.body is not None and end - start >= _LEAST_SCOPE_BYTES:
             inner.roomy = found.kind is Kind.MODULE
@@ -167,42 +174,39 @@ class _Walk:
         """Remember a comment; one that follows another without a blank line continues it."""
         if self.comment_end and self._touches(start):
             self.comment_end = end
-            self.next_line = self._line_after(start)
+            self.next_line = self.data.find(b"\n", start) + 1 or self.size
         elif self._cut(start, scope, depth):
             self.comment_end = end
 
     def _cut(self, start: int, scope: Scope, depth: int, small: Small | None = None) -> bool:
         """Add a cut at the line of `start`, or where the comment above it begins; False if the line is taken."""
-        outline, data = self.outline, self.data
-        last = outline.cuts[-1]
-        cut = data.rfind(b"\n", last, start) + 1
-        self.next_line = self._line_after(start)
+        data, cuts = self.data, self.cuts
+        last = cuts[-1]
+        # Most nodes that get here begin their line.
+        cut = start if start > last and data[start - 1] == _NEWLINE else data.rfind(b"\n", last, start) + 1
+        self.next_line = data.find(b"\n", start) + 1 or self.size
         if cut <= last:
             # The same line again, but by a definition that begins with it: it knows better what this is.
             begins = self._leads(data[last:start]) or (self.comment_end and self._touches(start))
-            if not begins or scope.start != start or outline.parts[-1][0] is scope:
+            if not begins or scope.start != start or self.parts[-1][0] is scope:
                 return False
-            cut = outline.drop_last()
+            cut = self.outline.drop_last()
         elif cut != start and not (lead := data[cut:start]).isspace():
             if scope.start != start or not self._leads(lead):
                 return False
         elif self.comment_end and self._touches(start):
-            cut = outline.drop_last()
+            cut = self.outline.drop_last()
         self.comment_end = 0
         self.quiet_depth = depth or MAX_DEPTH
         self.quiet_until = start + self.stride
-        outline.cuts.append(cut)
-        outline.parts.append((scope, depth, small))
+        cuts.append(cut)
+        self.parts.append((scope, depth, small))
         return True
 
     def _leads(self, lead: bytes) -> bool:
         """Whether what is before a definition on its line is nothing, or words: modifiers like `pub` of `pub fn`."""
         words = lead.split()
         return not words or (len(words) <= _MOST_MODIFIERS and b"".join(words).isalpha())
-
-    def _line_after(self, position: int) -> int:
-        newline = self.data.find(b"\n", position)
-        return len(self.data) if newline < 0 else newline + 1
 
     def _touches(self, start: int) -> bool:
         return touches(self.data, self.comment_end, start)

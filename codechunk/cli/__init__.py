@@ -4,6 +4,7 @@ This file holds the commands and their help, and imports nothing heavy: `codechu
 What a command does is imported when it runs.
 """
 
+import io
 import logging
 import os
 import sys
@@ -59,7 +60,7 @@ class Session:
             config_file=self.config_file,
             flags={**self.flags, **(flags or {})},
             environ=os.environ,
-            cwd=Path.cwd(),
+            cwd=_working_directory(),
         )
         config = self.loaded.config
         level = "warning" if self.quiet else config.log.level
@@ -70,6 +71,13 @@ class Session:
             secrets=self.loaded.secret_values(),
         )
         return self.loaded
+
+
+def _working_directory() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError as exc:
+        raise CodechunkError("the current directory was deleted; change to one that exists.") from exc
 
 
 def _version(asked: bool) -> None:
@@ -235,7 +243,8 @@ def chunk(
     with _exit_codes():
         from codechunk.cli.chunk import run
 
-        run(context.obj.load(log_file=False), paths=paths, json=json)
+        code = run(context.obj.load(log_file=False), paths=paths, json=json)
+    raise typer.Exit(code)
 
 
 @config_app.command("show")
@@ -268,6 +277,12 @@ def config_check(context: typer.Context) -> None:
 
 def main() -> None:
     """Run a command and leave with the exit code of the contract (docs/design.md, 2)."""
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        if stream is None:  # closed by the caller (`>&-`)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+            setattr(sys, "stdout" if number == 1 else "stderr", os.fdopen(number, "w"))
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a locale that cannot show a letter must not end a run
     app(prog_name="codechunk")
 
 
@@ -287,6 +302,9 @@ def _exit_codes() -> Iterator[None]:
         code = 0
     except typer.Exit:
         raise
+    except OSError as exc:  # no space for the output, no permission, a folder that is gone: the user's world
+        where = f" ({exc.filename})" if exc.filename else ""
+        code = _complain(f"{exc.strerror or exc}{where}.", 1)
     except Exception as exc:  # noqa: BLE001 - the top: a bug, told in one sentence with its log
         code = _bug(exc)
     else:

@@ -1,6 +1,5 @@
 """`codechunk chunk`: how local files are cut, to stdout. No database, no network."""
 
-import json as jsonlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -10,69 +9,77 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from codechunk.app import App
 from codechunk.chunks import Chunk, chunk_ids
-from codechunk.cli.terminal import shown
+from codechunk.cli import EXIT_FAILED_CHUNKS
+from codechunk.cli.terminal import shown, write_json
 from codechunk.config import Loaded
 from codechunk.errors import UsageError
 from codechunk.parsing import ChunkPool, ParseTask
-from codechunk.skip import SkipRules, decode
+from codechunk.parts import Parts
+from codechunk.sampling import SEED
+from codechunk.skip import SkipReason, SkipRules, decode
+
+# A file that is named is cut whatever its configured limit, up to this.
+NAMED_FILE_BYTES = 64 * 1024 * 1024
 
 
-def run(loaded: Loaded, *, paths: Sequence[Path], json: bool) -> None:
-    """Cut the files and print their chunks in order of path.
+def run(loaded: Loaded, *, paths: Sequence[Path], json: bool) -> int:
+    """Cut the files and print their chunks in order of path. Returns the exit code.
 
     Raises:
-        UsageError: for a path that does not exist.
+        UsageError: for a path that is no file and no folder.
     """
     for path in paths:
-        if not path.exists():
+        if not path.is_file() and not path.is_dir():
             raise UsageError(f"There is no file or folder {path}.")
-    settings = App(loaded).cut_settings(jobs=1)
-    git = loaded.config.git
-    rules = SkipRules.build(
-        skip_generated=git.skip_generated, skip_vendored=git.skip_vendored, max_file_size=git.max_file_size
-    )
+    settings = Parts(loaded).cut_settings(jobs=1, attributes={})
     console = Console(soft_wrap=True, highlight=False)
-    failed = 0
-    with ChunkPool(
-        jobs=1,
-        settings=settings.chunking,
-        token_mode="all",
-        sample_percent=100,
-        seed="",
-    ) as pool:
-        for file in _files(paths):
-            data = file.read_bytes()
-            decoded = decode(data)
-            reason = rules.by_content(str(file), data)
-            if decoded is None or reason is not None:
-                print(f"{shown(str(file))}: skipped, {reason or 'undecodable'}", file=sys.stderr)
-                continue
-            task = ParseTask(key=0, path=str(file), data=data, language=None, encoding=decoded[0])
-            for result in pool.run([task]):
-                if result.error:
-                    failed += 1
-                    print(f"{shown(str(file))}: failed, {result.error}", file=sys.stderr)
-                for chunk, chunk_id in zip(result.chunks, chunk_ids("", result.chunks), strict=True):
-                    if json:
-                        sys.stdout.write(jsonlib.dumps(_document(chunk, chunk_id), ensure_ascii=False) + "\n")
-                    else:
-                        _show(console, chunk)
+    code = 0
+    with ChunkPool(jobs=1, settings=settings.chunking, token_mode="all", sample_percent=100, seed=SEED) as pool:
+        for result in pool.run(_tasks(loaded, paths)):
+            if result.error:
+                code = EXIT_FAILED_CHUNKS
+                print(f"{shown(result.path)}: failed, {result.error}", file=sys.stderr)
+            for chunk, chunk_id in zip(result.chunks, chunk_ids("", result.chunks), strict=True):
+                if json:
+                    write_json(_document(chunk, chunk_id), indent=None)
+                else:
+                    _show(console, chunk)
+    return code
 
 
-def _files(paths: Sequence[Path]) -> Iterator[Path]:
-    """Files, and the files below folders in order; links and repositories' own folders are not followed."""
+def _tasks(loaded: Loaded, paths: Sequence[Path]) -> Iterator[ParseTask]:
+    """A task for each readable file; one child cuts them in this order. Says what is skipped, and why."""
+    git = loaded.config.git
+    in_folders = SkipRules.build(skip_generated=git.skip_generated, max_file_size=git.max_file_size)
+    by_name = SkipRules.build(skip_generated=False, max_file_size=NAMED_FILE_BYTES)
+    for number, (file, named) in enumerate(_files(paths)):
+        rules = by_name if named else in_folders
+        limit = NAMED_FILE_BYTES if named else git.max_file_size
+        if file.stat().st_size > limit:
+            print(f"{shown(str(file))}: skipped, {SkipReason.TOO_LARGE}", file=sys.stderr)
+            continue
+        data = file.read_bytes()
+        decoded = decode(data)
+        reason = rules.by_content(str(file), data)
+        if decoded is None or reason is not None:
+            print(f"{shown(str(file))}: skipped, {reason or SkipReason.UNDECODABLE}", file=sys.stderr)
+            continue
+        yield ParseTask(key=number, path=str(file), data=data, language=None, encoding=decoded[0])
+
+
+def _files(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
+    """Files and whether they were named; below folders in order; links and .git are not followed."""
     for path in paths:
         if path.is_file():
-            yield path
+            yield path, True
             continue
         for folder, folders, names in os.walk(path):
             folders[:] = sorted(name for name in folders if name != ".git")
             for name in sorted(names):
                 file = Path(folder, name)
                 if file.is_file() and not file.is_symlink():
-                    yield file
+                    yield file, False
 
 
 def _document(chunk: Chunk, chunk_id: str) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """`codechunk config show` and `codechunk config check`."""
 
-import json as jsonlib
 import sys
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from codechunk.cli.terminal import write_json
 from codechunk.config import Loaded
 
 
@@ -15,7 +15,7 @@ def show(loaded: Loaded, *, json: bool) -> None:
     rows = loaded.rows()
     if json:
         document = [{"key": key, "value": value, "origin": origin} for key, value, origin in rows]
-        sys.stdout.write(jsonlib.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        write_json(document)
         return
     table = Table.grid(padding=(0, 2))
     for key, value, origin in rows:

@@ -1,7 +1,5 @@
 """`codechunk index`: runs it, shows the ledger, chooses the exit code."""
 
-import json as jsonlib
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +9,7 @@ from rich.text import Text
 
 from codechunk.app import App, IndexRequest
 from codechunk.cli import EXIT_FAILED_CHUNKS
-from codechunk.cli.terminal import reporter, shown, stderr
+from codechunk.cli.terminal import reporter, shown, stderr, write_json
 from codechunk.config import Loaded
 from codechunk.plan import DryRun
 from codechunk.pricing import LIST_PRICES, price_usd
@@ -50,21 +48,17 @@ def run(
         with reporter(console, quiet=quiet) as progress:
             plan = app.plan(request, progress)
         if json:
-            _write(_plan_document(loaded, plan))
+            write_json(_plan_document(loaded, plan))
         else:
             _show_plan(Console(soft_wrap=True, highlight=False), loaded, plan)
         return 0
     with reporter(console, quiet=quiet) as progress:
         document = app.index(request, progress)
     if json:
-        _write(document)
+        write_json(document)
     if not quiet:
         _summary(console, loaded, document)
     return EXIT_FAILED_CHUNKS if document["status"] == "partial" else 0
-
-
-def _write(document: Mapping[str, Any]) -> None:
-    sys.stdout.write(jsonlib.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
 def _summary(console: Console, loaded: Loaded, document: Mapping[str, Any]) -> None:

@@ -1,8 +1,6 @@
 """`codechunk search`: answers as `path:start-end  symbol  score` with code, or as JSON."""
 
 import dataclasses
-import json as jsonlib
-import sys
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -11,7 +9,7 @@ from rich.text import Text
 
 from codechunk.app import App
 from codechunk.chunks import Kind
-from codechunk.cli.terminal import reporter, shown, stderr
+from codechunk.cli.terminal import reporter, shown, stderr, write_json
 from codechunk.config import Loaded
 from codechunk.errors import UsageError
 from codechunk.search import Answer, Query
@@ -54,7 +52,7 @@ def run(
         )
     if json:
         documents = [dataclasses.asdict(answer) for answer in answers]
-        sys.stdout.write(jsonlib.dumps(documents, indent=2, ensure_ascii=False) + "\n")
+        write_json(documents)
         return
     console = Console(soft_wrap=True, highlight=False)
     if not answers:

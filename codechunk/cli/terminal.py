@@ -1,5 +1,6 @@
 """The face: progress bars on a terminal, plain lines elsewhere, and foreign names made harmless."""
 
+import json
 import sys
 import time
 from types import TracebackType
@@ -27,6 +28,15 @@ PLAIN_EVERY_S = 10.0
 def stderr() -> Console:
     """The console for people: stderr, with colour only where somebody looks at it."""
     return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def write_json(document: object, *, indent: int | None = 2) -> None:
+    """One JSON document and a newline on stdout; in ASCII where stdout cannot hold more."""
+    encoding = (sys.stdout.encoding or "").lower().replace("-", "")
+    text = json.dumps(document, indent=indent, ensure_ascii=encoding != "utf8")
+    sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
+    if indent is not None:
+        sys.stdout.flush()
 
 
 def shown(text: str) -> str:

@@ -4,6 +4,7 @@
 """
 
 from contextlib import AbstractContextManager
+from pathlib import Path
 from types import TracebackType
 
 from codechunk.state.catalog import Catalog, IndexRow, JobRow, Space
@@ -21,8 +22,9 @@ class State(AbstractContextManager["State"]):
             file system; with a sentence that says what to do.
     """
 
-    def __init__(self, url: str) -> None:
-        self.database = Database(url)
+    def __init__(self, target: Path | str) -> None:
+        """Open the SQLite file `target`, or the database at the URL `target`."""
+        self.database = Database(target)
         self.catalog = Catalog(self.database)
         self.contents = Contents(self.database)
         self.embeddings = Embeddings(self.database)

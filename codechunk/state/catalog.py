@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, exists, false, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, exists, func, insert, or_, select, update
 
 from codechunk.state.contents import delete_chunks
 from codechunk.state.database import Database
@@ -64,6 +64,7 @@ class JobRow:
     commit: str
     status: str
     attempts: int
+    redo: bool
     error: str | None
     report: str | None
     started_at: float
@@ -98,45 +99,26 @@ class Catalog:
             ).one()
             return _index_row(found)
 
-    def indexes(self, *, name: str | None = None, ref: str | None = None) -> list[IndexRow]:
-        """Indexes published at least once, the newest first; by repository name and ref if given."""
+    def indexes(self) -> list[IndexRow]:
+        """Indexes that were published at least once, the newest first."""
         query = _index_query().where(indexes.c.generation > 0).order_by(indexes.c.updated_at.desc())
-        if name is not None:
-            query = query.where(repositories.c.name == name)
-        if ref is not None:
-            query = query.where(indexes.c.ref == ref)
         with self._db.read() as connection:
             return [_index_row(row) for row in connection.execute(query)]
-
-    def repository_names(self) -> list[str]:
-        """Names of all repositories, sorted."""
-        with self._db.read() as connection:
-            return list(connection.execute(select(repositories.c.name).order_by(repositories.c.name)).scalars())
-
-    def raise_epoch(self, repository_id: int) -> None:
-        """Make every chunking of the repository stale: the next run cuts all its files again."""
-        with self._db.begin() as connection:
-            connection.execute(
-                update(repositories).where(repositories.c.id == repository_id).values(epoch=repositories.c.epoch + 1)
-            )
 
     def refreshed(self, index: IndexRow) -> IndexRow:
         """The index as it is now."""
         with self._db.read() as connection:
             return _index_row(connection.execute(_index_query().where(indexes.c.id == index.id)).one())
 
-    def follow_vectors_stamp(
-        self, index_id: int, *, old: str | None, new: str | None, only_if_sound: bool = False
-    ) -> None:
+    def follow_vectors_stamp(self, index_ids: Sequence[int], *, old: str | None, new: str | None) -> None:
         """Record what the Chroma directory looks like now that it was used by a process of ours.
 
-        Every index that was sound under the look `old` is sound under `new`, and so is `index_id`, which
-        was just checked (with `only_if_sound` it is not added). Other looks mean that somebody else changed
-        the directory: those indexes are checked when they are next used.
+        Every index that was sound under the look `old` is sound under `new`, and so are `index_ids`, which were just
+        checked. Other looks mean that somebody else changed the directory: those are checked when next used.
         """
-        sound = false() if old is None else indexes.c.vectors_stamp == old
-        if not only_if_sound:
-            sound = or_(sound, indexes.c.id == index_id)
+        sound: ColumnElement[bool] = indexes.c.id.in_(index_ids)
+        if old is not None:
+            sound = or_(sound, indexes.c.vectors_stamp == old)
         with self._db.begin() as connection:
             connection.execute(update(indexes).where(sound).values(vectors_stamp=new))
 
@@ -168,22 +150,24 @@ class Catalog:
             ).scalars()
             self._drop_sources(connection, list(found))
 
-    def start_job(self, index_id: int, commit: str) -> JobRow:
-        """The job for this index and commit: the unfinished one taken up again, or a new one."""
-        unfinished = jobs.c.status.not_in(("succeeded", "partial"))
+    def start_job(self, index_id: int, commit: str, *, redo: bool) -> JobRow:
+        """The job for this index and commit: the unfinished one taken up again, or a new one.
+
+        A job that was asked to redo everything goes on doing so, also when it is taken up without that wish. Unfinished
+        jobs of other commits are over: nobody will take them up.
+        """
+        unfinished = and_(jobs.c.index_id == index_id, jobs.c.status.not_in(("succeeded", "partial", "superseded")))
         with self._db.begin() as connection:
             old = connection.execute(
-                select(jobs).where(jobs.c.index_id == index_id, unfinished).order_by(jobs.c.started_at.desc()).limit(1)
+                select(jobs).where(unfinished, jobs.c.commit_sha == commit).order_by(jobs.c.started_at.desc()).limit(1)
             ).first()
-            if old is not None and old.commit_sha == commit:
-                connection.execute(
-                    update(jobs)
-                    .where(jobs.c.id == old.id)
-                    .values(status="running", attempts=jobs.c.attempts + 1, error=None, finished_at=None)
-                )
-                job_id = old.id
-            else:
-                job_id = uuid.uuid4().hex[:12]
+            job_id = uuid.uuid4().hex[:12] if old is None else old.id
+            connection.execute(
+                update(jobs).where(unfinished, jobs.c.id != job_id).values(status="superseded", finished_at=time.time())
+            )
+            if redo and not (old is not None and old.redo):
+                self._raise_epoch(connection, index_id)
+            if old is None:
                 connection.execute(
                     insert(jobs).values(
                         id=job_id,
@@ -191,10 +175,28 @@ class Catalog:
                         commit_sha=commit,
                         status="running",
                         attempts=1,
+                        redo=redo,
                         started_at=time.time(),
                     )
                 )
+            else:
+                connection.execute(
+                    update(jobs)
+                    .where(jobs.c.id == job_id)
+                    .values(
+                        status="running",
+                        attempts=jobs.c.attempts + 1,
+                        redo=redo or old.redo,
+                        error=None,
+                        finished_at=None,
+                    )
+                )
             return _job_row(connection.execute(select(jobs).where(jobs.c.id == job_id)).one())
+
+    def _raise_epoch(self, connection: Connection, index_id: int) -> None:
+        """Make every chunking of the repository stale."""
+        mine = select(indexes.c.repository_id).where(indexes.c.id == index_id).scalar_subquery()
+        connection.execute(update(repositories).where(repositories.c.id == mine).values(epoch=repositories.c.epoch + 1))
 
     def finish_job(
         self, job_id: str, *, status: str, error: str | None = None, report: dict[str, Any] | None = None
@@ -314,6 +316,7 @@ def _job_row(row: Row[tuple[object, ...]]) -> JobRow:
         commit=value["commit_sha"],
         status=value["status"],
         attempts=value["attempts"],
+        redo=value["redo"],
         error=value["error"],
         report=value["report"],
         started_at=value["started_at"],

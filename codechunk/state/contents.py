@@ -8,8 +8,21 @@ changed, and readers never see half of it.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from codechunk.chunks import Chunk
 from codechunk.state.database import Database
@@ -271,19 +284,56 @@ class Contents:
         with self._db.read() as connection:
             return [SizedSource(id=row.source_id, chunks=row.chunks) for row in connection.execute(query)]
 
-    def uncounted(self, index_id: int, generation: int, *, limit: int) -> list[tuple[int, str]]:
-        """Chunks of the generation without a token count: (row, text that is embedded)."""
-        query = (
-            select(chunks.c.id, chunks.c.header, chunks.c.text)
-            .join(files, files.c.source_id == chunks.c.source_id)
-            .where(files.c.index_id == index_id, live_at(generation), chunks.c.tokens.is_(None))
-            .order_by(chunks.c.id)
-            .limit(limit)
-        )
+    def uncounted(self, index_id: int, generation: int, *, page: int) -> Iterator[list[tuple[int, str]]]:
+        """Chunks of the generation without a token count, page by page: (row, text that is embedded)."""
+        after = 0
+        while True:
+            query = (
+                select(chunks.c.id, chunks.c.header, chunks.c.text)
+                .join(files, files.c.source_id == chunks.c.source_id)
+                .where(
+                    files.c.index_id == index_id,
+                    live_at(generation),
+                    chunks.c.tokens.is_(None),
+                    chunks.c.id > after,
+                )
+                .order_by(chunks.c.id)
+                .limit(page)
+            )
+            with self._db.read() as connection:
+                rows = connection.execute(query).all()
+            if not rows:
+                return
+            after = rows[-1].id
+            yield [(row.id, f"{row.header}\n{row.text}" if row.header else row.text) for row in rows]
+
+    def difference(self, index_id: int, old: int, new: int) -> tuple[int, int]:
+        """(chunks that generation `new` has and `old` has not, the other way round), by chunk id."""
+        came = self._only_in(index_id, new, old, files.c.from_generation == new)
+        went = self._only_in(index_id, old, new, files.c.to_generation == new)
         with self._db.read() as connection:
-            return [
-                (row.id, f"{row.header}\n{row.text}" if row.header else row.text) for row in connection.execute(query)
-            ]
+            return int(connection.execute(came).scalar_one()), int(connection.execute(went).scalar_one())
+
+    @staticmethod
+    def _only_in(index_id: int, there: int, not_there: int, changed: ColumnElement[bool]) -> Select[Any]:
+        other, twin = files.alias("other"), chunks.alias("twin")
+        elsewhere = (
+            select(twin.c.id)
+            .join(other, other.c.source_id == twin.c.source_id)
+            .where(
+                twin.c.chunk_id == chunks.c.chunk_id,
+                other.c.index_id == index_id,
+                other.c.from_generation <= not_there,
+                or_(other.c.to_generation.is_(None), other.c.to_generation > not_there),
+            )
+            .exists()
+        )
+        return (
+            select(func.count())
+            .select_from(chunks)
+            .join(files, files.c.source_id == chunks.c.source_id)
+            .where(files.c.index_id == index_id, live_at(there), changed, ~elsewhere)
+        )
 
     def save_counts(self, counts: Sequence[tuple[int, int]]) -> None:
         """Save exact token counts: pairs of chunk row and tokens."""

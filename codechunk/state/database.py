@@ -4,19 +4,24 @@ Hides SQLite's settings, its driver's transaction quirks and the differences to 
 about the product's own data.
 """
 
+import logging
 import os
+import random
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, text
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, inspect, make_url, text
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from codechunk.errors import StateError
 from codechunk.interrupts import deferred
+
+log = logging.getLogger(__name__)
 
 # The newest migration in codechunk/migrations/versions. Alembic itself (0.25 s to import) is only loaded
 # when the database is not at this revision; a test holds the two together.
@@ -38,8 +43,10 @@ class Database:
     caller as `StateError` with a sentence.
     """
 
-    def __init__(self, url: str) -> None:
-        self.path = _sqlite_path(url)
+    def __init__(self, target: Path | str) -> None:
+        """Open the SQLite file `target`, or the database at the URL `target`."""
+        url = URL.create("sqlite", database=str(target)) if isinstance(target, Path) else make_url(target)
+        self.path = Path(url.database) if url.drivername == "sqlite" and url.database else None
         if self.path is not None:
             _refuse_network_filesystem(self.path.parent)
         self.engine = _create_engine(url)
@@ -100,11 +107,24 @@ class Database:
                 f"backup beside it (state.db.backup-…), or index again"
             )
 
+    def optimize(self) -> None:
+        """Let SQLite refresh what it knows of its tables. Maintenance only: when the database is busy, not now."""
+        if not self.is_sqlite:
+            return
+        with self.engine.connect() as connection:
+            driver = connection.connection.driver_connection
+            if driver is None:
+                return
+            try:
+                driver.execute("PRAGMA busy_timeout=100")
+                driver.execute("PRAGMA optimize")
+            except sqlite3.OperationalError as exc:
+                log.debug("Statistics were not refreshed", extra={"reason": str(exc)})
+            finally:
+                driver.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+
     def close(self) -> None:
-        """Let SQLite refresh its statistics and release every connection."""
-        if self.is_sqlite:
-            with self._translated(), self.engine.connect() as connection:
-                connection.exec_driver_sql("PRAGMA optimize")
+        """Release every connection."""
         self.engine.dispose()
 
     @contextmanager
@@ -153,16 +173,11 @@ class Database:
         target.chmod(0o600)
 
 
-def _sqlite_path(url: str) -> Path | None:
-    return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
-
-
-def _create_engine(url: str) -> Engine:
-    if not url.startswith("sqlite:"):
+def _create_engine(url: URL) -> Engine:
+    if url.drivername != "sqlite":
         return create_engine(url, pool_pre_ping=True)
-    path = _sqlite_path(url)
-    if path is not None:
-        _claim_file(path)
+    if url.database:
+        _claim_file(Path(url.database))
     engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False})
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
@@ -185,13 +200,27 @@ def _configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     for pragma in (
         f"busy_timeout={BUSY_TIMEOUT_MS}",
         f"page_size={PAGE_SIZE}",  # has an effect on a new file only
-        "journal_mode=WAL",
         "synchronous=FULL",  # an intent must survive power loss before money is spent
         "foreign_keys=ON",
         "temp_store=MEMORY",
         "cache_size=-32768",  # KiB
     ):
         connection.execute(f"PRAGMA {pragma}")
+    _switch_to_wal(connection)
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """WAL journal. The switch of a new file ignores the busy timeout, so several first users would fail at once."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(random.uniform(0.01, 0.05))  # noqa: S311 - to not meet the others again
+        else:
+            return
 
 
 def _begin_sqlite(connection: Connection) -> None:

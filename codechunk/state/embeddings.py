@@ -15,7 +15,7 @@ from sqlalchemy import and_, bindparam, delete, func, literal, or_, select, upda
 from codechunk.state.catalog import Space
 from codechunk.state.contents import live_at
 from codechunk.state.database import Database
-from codechunk.state.tables import chunks, embeddings, files, index_chunks, spaces, vectors
+from codechunk.state.tables import chunks, embeddings, files, index_chunks, indexes, spaces, vectors
 
 Vectors = NDArray[np.float32]
 
@@ -202,9 +202,21 @@ class Embeddings:
             connection.execute(statement, [{"chunk": chunk_id} for chunk_id in chunk_ids])
 
     def forget_stored(self, index_id: int) -> None:
-        """Forget what the collection held: it was lost and is filled again from here."""
+        """Forget what the collection held: it was lost and is filled again from here.
+
+        Until that has been done to the end, the index is not known to be complete.
+        """
         with self._db.begin() as connection:
             connection.execute(delete(index_chunks).where(index_chunks.c.index_id == index_id))
+            connection.execute(update(indexes).where(indexes.c.id == index_id).values(vectors_stamp=None))
+
+    def drop_unwanted(self, space_id: int) -> None:
+        """Forget texts that wait for a vector although no chunk has them any more."""
+        wanted = select(chunks.c.id).where(chunks.c.text_sha == embeddings.c.text_sha).exists()
+        with self._db.begin() as connection:
+            connection.execute(
+                delete(embeddings).where(embeddings.c.space_id == space_id, embeddings.c.state == "pending", ~wanted)
+            )
 
     def held(self, index_id: int) -> int:
         """How many chunks the collection should hold."""
@@ -241,11 +253,12 @@ class Embeddings:
     def ledger(self, index_id: int, space_id: int, generation: int) -> dict[str, int]:
         """How many chunks of the generation are in each state: pending, processing, ready, failed, unstored.
 
-        `unstored` are those whose vector is ready but not in the collection.
+        `unstored` are those whose vector is ready but not in the collection, or another vector is.
         """
         held = and_(index_chunks.c.index_id == index_id, index_chunks.c.chunk_id == chunks.c.chunk_id)
         state = func.coalesce(embeddings.c.state, literal("pending"))
-        unstored = and_(embeddings.c.state == "ready", index_chunks.c.chunk_id.is_(None))
+        missing = or_(index_chunks.c.chunk_id.is_(None), index_chunks.c.embedding_id != embeddings.c.id)
+        unstored = and_(embeddings.c.state == "ready", missing)
         query = (
             select(state.label("state"), func.count().label("n"), func.count().filter(unstored).label("unstored"))
             .select_from(chunks)

@@ -6,6 +6,7 @@ a test compares the two. The lexical index (`chunk_words`, SQLite FTS5) has no S
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Float,
     ForeignKey,
@@ -66,7 +67,12 @@ indexes = Table(
     Column("fingerprint", Text, nullable=True, comment="settings that change chunks, of the published state"),
     Column("commit_sha", Text, nullable=True, comment="commit that search answers from; NULL before the first"),
     Column("generation", Integer, nullable=False, comment="published generation of files; 0 before the first"),
-    Column("vectors_stamp", Text, nullable=True, comment="look of the embedded Chroma directory when last sound"),
+    Column(
+        "vectors_stamp",
+        Text,
+        nullable=True,
+        comment="look of Chroma's directory when last sound; NULL: not known to be complete",
+    ),
     Column("updated_at", Float, nullable=False, comment="last publication, seconds since 1970, UTC"),
     UniqueConstraint("repository_id", "ref", "space_id"),
     comment="One searchable index per repository, ref and vector space.",
@@ -173,6 +179,7 @@ jobs = Table(
         comment="running | embedding | succeeded | partial | failed | cancelled",
     ),
     Column("attempts", Integer, nullable=False, comment="1 plus how often it was taken up again"),
+    Column("redo", Boolean, nullable=False, comment="asked for with --full: everything is cut again"),
     Column("error", Text, nullable=True, comment="what stopped it"),
     Column("report", Text, nullable=True, comment="the JSON document of index --json"),
     Column("started_at", Float, nullable=False, comment="seconds since 1970, UTC"),

@@ -29,9 +29,7 @@ def _forbid(sentence):
 
 
 def _is_local(host):
-    if host in {"", "localhost", None} or (
-        isinstance(host, (bytes, bytearray)) and host in {b"", b"localhost"}
-    ):
+    if host in {"", "localhost", None} or (isinstance(host, (bytes, bytearray)) and host in {b"", b"localhost"}):
         return True
     text = host.decode("ascii", "replace") if isinstance(host, (bytes, bytearray)) else str(host)
     try:

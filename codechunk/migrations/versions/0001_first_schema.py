@@ -16,10 +16,7 @@ def upgrade() -> None:
         sa.Column("name", sa.Text(), nullable=False, comment="what people type after --repo"),
         sa.Column("url", sa.Text(), nullable=False, comment="normalised URL or absolute path, no credentials"),
         sa.Column(
-            "epoch",
-            sa.Integer(),
-            nullable=False,
-            comment="raised by index --full: older chunkings are not reused",
+            "epoch", sa.Integer(), nullable=False, comment="raised by index --full: older chunkings are not reused"
         ),
         sa.Column("created_at", sa.Float(), nullable=False, comment="seconds since 1970, UTC"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_repositories")),
@@ -50,10 +47,7 @@ def upgrade() -> None:
         "embeddings",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column(
-            "space_id",
-            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
-            nullable=False,
-            comment="vector space",
+            "space_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False, comment="vector space"
         ),
         sa.Column("text_sha", sa.String(length=64), nullable=False, comment="sha256 of the text embedded"),
         sa.Column("state", sa.Text(), nullable=False, comment="pending | processing | ready | failed"),
@@ -71,10 +65,7 @@ def upgrade() -> None:
         "indexes",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column(
-            "repository_id",
-            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
-            nullable=False,
-            comment="whose index",
+            "repository_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False, comment="whose index"
         ),
         sa.Column("ref", sa.Text(), nullable=False, comment="branch, tag or commit as the user names it"),
         sa.Column(
@@ -85,28 +76,19 @@ def upgrade() -> None:
         ),
         sa.Column("collection", sa.Text(), nullable=False, comment="name of its Chroma collection"),
         sa.Column(
-            "fingerprint",
-            sa.Text(),
-            nullable=True,
-            comment="settings that change chunks, of the published state",
+            "fingerprint", sa.Text(), nullable=True, comment="settings that change chunks, of the published state"
         ),
         sa.Column(
-            "commit_sha",
-            sa.Text(),
-            nullable=True,
-            comment="commit that search answers from; NULL before the first",
+            "commit_sha", sa.Text(), nullable=True, comment="commit that search answers from; NULL before the first"
         ),
         sa.Column(
-            "generation",
-            sa.Integer(),
-            nullable=False,
-            comment="published generation of files; 0 before the first",
+            "generation", sa.Integer(), nullable=False, comment="published generation of files; 0 before the first"
         ),
         sa.Column(
             "vectors_stamp",
             sa.Text(),
             nullable=True,
-            comment="look of the embedded Chroma directory when last sound",
+            comment="look of Chroma's directory when last sound; NULL: not known to be complete",
         ),
         sa.Column("updated_at", sa.Float(), nullable=False, comment="last publication, seconds since 1970, UTC"),
         sa.ForeignKeyConstraint(
@@ -139,11 +121,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_sources")),
         sa.UniqueConstraint(
-            "repository_id",
-            "path",
-            "blob",
-            "fingerprint",
-            name=op.f("uq_sources_repository_id_path_blob_fingerprint"),
+            "repository_id", "path", "blob", "fingerprint", name=op.f("uq_sources_repository_id_path_blob_fingerprint")
         ),
         comment="Contents that were read: cut once, shared by every ref with the same blob at the same path.",
     )
@@ -167,16 +145,10 @@ def upgrade() -> None:
         sa.Column("header", sa.Text(), nullable=False, comment="context header; empty when there is none"),
         sa.Column("text", sa.Text(), nullable=False, comment="exact slice of the file"),
         sa.Column(
-            "tokens",
-            sa.Integer(),
-            nullable=True,
-            comment="exact cl100k count of what is embedded; NULL = not counted",
+            "tokens", sa.Integer(), nullable=True, comment="exact cl100k count of what is embedded; NULL = not counted"
         ),
         sa.Column(
-            "text_sha",
-            sa.String(length=64),
-            nullable=False,
-            comment="sha256 of what is embedded: header and text",
+            "text_sha", sa.String(length=64), nullable=False, comment="sha256 of what is embedded: header and text"
         ),
         sa.ForeignKeyConstraint(["source_id"], ["sources.id"], name=op.f("fk_chunks_source_id_sources")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_chunks")),
@@ -191,10 +163,7 @@ def upgrade() -> None:
         "files",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column(
-            "index_id",
-            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
-            nullable=False,
-            comment="which index",
+            "index_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False, comment="which index"
         ),
         sa.Column("path", sa.Text(), nullable=False, comment="path inside the repository"),
         sa.Column("blob", sa.String(length=64), nullable=False, comment="git blob id, or the commit of a submodule"),
@@ -208,16 +177,10 @@ def upgrade() -> None:
             comment="its content, once read",
         ),
         sa.Column(
-            "from_generation",
-            sa.Integer(),
-            nullable=False,
-            comment="first generation of the index that has this row",
+            "from_generation", sa.Integer(), nullable=False, comment="first generation of the index that has this row"
         ),
         sa.Column(
-            "to_generation",
-            sa.Integer(),
-            nullable=True,
-            comment="first generation without it; NULL while it lives",
+            "to_generation", sa.Integer(), nullable=True, comment="first generation without it; NULL while it lives"
         ),
         sa.ForeignKeyConstraint(["index_id"], ["indexes.id"], name=op.f("fk_files_index_id_indexes")),
         sa.ForeignKeyConstraint(["source_id"], ["sources.id"], name=op.f("fk_files_source_id_sources")),
@@ -226,19 +189,14 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("files", schema=None) as batch_op:
         batch_op.create_index(
-            batch_op.f("ix_files_index_id_to_generation_path"),
-            ["index_id", "to_generation", "path"],
-            unique=False,
+            batch_op.f("ix_files_index_id_to_generation_path"), ["index_id", "to_generation", "path"], unique=False
         )
         batch_op.create_index(batch_op.f("ix_files_source_id"), ["source_id"], unique=False)
 
     op.create_table(
         "index_chunks",
         sa.Column(
-            "index_id",
-            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
-            autoincrement=False,
-            nullable=False,
+            "index_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False
         ),
         sa.Column("chunk_id", sa.String(length=32), nullable=False),
         sa.Column(
@@ -258,10 +216,7 @@ def upgrade() -> None:
         "jobs",
         sa.Column("id", sa.String(length=32), nullable=False, comment="random, 12 hex digits"),
         sa.Column(
-            "index_id",
-            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
-            nullable=False,
-            comment="what it makes",
+            "index_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False, comment="what it makes"
         ),
         sa.Column("commit_sha", sa.Text(), nullable=False, comment="commit it indexes, fixed at the start"),
         sa.Column(
@@ -271,6 +226,7 @@ def upgrade() -> None:
             comment="running | embedding | succeeded | partial | failed | cancelled",
         ),
         sa.Column("attempts", sa.Integer(), nullable=False, comment="1 plus how often it was taken up again"),
+        sa.Column("redo", sa.Boolean(), nullable=False, comment="asked for with --full: everything is cut again"),
         sa.Column("error", sa.Text(), nullable=True, comment="what stopped it"),
         sa.Column("report", sa.Text(), nullable=True, comment="the JSON document of index --json"),
         sa.Column("started_at", sa.Float(), nullable=False, comment="seconds since 1970, UTC"),
@@ -285,16 +241,10 @@ def upgrade() -> None:
     op.create_table(
         "vectors",
         sa.Column(
-            "embedding_id",
-            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
-            autoincrement=False,
-            nullable=False,
+            "embedding_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False
         ),
         sa.Column(
-            "vector",
-            sa.LargeBinary(),
-            nullable=False,
-            comment="little-endian float16, as long as the space says",
+            "vector", sa.LargeBinary(), nullable=False, comment="little-endian float16, as long as the space says"
         ),
         sa.ForeignKeyConstraint(["embedding_id"], ["embeddings.id"], name=op.f("fk_vectors_embedding_id_embeddings")),
         sa.PrimaryKeyConstraint("embedding_id", name=op.f("pk_vectors")),

@@ -1,0 +1,208 @@
+"""Parts: where configuration becomes running edges, and the only place that builds them from a Config."""
+
+import hashlib
+import stat
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from codechunk import synthetic
+from codechunk.chunking import ChunkSettings
+from codechunk.config import Loaded
+from codechunk.errors import CodechunkError, UsageError
+from codechunk.git import OpenedRepository, Progress, open_repository
+from codechunk.indexing import CutSettings
+from codechunk.locks import only_one
+from codechunk.progress import Reporter
+from codechunk.skip import SkipRules
+from codechunk.source import Source
+from codechunk.state import IndexRow, Space, State
+from codechunk.state.embeddings import Vectors
+from codechunk.vectors import VectorStore
+
+# Form of the text that is embedded: header, newline, chunk. A new form is a new vector space.
+HEADER_VERSION = 1
+DOCUMENT_TASK = "RETRIEVAL_DOCUMENT"
+IGNORE_FILE = ".codechunkignore"
+ATTRIBUTES_FILE = ".gitattributes"
+IGNORE_FILE_BYTES = 1_000_000
+GIT_STAGES = {
+    "counting": "Counting objects",
+    "compressing": "Compressing objects",
+    "receiving": "Cloning",
+    "resolving": "Resolving deltas",
+}
+
+
+class Parts:
+    """The edges of one configuration, made when asked for."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self._loaded = loaded
+        self.config = loaded.config
+
+    def cut_settings(self, jobs: int, attributes: Mapping[str, str]) -> CutSettings:
+        """How files are cut and counted under this configuration and the commit's .gitattributes."""
+        counting = self.config.token_counting
+        chunking = self.config.chunking
+        return CutSettings(
+            chunking=ChunkSettings(
+                max_tokens=chunking.max_tokens,
+                min_tokens=chunking.min_tokens,
+                context_header=chunking.context_header,
+            ),
+            token_mode=counting.mode if counting.enabled else "on_demand",
+            sample_percent=counting.sample_percent,
+            skip_generated=self.config.git.skip_generated,
+            attributes=_linguist_hash(attributes),
+            jobs=jobs,
+        )
+
+    def rules(self, opened: OpenedRepository, attributes: Mapping[str, str]) -> SkipRules:
+        """Which files of the commit are indexed: configuration, narrowed by what the commit itself says."""
+        git = self.config.git
+        repository, commit = opened.repository, opened.commit
+        ignore = repository.read_path(commit, IGNORE_FILE, max_bytes=IGNORE_FILE_BYTES)
+        return SkipRules.build(
+            include=git.include,
+            exclude=git.exclude,
+            ignore_file=None if ignore is None else ignore.decode("utf-8", "replace"),
+            gitattributes=attributes,
+            skip_generated=git.skip_generated,
+            skip_vendored=git.skip_vendored,
+            max_file_size=git.max_file_size,
+        )
+
+    def files_identity(self) -> str:
+        """Short hash of the settings that decide which files are indexed."""
+        git = self.config.git
+        text = repr((git.include, git.exclude, git.max_file_size, git.skip_vendored))
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    @property
+    def embedded_directory(self) -> Path | None:
+        """Directory of the embedded Chroma; None when a server is used."""
+        return None if self.config.vectors.url else self.config.data_dir / "chroma"
+
+    def state(self) -> State:
+        """The state database, opened; its folder is made, for its owner alone."""
+        if self.config.state.url is not None:
+            return State(self.config.state.url)
+        _make_private(self.config.data_dir)
+        return State(self.config.data_dir / "state.db")
+
+    def store(self, *, write: bool) -> VectorStore:
+        """The vector store, locked but not opened yet. Raises IndexBusy when another process has it."""
+        return VectorStore.reserve(directory=self.embedded_directory, url=self.config.vectors.url, write=write)
+
+    def alone(self, index: IndexRow) -> AbstractContextManager[None]:
+        """Only one process on this machine works on a repository, also when a Chroma server lets several write.
+
+        Its refs share contents, so two of them at once would sweep away what the other is still writing.
+        """
+        name = hashlib.sha256(index.url.encode()).hexdigest()[:32]
+        return only_one(
+            self.config.data_dir / "locks" / f"{name}.lock",
+            f"{index.repository} is being indexed by another codechunk process; wait for it.",
+        )
+
+    def stamp(self) -> str | None:
+        """What the embedded Chroma directory looks like: names, sizes and times of its files."""
+        directory = self.embedded_directory
+        if directory is None or not directory.is_dir():
+            return None
+        digest = hashlib.sha256()
+        for path in sorted(directory.rglob("*")):
+            try:
+                status = path.stat()
+            except FileNotFoundError:  # a journal that a writer has just removed
+                continue
+            if stat.S_ISREG(status.st_mode) and not path.name.endswith(("-journal", "-wal", "-shm")):
+                digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        return digest.hexdigest()[:16]
+
+    def open_repository(self, source: Source, ref: str | None, reporter: Reporter) -> OpenedRepository:
+        """The repository at the commit that `ref` names now, cloned or fetched if it is a remote one."""
+        token = self._loaded.git_token.value
+        shown = ""
+
+        def on_progress(progress: Progress) -> None:
+            nonlocal shown
+            if progress.stage != shown:
+                shown = progress.stage
+                reporter.stage(GIT_STAGES.get(shown, shown), progress.total, "objects")
+            reporter.reach(progress.current, total=progress.total)
+
+        return open_repository(
+            source,
+            ref=ref,
+            mirrors=self.config.data_dir / "mirrors",
+            token=None if token is None else token.get_secret_value(),
+            timeout_s=self.config.git.timeout.total_seconds(),
+            on_progress=on_progress,
+        )
+
+    def require_provider(self) -> None:
+        """Raise UsageError unless something can make vectors."""
+        if self.config.synthetic:
+            return
+        if self._loaded.gemini_api_key.value is None:
+            raise UsageError(
+                "No Gemini key: set CODECHUNK_GEMINI_API_KEY (or GEMINI_API_KEY), or pass --test-embeddings "
+                "to index offline with synthetic vectors."
+            )
+        raise UsageError(
+            "Embedding with Gemini is not part of this version of codechunk: pass --test-embeddings, or set "
+            "embedding.provider to synthetic, to index with synthetic vectors."
+        )
+
+    def space(self) -> Space:
+        """The vector space of this configuration."""
+        config = self.config.embedding
+        return Space(
+            provider="synthetic" if self.config.synthetic else config.provider,
+            model=synthetic.MODEL if self.config.synthetic else config.model,
+            dimensions=config.dimensions,
+            task=DOCUMENT_TASK,
+            header_version=HEADER_VERSION,
+        )
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of chunk texts in the configured space."""
+        return synthetic.embed(texts, self.config.embedding.dimensions)
+
+
+def read_attributes(opened: OpenedRepository) -> dict[str, str]:
+    """Every .gitattributes of the commit: folder ("" for the root) -> text; absurdly large ones are left out."""
+    found = [
+        entry
+        for entry in opened.repository.list_tree(opened.commit)
+        if entry.path.rpartition("/")[2] == ATTRIBUTES_FILE
+        and entry.mode.startswith("100")
+        and (entry.size or 0) <= IGNORE_FILE_BYTES
+    ]
+    contents = opened.repository.blobs(entry.blob for entry in found)
+    return {
+        entry.path.removesuffix(ATTRIBUTES_FILE).rstrip("/"): data.decode("utf-8", "replace")
+        for entry, (_, data) in zip(found, contents, strict=True)
+    }
+
+
+def _linguist_hash(attributes: Mapping[str, str]) -> str:
+    """Short hash of the lines of .gitattributes that say which files are generated or vendored."""
+    lines = [
+        f"{folder}: {line}"
+        for folder, text in sorted(attributes.items())
+        for line in text.splitlines()
+        if "linguist-" in line
+    ]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:8] if lines else "none"
+
+
+def _make_private(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as exc:
+        raise CodechunkError(
+            f"the data directory {directory} cannot be made: {exc.strerror}; set data_dir or --data-dir"
+        ) from exc
