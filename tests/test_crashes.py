@@ -194,7 +194,7 @@ def test_a_data_directory_may_have_any_name(tmp_path: Path, name: str) -> None:
 
 def test_output_survives_terminals_pipes_and_disks_that_cannot_take_it(cli: Cli, tmp_path: Path) -> None:
     repo = GitRepo(tmp_path / "repo")
-    repo.commit({"a.py": "def größe():\n    return 'naïve café ☕'\n"})
+    repo.commit({"a.py": function("größe", 3) + "# naïve café ☕\n"})
     cli.index(repo.path)
     ascii_only = {"PYTHONIOENCODING": "ascii"}
     assert cli.run("search", "größe", "--json", env=ascii_only).json[0]["symbol"] == "größe"
