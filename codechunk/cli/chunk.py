@@ -11,7 +11,7 @@ from rich.text import Text
 
 from codechunk.chunks import Chunk, chunk_ids
 from codechunk.cli import EXIT_FAILED_CHUNKS
-from codechunk.cli.terminal import shown, write_json
+from codechunk.cli.terminal import shown, stdout, write_json
 from codechunk.config import Loaded
 from codechunk.errors import UsageError
 from codechunk.parsing import ChunkPool, ParseTask
@@ -33,7 +33,7 @@ def run(loaded: Loaded, *, paths: Sequence[Path], json: bool) -> int:
         if not path.is_file() and not path.is_dir():
             raise UsageError(f"There is no file or folder {path}.")
     settings = Parts(loaded).cut_settings(jobs=1, attributes={})
-    console = Console(soft_wrap=True, highlight=False)
+    console = stdout()
     code = 0
     with ChunkPool(jobs=1, settings=settings.chunking, token_mode="all", sample_percent=100, seed=SEED) as pool:
         for result in pool.run(_tasks(loaded, paths)):

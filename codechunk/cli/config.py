@@ -2,11 +2,10 @@
 
 import sys
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from codechunk.cli.terminal import write_json
+from codechunk.cli.terminal import stdout, write_json
 from codechunk.config import Loaded
 
 
@@ -21,7 +20,7 @@ def show(loaded: Loaded, *, json: bool) -> None:
     for key, value, origin in rows:
         style = "dim" if origin.startswith("default") else "cyan"
         table.add_row(Text(key), Text(value, style="bold"), Text(origin, style=style))
-    Console(soft_wrap=True, highlight=False).print(table)
+    stdout().print(table)
 
 
 def check(loaded: Loaded) -> None:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from codechunk.app import App, IndexRequest
 from codechunk.cli import EXIT_FAILED_CHUNKS
-from codechunk.cli.terminal import reporter, shown, stderr, write_json
+from codechunk.cli.terminal import reporter, shown, stderr, stdout, write_json
 from codechunk.config import Loaded
 from codechunk.plan import DryRun
 from codechunk.pricing import LIST_PRICES, price_usd
@@ -50,7 +50,7 @@ def run(
         if json:
             write_json(_plan_document(loaded, plan))
         else:
-            _show_plan(Console(soft_wrap=True, highlight=False), loaded, plan)
+            _show_plan(stdout(), loaded, plan)
         return 0
     with reporter(console, quiet=quiet) as progress:
         document = app.index(request, progress)

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from codechunk.app import App
 from codechunk.chunks import Kind
-from codechunk.cli.terminal import reporter, shown, stderr, write_json
+from codechunk.cli.terminal import reporter, shown, stderr, stdout, write_json
 from codechunk.config import Loaded
 from codechunk.errors import UsageError
 from codechunk.search import Answer, Query
@@ -54,7 +54,7 @@ def run(
         documents = [dataclasses.asdict(answer) for answer in answers]
         write_json(documents)
         return
-    console = Console(soft_wrap=True, highlight=False)
+    console = stdout()
     if not answers:
         stderr().print("Nothing found.")
     for answer in answers:

@@ -30,6 +30,19 @@ def stderr() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+class _Stdout(Console):
+    """Results for people. A reader that goes away (`| head`) is told to the caller, not an exit of its own."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise what rich would turn into exit code 1."""
+        raise BrokenPipeError
+
+
+def stdout() -> Console:
+    """The console for results: stdout, with colour only where somebody looks at it."""
+    return _Stdout(soft_wrap=True, highlight=False)
+
+
 def write_json(document: object, *, indent: int | None = 2) -> None:
     """One JSON document and a newline on stdout; in ASCII where stdout cannot hold more."""
     encoding = (sys.stdout.encoding or "").lower().replace("-", "")
