@@ -159,9 +159,9 @@ class App:
 
 def _names(source: Source) -> list[str]:
     """What a repository may be called, shortest first."""
-    if source.kind == "local":
-        parts = Path(source.url).parts
-        return ["/".join(parts[-count:]) for count in range(1, len(parts))]
+    if source.kind == "local" or source.scheme == "file":
+        parts = Path(source.url.removeprefix("file://").removesuffix(".git")).parts
+        return [source.name, *("/".join(parts[-count:]) for count in range(2, len(parts)))]
     return [source.name, f"{source.host}/{source.name}" if source.host else source.name]
 
 

@@ -358,7 +358,7 @@ def _open_remote(source: Source, ref: str | None, mirrors: Path, fetch: _Fetch, 
         _remove_leftovers(mirrors, path)
         commit = _held(reader, path, wanted)
         if commit != wanted.commit:
-            log.info("Fetching the repository", extra={"action": "fetch", "url": source.url, "ref": wanted.label})
+            log.debug("Fetching the repository", extra={"action": "fetch", "url": source.url, "ref": wanted.label})
             if _is_repository(reader, path):
                 _update_mirror(path, wanted, fetch)
             else:

@@ -91,57 +91,84 @@ def search(
         nearest: asks the vector store for (chunk id, similarity) of an index, best first; None when the
             store cannot be asked now, and then the vectors in the state database are compared one by one.
     """
-    hits: dict[str, _Hit] = {}
-    for index in indexes:
-        for hit in _rank(state, index, query, vector_of[index.space_id], nearest):
-            best = hits.get(hit.chunk.chunk_id)
-            if best is None or hit.score > best.score:
-                hits[hit.chunk.chunk_id] = hit
-    ranked = sorted(hits.values(), key=lambda hit: (-hit.score, hit.chunk.path, hit.chunk.start_line))
+    wanted = _filter(state, indexes, query)
+    by_meaning = _by_meaning(state, indexes, vector_of, wanted, nearest)
+    by_words = state.lookup.by_words([index.id for index in indexes], query_words(query.text), wanted, limit=CANDIDATES)
+    scores: dict[str, float] = {}
+    places: dict[str, int] = {}
+    for ranking in (by_meaning, by_words):
+        for rank, (index_id, chunk_id) in enumerate(ranking):
+            scores[chunk_id] = scores.get(chunk_id, 0.0) + 1 / (RRF_K + rank + 1)
+            places.setdefault(chunk_id, index_id)
+    hits = _hits(state, indexes, scores, places, wanted)
+    ranked = sorted(hits, key=lambda hit: (-hit.score, hit.chunk.path, hit.chunk.start_line))
     return [_answer(span) for span in _spans(state, ranked, query)]
 
 
-def _rank(state: State, index: IndexRow, query: Query, vector: Vectors, nearest: Nearest) -> list[_Hit]:
-    wanted = _filter(state, index, query)
-    generation = index.generation
-    by_meaning = _by_meaning(state, index, vector, wanted, nearest)
-    by_words = state.lookup.by_words(index.id, generation, query_words(query.text), wanted, limit=CANDIDATES)
-    scores: dict[str, float] = {}
-    for ranking in (by_meaning, by_words):
-        for rank, chunk_id in enumerate(ranking):
-            scores[chunk_id] = scores.get(chunk_id, 0.0) + 1 / (RRF_K + rank + 1)
-    found = state.lookup.chunks(index.id, generation, list(scores), wanted)
+def _hits(
+    state: State, indexes: Sequence[IndexRow], scores: Mapping[str, float], places: Mapping[str, int], wanted: Filter
+) -> list[_Hit]:
+    """The ranked chunks themselves, each from the index it was found in."""
     best = 2 / (RRF_K + 1)  # first in both rankings: a score of 1
-    return [_Hit(index, chunk, scores[chunk_id] / best) for chunk_id, chunk in found.items()]
+    hits = []
+    for index in indexes:
+        ids = [chunk_id for chunk_id, index_id in places.items() if index_id == index.id]
+        found = state.lookup.chunks(index.id, index.generation, ids, wanted)
+        hits += [_Hit(index, chunk, scores[chunk_id] / best) for chunk_id, chunk in found.items()]
+    return hits
 
 
-def _filter(state: State, index: IndexRow, query: Query) -> Filter:
+def _filter(state: State, indexes: Sequence[IndexRow], query: Query) -> Filter:
     sources = None
     if query.path is not None:
         try:
             pattern = GitIgnoreSpec.from_lines([query.path])
         except ValueError as exc:
             raise UsageError(f"--path {query.path!r} is not a glob: {exc}") from exc
-        files = state.lookup.files(index.id, index.generation)
-        sources = frozenset(source for path, source in files if pattern.match_file(path))
+        sources = frozenset(
+            source
+            for index in indexes
+            for path, source in state.lookup.files(index.id, index.generation)
+            if pattern.match_file(path)
+        )
     return Filter(languages=tuple(query.languages), kinds=tuple(query.kinds), sources=sources)
 
 
-def _by_meaning(state: State, index: IndexRow, vector: Vectors, wanted: Filter, nearest: Nearest) -> list[str]:
-    """Chunk ids by similarity.
+def _by_meaning(
+    state: State,
+    indexes: Sequence[IndexRow],
+    vector_of: Mapping[int, Vectors],
+    wanted: Filter,
+    nearest: Nearest,
+) -> list[tuple[int, str]]:
+    """(index id, chunk id) by similarity over all indexes; a chunk that several refs have counts once."""
+    found = [
+        (similarity, number, index.id, chunk_id)
+        for number, index in enumerate(indexes)
+        for chunk_id, similarity in _nearest_in(state, index, vector_of[index.space_id], wanted, nearest)
+    ]
+    ranking: dict[str, int] = {}
+    for _, _, index_id, chunk_id in sorted(found, key=lambda item: (-item[0], item[1], item[3])):
+        ranking.setdefault(chunk_id, index_id)
+    return [(index_id, chunk_id) for chunk_id, index_id in ranking.items()][:CANDIDATES]
+
+
+def _nearest_in(
+    state: State, index: IndexRow, vector: Vectors, wanted: Filter, nearest: Nearest
+) -> list[tuple[str, float]]:
+    """(chunk id, similarity) in one index, best first.
 
     Chroma's own filter costs 20 to 65 times a plain query (reliability.md, 1). So a filtered search asks for
     more neighbours and keeps those that pass; when too few do, all stored vectors that pass are compared.
     """
     found = nearest(index, vector, FILTERED_NEIGHBOURS if wanted else NEIGHBOURS)
     if found is not None:
-        ids = [chunk_id for chunk_id, _ in found]
         if not wanted:
-            return ids[:CANDIDATES]
-        passing = state.lookup.chunks(index.id, index.generation, ids, wanted)
+            return found[:CANDIDATES]
+        passing = state.lookup.chunks(index.id, index.generation, [chunk_id for chunk_id, _ in found], wanted)
         if len(passing) >= ENOUGH:
-            return [chunk_id for chunk_id in ids if chunk_id in passing][:CANDIDATES]
-    return [chunk_id for chunk_id, _ in scan(state, index, vector, wanted, CANDIDATES)]
+            return [pair for pair in found if pair[0] in passing][:CANDIDATES]
+    return scan(state, index, vector, wanted, CANDIDATES)
 
 
 def scan(state: State, index: IndexRow, vector: Vectors, wanted: Filter, limit: int) -> list[tuple[str, float]]:

@@ -85,6 +85,7 @@ _COARSE_CLASS_OF_BYTE = _byte_classes(
 # Where `reach` looks first.
 _BYTES_PER_TOKEN = 6
 _TRIPLES = 16 * 64 * 64
+_BLOCK_BYTES = 1 << 15
 _load_lock = threading.Lock()
 
 
@@ -160,23 +161,20 @@ class TokenEstimate:
     def __init__(self, data: bytes, *, latin1: bool = False) -> None:
         """Prepare the spans of `data`; `latin1` says that a byte above 127 becomes two bytes of UTF-8."""
         size = len(data)
-        dtype = np.uint32 if size <= _MAX_BYTES_32_BIT else np.uint64
-        classes = np.frombuffer(data.translate(_CLASS_OF_BYTE), np.uint8)
-        weights = np.empty(size, np.uint8)
-        weights[:2] = 255
-        if size > 2:
-            triples = np.frombuffer(data.translate(_COARSE_CLASS_OF_BYTE), np.uint8)[:-2].astype(np.uint16)
-            triples <<= 6
-            triples |= classes[1:-1]
-            triples <<= 6
-            triples |= classes[2:]
-            _boundaries().take(triples, out=weights[2:], mode="clip")
-        prefix = np.empty(size + 1, dtype)
+        prefix = np.empty(size + 1, np.uint32 if size <= _MAX_BYTES_32_BIT else np.uint64)
         prefix[0] = 0
-        np.cumsum(weights, dtype=dtype, out=prefix[1:])
-        if latin1:
-            wide = np.where(np.frombuffer(data, np.uint8) > 127, np.uint8(255), np.uint8(0))
-            np.add(prefix[1:], np.cumsum(wide, dtype=dtype), out=prefix[1:])
+        weights = np.empty(min(size, _BLOCK_BYTES), np.uint8)
+        # Block by block: what is needed only for a moment stays in the cache of the processor.
+        for start in range(0, size, _BLOCK_BYTES):
+            block = data[max(start - 2, 0) : start + _BLOCK_BYTES]
+            end = min(start + _BLOCK_BYTES, size)
+            here = prefix[start + 1 : end + 1]
+            _weigh(block, weights[: end - start])
+            weights[: end - start].cumsum(out=here)
+            if latin1:
+                np.add(here, np.cumsum(np.frombuffer(data[start:end], np.uint8) > 127, dtype=here.dtype) * 255, out=here)
+            if start:
+                here += prefix[start]
         self._prefix = prefix.data
 
     def span(self, start: int, end: int) -> float:
@@ -193,6 +191,21 @@ class TokenEstimate:
         while near < last and prefix[near] <= bound:
             low, near = near, near + (near - low or 1)
         return bisect_right(prefix, bound, low, near if near < last else last + 1) - 1
+
+
+def _weigh(block: bytes, weights: npt.NDArray[np.uint8]) -> None:
+    """Fill `weights` with the 255ths of a token of the last bytes of a block; the first two of a file are whole ones."""
+    if len(block) == len(weights):
+        weights[:2] = 255
+        weights = weights[2:]
+    if len(block) > 2:
+        classes = np.frombuffer(block.translate(_CLASS_OF_BYTE), np.uint8)
+        triples = np.frombuffer(block.translate(_COARSE_CLASS_OF_BYTE), np.uint8)[:-2].astype(np.uint16)
+        triples <<= 6
+        triples |= classes[1:-1]
+        triples <<= 6
+        triples |= classes[2:]
+        _boundaries().take(triples, out=weights, mode="clip")
 
 
 @cache

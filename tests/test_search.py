@@ -132,3 +132,27 @@ def test_strange_queries_are_answered_or_find_nothing(ask: Ask) -> None:
 def test_an_unknown_repository_is_a_usage_error_that_names_the_known_ones(app: App) -> None:
     with pytest.raises(UsageError, match="stdlib@main"):
         app.search(Query(text="x"), repository="nope", reporter=Silence())
+
+
+def test_repositories_are_ranked_together_not_each_by_itself(
+    app: App, repo: GitRepo, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = GitRepo(tmp_path_factory.mktemp("other") / "kitchen")
+    recipes = {
+        f"r{n}.md": f"# Recipe {n}\n\nStir the soup with spoon {n} until the onions are soft.\n" for n in range(30)
+    }
+    other.commit(recipes)
+    data = tmp_path_factory.mktemp("both")
+    loaded = load_config(
+        config_file=None,
+        flags={"data_dir": str(data), "embedding.provider": "synthetic"},
+        environ=os.environ,
+        cwd=data,
+    )
+    both = App(loaded)
+    both.index(IndexRequest(source=str(repo.path)), Silence())
+    both.index(IndexRequest(source=str(other.path)), Silence())
+    code = both.search(Query(text="insert item into sorted list", limit=10), repository=None, reporter=Silence())
+    assert {answer.repository for answer in code[:5]} == {"stdlib"}
+    soup = both.search(Query(text="stir the soup until onions are soft", limit=10), repository=None, reporter=Silence())
+    assert {answer.repository for answer in soup[:8]} == {"kitchen"}

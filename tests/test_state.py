@@ -185,7 +185,7 @@ def test_readers_stay_on_the_published_generation_until_the_switch(state: State)
     cut(state, index, 2, {"b.py": [chunk("b.py", "def beta(): pass", "beta")]})
     state.contents.retire(2, [known["a.py"].id])
     assert [path for path, _ in state.lookup.files(index.id, 1)] == ["a.py"]
-    assert state.lookup.by_words(index.id, 1, ["beta"], Filter(), limit=5) == []
+    assert state.lookup.by_words([index.id], ["beta"], Filter(), limit=5) == []
     assert [path for path, _ in state.lookup.files(index.id, 2)] == ["b.py"]
     state.catalog.publish(index.id, commit="c2", fingerprint="f", generation=2)
     state.catalog.sweep(index.id, 2)
@@ -265,12 +265,13 @@ def test_words_are_found_whole_in_parts_and_stemmed(state: State) -> None:
         state, index, 1,
         {"net/retryPolicy.py": [chunk("net/retryPolicy.py", "def schedule_retries(maxAttempts): pass", "schedule")]},
     )  # fmt: skip
+    state.catalog.publish(index.id, commit="c", fingerprint="f", generation=1)
     for word in ("schedule", "retries", "retry", "scheduleretries", "attempts", "attempt", "policy"):
-        assert state.lookup.by_words(index.id, 1, [word], Filter(), limit=5), word
-    assert not state.lookup.by_words(index.id, 1, ["unrelated"], Filter(), limit=5)
-    assert not state.lookup.by_words(index.id, 1, ["retry"], Filter(languages=("go",)), limit=5)
-    assert not state.lookup.by_words(index.id, 1, ["retry"], Filter(sources=frozenset()), limit=5)
-    assert state.lookup.by_words(index.id, 1, ['"quoted" OR (', "retry"], Filter(), limit=5)
+        assert state.lookup.by_words([index.id], [word], Filter(), limit=5), word
+    assert not state.lookup.by_words([index.id], ["unrelated"], Filter(), limit=5)
+    assert not state.lookup.by_words([index.id], ["retry"], Filter(languages=("go",)), limit=5)
+    assert not state.lookup.by_words([index.id], ["retry"], Filter(sources=frozenset()), limit=5)
+    assert state.lookup.by_words([index.id], ['"quoted" OR (', "retry"], Filter(), limit=5)
 
 
 def test_an_interrupted_job_of_the_same_commit_is_taken_up_and_another_commit_is_a_new_one(

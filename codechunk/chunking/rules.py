@@ -128,6 +128,8 @@ def declared(declarator: Node) -> Node | None:
     """The name inside a C declarator: through pointers, references, arrays, functions and parentheses."""
     node = declarator
     for _ in range(_MAX_DECLARATORS):
+        if not node.child_count:
+            return node
         inner = node.child_by_field_name("declarator")
         if inner is None and node.type in _UNNAMED_DECLARATORS:
             inner = next((child for child in node.named_children if _DECLARED.search(child.type)), None)

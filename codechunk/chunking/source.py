@@ -21,8 +21,6 @@ class Source:
         self.encoding = encoding
         self.language = language
         self.start = len(BOM) if encoding == "utf-8" and data.startswith(BOM) else 0
-        # The whole text where a character is a byte, so that a span of it is a slice.
-        self._whole = data.decode("ascii") if data.isascii() else None
 
     @cached_property
     def estimate(self) -> TokenEstimate:
@@ -31,8 +29,6 @@ class Source:
 
     def text(self, start: int, end: int) -> str:
         """The span, decoded."""
-        if self._whole is not None:
-            return self._whole[start:end]
         return self.data[start:end].decode(self.encoding)
 
     def inked(self, start: int, end: int) -> int:

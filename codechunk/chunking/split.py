@@ -183,8 +183,7 @@ class _Cutter:
     def _next_cut(self, piece: Piece, start: int, left: float, soft: float, hard: float) -> int:
         """Where to cut the rest of `piece`, from `start` on, `left` tokens; the part before holds at most `hard`."""
         cuts, reach, end = self.cuts, self.source.estimate.reach, piece.end
-        even = left / ceil(left / soft)
-        aim, most = reach(start, even), min(reach(start, soft), end - 1)
+        aim, most = reach(start, left / ceil(left / soft)), min(reach(start, soft), end - 1)
         least = (start + aim) // 2
         low, high = bisect_right(cuts, least), bisect_right(cuts, most)
         if low < high:
@@ -325,14 +324,20 @@ class _Cutter:
     def _fits(self, start: int, end: int, scope: Scope) -> bool:
         """Whether a span and its header are within the limit; large spans are refused without counting."""
         limit = self.limit
-        header = self.header(scope, start)
+        header = "" if scope.parent is None else self.header(scope, start)
         most_bytes = (end - start) * self.bytes_per_byte
         if most_bytes <= limit and (not header or most_bytes + len(header.encode()) + 1 <= limit):
             return True
         text = self.span(start, end)
-        total = text + _header_tokens(header) if header else text
-        if total > self.too_large:
+        if text > self.too_large:
             return False
+        total = text
+        if header:
+            # A token has a byte at least: many headers need no counting.
+            header_bytes = len(header.encode()) + 1
+            total += header_bytes if text + header_bytes <= self.surely_fits else _header_tokens(header)
+            if total > self.too_large:
+                return False
         if total <= self.surely_fits and self._honest(start, end, text):
             return True
         exact = self.source.text(start, end)
@@ -345,8 +350,10 @@ class _Cutter:
         size = end - start
         if not self.ascii and sum(self.data[start:end].translate(_IS_WIDE)) > size * _MOST_WIDE:
             return False
-        spaces = self.data.count(b" ", start, end)
-        if estimate >= _FEWEST_TOKENS_PER_INK * size and spaces >= size * (1 - _MOST_INK):
+        # Most code has spaces enough in its first part: less to count.
+        if estimate >= _FEWEST_TOKENS_PER_INK * size and (
+            self.data.count(b" ", start, start + size * 3 // 8) >= size * (1 - _MOST_INK)
+        ):
             return True
         ink = self.source.inked(start, end)
         return estimate >= _FEWEST_TOKENS_PER_INK * ink and ink <= size * _MOST_INK

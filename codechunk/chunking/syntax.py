@@ -127,6 +127,9 @@ class _Walk:
 
     def _definition(self, node: Node, rule: Rule, scope: Scope, depth: int) -> None:
         start, end = node.start_byte, node.end_byte
+        if rule.is_value and end - start < rule.least_ink:
+            self._cut(start, scope, depth)
+            return
         # In so few bytes there is hardly enough ink, so it must be counted; in more there nearly always is.
         ink = self.source.inked(start, end) if end - start < 4 * rule.least_ink else rule.least_ink
         if ink < rule.least_ink and (rule.is_value or ink < _LEAST_NAMED_INK):

@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from codechunk.app import App, IndexRequest
 from codechunk.cli import EXIT_FAILED_CHUNKS
-from codechunk.cli.terminal import reporter, shown, stderr, stdout, write_json
+from codechunk.cli.terminal import Rows, reporter, shown, stderr, stdout, write_json
 from codechunk.config import Loaded
 from codechunk.plan import DryRun
 from codechunk.pricing import LIST_PRICES, price_usd
@@ -69,33 +68,31 @@ def _summary(console: Console, loaded: Loaded, document: Mapping[str, Any]) -> N
     title.append(f"  {document['commit'][:12]}  ")
     title.append(document["status"], style=colour)
     title.append(f" in {document['seconds']:.1f} s")
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim")
-    table.add_column()
-    table.add_row(
+    table = Rows()
+    table.add(
         "files",
         f"{files['discovered']:,} discovered = {files['indexed']:,} indexed + {files['skipped']:,} skipped "
         f"+ {files['failed']:,} failed",
     )
     if files["unchanged"] or files["deleted"]:
-        table.add_row("", f"{files['unchanged']:,} unchanged, {files['deleted']:,} deleted since the last run")
+        table.add("", f"{files['unchanged']:,} unchanged, {files['deleted']:,} deleted since the last run")
     if files["skipped"]:
-        table.add_row("skipped", _reasons(files["skipped_by_reason"]))
-    table.add_row(
+        table.add("skipped", _reasons(files["skipped_by_reason"]))
+    table.add(
         "chunks",
         f"{chunks['total']:,} = {chunks['ready']:,} ready + {chunks['pending'] + chunks['processing']:,} "
         f"pending + {chunks['failed']:,} failed",
     )
-    table.add_row("", f"{chunks['new']:,} new, {chunks['reused']:,} kept, {chunks['deleted']:,} removed")
-    table.add_row("tokens", _tokens(tokens))
+    table.add("", f"{chunks['new']:,} new, {chunks['reused']:,} kept, {chunks['deleted']:,} removed")
+    table.add("tokens", _tokens(tokens))
     embedding = document["embedding"]
-    table.add_row(
+    table.add(
         "vectors",
         f"{embedding['texts_sent']:,} texts embedded with {embedding['model']} ({embedding['dimensions']} dimensions)",
     )
-    table.add_row("cost", _cost(loaded, embedding["provider"], tokens["total"]))
+    table.add("cost", _cost(loaded, embedding["provider"], tokens["total"]))
     console.print(title)
-    console.print(table)
+    table.show(console)
 
 
 def _reasons(reasons: Mapping[str, int]) -> str:
@@ -167,22 +164,20 @@ def _show_plan(console: Console, loaded: Loaded, plan: DryRun) -> None:
         Text(f"{shown(head['repository'])}@{shown(head['ref'])}", style="bold")
         + Text(f"  {head['commit'][:12]}  plan, nothing was written")
     )
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim")
-    table.add_column()
-    table.add_row(
+    table = Rows()
+    table.add(
         "files",
         f"{plan.discovered:,} discovered = {plan.indexed:,} to index + {len(plan.skipped):,} to skip "
         f"+ {len(plan.failed):,} that fail",
     )
     languages = plan.languages.most_common(8)
-    table.add_row("languages", ", ".join(f"{count:,} {language}" for language, count in languages))
-    table.add_row("chunks", f"{plan.chunks:,}, {plan.texts:,} distinct texts, {plan.texts_to_embed:,} to embed")
-    table.add_row("tokens", f"{plan.tokens:,}, {plan.tokens_to_embed:,} to embed")
+    table.add("languages", ", ".join(f"{count:,} {language}" for language, count in languages))
+    table.add("chunks", f"{plan.chunks:,}, {plan.texts:,} distinct texts, {plan.texts_to_embed:,} to embed")
+    table.add("tokens", f"{plan.tokens:,}, {plan.tokens_to_embed:,} to embed")
     prices = _prices(loaded, model, plan.tokens_to_embed)
     if prices:
-        table.add_row("cost", f"{prices} with {model}; nothing with --test-embeddings")
-    console.print(table)
+        table.add("cost", f"{prices} with {model}; nothing with --test-embeddings")
+    table.show(console)
     _show_skipped(console, plan)
 
 

@@ -30,6 +30,23 @@ def stderr() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+class Rows:
+    """Lines of a label and a value, aligned. The terminal wraps them, a file keeps them whole."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[str, str]] = []
+
+    def add(self, label: str, value: str) -> None:
+        """Append a line; an empty label continues the one above."""
+        self._rows.append((label, value))
+
+    def show(self, console: Console) -> None:
+        """Print them."""
+        width = max(len(label) for label, _ in self._rows) + 2
+        for label, value in self._rows:
+            console.print(Text(f"{label:<{width}}", style="dim") + Text(value))
+
+
 class _Stdout(Console):
     """Results for people. A reader that goes away (`| head`) is told to the caller, not an exit of its own."""
 

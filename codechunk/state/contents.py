@@ -91,8 +91,8 @@ class SizedSource:
     chunks: int
 
 
-def live_at(generation: int) -> ColumnElement[bool]:
-    """The files rows that belong to a generation."""
+def live_at(generation: int | ColumnElement[int]) -> ColumnElement[bool]:
+    """The files rows that belong to a generation, a number or a column."""
     return and_(
         files.c.from_generation <= generation,
         or_(files.c.to_generation.is_(None), files.c.to_generation > generation),

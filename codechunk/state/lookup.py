@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from sqlalchemy import ColumnElement, Row, Select, and_, select, text
 
 from codechunk.state.contents import live_at
 from codechunk.state.database import Database
 from codechunk.state.embeddings import Vectors, decode
-from codechunk.state.tables import chunks, embeddings, files, sources, vectors
+from codechunk.state.tables import chunks, embeddings, files, indexes, sources, vectors
 
 # Weights of the columns path, symbol and body of the lexical index: a name says more than a use of it.
 BM25_WEIGHTS = (2.0, 4.0, 1.0)
@@ -103,11 +102,12 @@ class Lookup:
             return [_found(row) for row in connection.execute(query)]
 
     def by_words(
-        self, index_id: int, generation: int, words: Sequence[str], wanted: Filter, *, limit: int
-    ) -> list[str]:
-        """Chunk ids ranked by BM25 over the words of path, symbol and text, best first.
+        self, index_ids: Sequence[int], words: Sequence[str], wanted: Filter, *, limit: int
+    ) -> list[tuple[int, str]]:
+        """(index, chunk id) of the published chunks ranked by BM25 over path, symbol and text, best first.
 
         Args:
+            index_ids: a chunk that several of them hold counts once, for the first of them.
             words: as `codechunk.words.query_words` gives them; a chunk matches when it has any of them.
         """
         if not words or not self._db.is_sqlite:
@@ -122,21 +122,28 @@ class Lookup:
             .columns(row_id=chunks.c.id.type, score=chunks.c.start_byte.type)
             .subquery("matched")
         )
+        order = {index_id: number for number, index_id in enumerate(index_ids)}
         query = (
-            select(chunks.c.chunk_id, chunks.c.source_id)
+            select(chunks.c.chunk_id, chunks.c.source_id, files.c.index_id)
             .select_from(matched)
             .join(chunks, chunks.c.id == matched.c.row_id)
             .join(files, files.c.source_id == chunks.c.source_id)
+            .join(indexes, indexes.c.id == files.c.index_id)
             .join(sources, sources.c.id == chunks.c.source_id)
-            .where(files.c.index_id == index_id, live_at(generation), *conditions(wanted))
+            .where(files.c.index_id.in_(index_ids), live_at(indexes.c.generation), *conditions(wanted))
             .order_by(matched.c.score, chunks.c.chunk_id)
         )
-        if wanted.sources is None:
-            query = query.limit(limit)
+        found: dict[str, int] = {}
         with self._db.read() as connection:
-            rows = connection.execution_options(yield_per=limit).execute(query)
-            passing = (row.chunk_id for row in rows if wanted.passes(row.source_id))
-            return list(islice(passing, limit))
+            for row in connection.execution_options(yield_per=limit).execute(query):
+                if not wanted.passes(row.source_id):
+                    continue
+                known = found.setdefault(row.chunk_id, row.index_id)
+                if order[row.index_id] < order[known]:
+                    found[row.chunk_id] = row.index_id
+                if len(found) > limit:
+                    break
+        return [(index_id, chunk_id) for chunk_id, index_id in found.items()][:limit]
 
     def vectors(
         self, index_id: int, space_id: int, generation: int, wanted: Filter, *, page: int = 4_096
