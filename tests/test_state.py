@@ -2,6 +2,7 @@
 
 import multiprocessing
 import sqlite3
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -299,3 +300,9 @@ def test_the_disk_being_full_is_a_sentence(tmp_path: Path) -> None:
         big = {f"f{n}.py": [chunk(f"f{n}.py", f"text {n} " * 3000)] for n in range(50)}
         with pytest.raises(StateError, match="disk is full"):
             cut(state, index, 1, big)
+
+
+def test_postgresql_without_its_driver_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)  # Python's own way to say "not installed"
+    with pytest.raises(StateError, match=r"codechunk\[postgres\]"):
+        State("postgresql://nobody@127.0.0.1/nothing")

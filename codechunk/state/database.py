@@ -175,7 +175,14 @@ class Database:
 
 def _create_engine(url: URL) -> Engine:
     if url.drivername != "sqlite":
-        return create_engine(url, pool_pre_ping=True)
+        if url.drivername == "postgresql":
+            url = url.set(drivername="postgresql+psycopg")  # SQLAlchemy's own default is the older psycopg2
+        try:
+            return create_engine(url, pool_pre_ping=True)
+        except ModuleNotFoundError as exc:
+            raise StateError(
+                f"state.url names PostgreSQL, and its driver is not installed ({exc}); run: pip install 'codechunk[postgres]'"
+            ) from exc
     if url.database:
         _claim_file(Path(url.database))
     engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False})
