@@ -172,9 +172,10 @@ class TokenEstimate:
             _weigh(block, weights[: end - start])
             weights[: end - start].cumsum(out=here)
             if latin1:
-                np.add(here, np.cumsum(np.frombuffer(data[start:end], np.uint8) > 127, dtype=here.dtype) * 255, out=here)
+                wide = np.frombuffer(data[start:end], np.uint8) > 127
+                np.add(here, np.cumsum(wide, dtype=here.dtype) * 255, out=here)
             if start:
-                here += prefix[start]
+                np.add(here, prefix[start], out=here)
         self._prefix = prefix.data
 
     def span(self, start: int, end: int) -> float:
@@ -194,7 +195,7 @@ class TokenEstimate:
 
 
 def _weigh(block: bytes, weights: npt.NDArray[np.uint8]) -> None:
-    """Fill `weights` with the 255ths of a token of the last bytes of a block; the first two of a file are whole ones."""
+    """Fill `weights` with the 255ths of a token of the last bytes of a block; the first two of a file are whole."""
     if len(block) == len(weights):
         weights[:2] = 255
         weights = weights[2:]

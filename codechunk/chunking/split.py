@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # A text surely fits when its estimate and this margin do: the worst of 18,000 real spans of 1,600 bytes held 1.3
 # times its estimate, and the error of a sum of n tokens grows with the root of n.
-_MARGIN, _MARGIN_OF_ROOT = 1.2, 3.0
+_MARGIN, _MARGIN_OF_ROOT = 1.15, 3.0
 # Pieces of what must be cut are filled to this share of the limit, so that they need no counting.
 _FILL = 0.7
 # From this share on a definition is cut without counting: cutting what might just have fitted does no harm.
@@ -38,7 +38,7 @@ _LOOSE_FILL = 4
 _HEADER_SHARE = 1 / 4
 _INK = re.compile(rb"\S")
 _TAIL_BYTES = 64
-_LAST_WHITE = 32
+_LAST_WHITE = ord(" ")
 
 
 @dataclass(slots=True)
@@ -107,7 +107,8 @@ class _Cutter:
         self.limit = settings.max_tokens
         # More estimated tokens than this are cut, up to that many surely fit.
         self.too_large = self.limit * _TOO_LARGE
-        self.surely_fits = ((sqrt(_MARGIN_OF_ROOT**2 + 4 * _MARGIN * self.limit) - _MARGIN_OF_ROOT) / (2 * _MARGIN)) ** 2
+        root = (sqrt(_MARGIN_OF_ROOT**2 + 4 * _MARGIN * self.limit) - _MARGIN_OF_ROOT) / (2 * _MARGIN)
+        self.surely_fits = min(root**2, self.too_large)
         self.bytes_per_byte = 1 if source.encoding == "utf-8" else 2
         self.least = settings.min_tokens
         self.with_headers = settings.context_header

@@ -181,7 +181,8 @@ def _create_engine(url: URL) -> Engine:
             return create_engine(url, pool_pre_ping=True)
         except ModuleNotFoundError as exc:
             raise StateError(
-                f"state.url names PostgreSQL, and its driver is not installed ({exc}); run: pip install 'codechunk[postgres]'"
+                f"state.url names PostgreSQL, and its driver is not installed ({exc}); run: "
+                f"pip install 'codechunk[postgres]'"
             ) from exc
     if url.database:
         _claim_file(Path(url.database))
