@@ -110,8 +110,7 @@ def _tie_to_parent(parent: int) -> None:
 def _warm_up(orders: _Orders) -> None:
     """Load vocabulary and one grammar now, so that the first file does not pay for it with its time."""
     chunk_source(b"def warm(): pass\n", path="warm.py", language="python", settings=orders.settings)
-    if orders.counting != "on_demand":
-        count_tokens("warm")
+    count_tokens("warm")
     gc.collect()
     gc.freeze()
 
@@ -153,20 +152,31 @@ def _has_grown(memory_bytes: int) -> bool:
 def _chunk_file(head: FrameHead, data: bytes, orders: _Orders) -> tuple[FrameHead, bytes]:
     chunks = _cut(head, data, orders, trust_estimate=True)
     counts = list(_counts(chunks, head["counted"], orders))
-    if _over(counts, orders):
+    if _over(chunks, counts, head["counted"], orders):
         # The size estimate was fooled: cut again with every piece counted, those counted before too, because
         # their ordinals may be others now. The caller notices when what it saved does not fit.
         chunks = _cut(head, data, orders, trust_estimate=False)
         counts = list(_counts(chunks, 0, orders))
-        if _over(counts, orders):
+        if _over(chunks, counts, 0, orders):
             return {"error": f"a chunk is over the token limit of {orders.settings.max_tokens}"}, b""
     items = [(chunk, tokens, index_words(chunk.text)) for chunk, tokens in zip(chunks, counts, strict=True)]
     rows, body = pack_chunks(items)
     return {"rows": rows}, body
 
 
-def _over(counts: list[int | None], orders: _Orders) -> bool:
-    return any(tokens is not None and tokens > orders.settings.max_tokens for tokens in counts)
+def _over(chunks: list[Chunk], counts: list[int | None], counted: int, orders: _Orders) -> bool:
+    """Whether a chunk is over the limit. Where the mode asks for no count, one is made for this and forgotten:
+    only few bytes are proof, and no chunk over the limit may be stored in any mode."""
+    limit = orders.settings.max_tokens
+    for ordinal, (chunk, tokens) in enumerate(zip(chunks, counts, strict=True)):
+        if ordinal < counted:
+            continue
+        text = chunk.embedding_text
+        if tokens is None and (len(text) > limit or len(text.encode("utf-8", "surrogatepass")) > limit):
+            tokens = count_tokens(text)
+        if tokens is not None and tokens > limit:
+            return True
+    return False
 
 
 def _cut(head: FrameHead, data: bytes, orders: _Orders, *, trust_estimate: bool) -> list[Chunk]:

@@ -32,60 +32,11 @@ _PATTERN = (
 # run without a boundary (1 MB of one letter), and a slice bounds that.
 _SLICE_CHARS = 50_000
 
-# 16.8 MB of one token per byte still fit in 32 bits.
-_MAX_BYTES_32_BIT = (2**32 - 1) // 512
-
-
-def _byte_classes(groups: list[bytes]) -> bytes:
-    """A table for bytes.translate: the number of the group that holds a byte, 0 for those in none."""
-    classes = bytearray(256)
-    for number, group in enumerate(groups, start=1):
-        for byte in group:
-            classes[byte] = number
-    return bytes(classes)
-
-
-_HIGH = bytes(range(128, 256))
-# 64 classes of bytes: small letters and nearly all punctuation by themselves, capitals (which behave alike) in four.
-_CLASS_OF_BYTE = _byte_classes(
-    [
-        *(bytes([byte]) for byte in b"abcdefghijklmnopqrstuvwxyz!\"#$%&'()*+,-./:;<=>[]{}_ \t"),
-        b"AEIOU",
-        b"BCDFGHJ",
-        b"KLMNPQRY",
-        b"STVWXZ",
-        b"0123456789",
-        b"\r\n",
-        b"?@",
-        b"\\^`",
-        b"|~",
-        _HIGH,
-    ]
-)
-# 16 classes for the byte before: what matters of it is little.
-_COARSE_CLASS_OF_BYTE = _byte_classes(
-    [
-        b"aeiou",
-        b"bcdfghjkl",
-        b"mnpqrs",
-        b"tvwxyz",
-        b"ABCDEFGHIJKLMNOPQRSTUVWXYZ",
-        b"0123456789",
-        b" \t",
-        b"\r\n",
-        _HIGH,
-        b"_",
-        b"'\"`",
-        b"([{<",
-        b".,;:",
-        b")]}>",
-        b"!#$%&*+-/=?@\\^|~",
-    ]
-)
+# The estimate is kept for every eighth byte: sums of eight are what one 64-bit operation adds up.
+_STRIDE_BITS = 3
+_PAIRS = 1 << 16
 # Where `reach` looks first.
 _BYTES_PER_TOKEN = 6
-_TRIPLES = 16 * 64 * 64
-_BLOCK_BYTES = 1 << 15
 _load_lock = threading.Lock()
 
 
@@ -147,74 +98,76 @@ def _load_encoding() -> tiktoken.Encoding:
 
 
 class TokenEstimate:
-    """Estimated tokens of any span of one file, in constant time per question.
+    """Estimated tokens of any span of one file, in constant time per question and to eight bytes.
 
-    A token boundary before byte c, following a and b, has a probability that was calibrated over real
-    code (`scripts/calibrate_tokens.py`); triples never seen count as a boundary, so that base64, random
-    bytes and rare scripts come out near one token per byte. A prefix sum over the file answers spans.
-    Right within 5 % on whole files of most languages and within 12 % on 98 of 100 spans of 1,600 bytes;
-    text made to fool it can hold 2.5 times what it says.
+    A token boundary between two bytes has a probability that was calibrated over real code
+    (`scripts/calibrate_tokens.py`); pairs never seen count as a boundary, so that base64, random bytes and rare
+    scripts come out near one token per byte. A prefix sum over the file answers spans. Right within some percent on
+    whole files of most languages (docs/benchmarks.md); text made of common pairs that no token joins can hold many
+    times what it says, so what the estimate lets pass must be looked at (split.py) or counted.
     """
 
-    __slots__ = ("_prefix",)
+    __slots__ = ("_prefix", "_size")
 
     def __init__(self, data: bytes, *, latin1: bool = False) -> None:
         """Prepare the spans of `data`; `latin1` says that a byte above 127 becomes two bytes of UTF-8."""
-        size = len(data)
-        prefix = np.empty(size + 1, np.uint32 if size <= _MAX_BYTES_32_BIT else np.uint64)
+        self._size = len(data)
+        blocks = (len(data) >> _STRIDE_BITS) + 1
+        # The last block is filled up: white space after the end costs nothing. One byte more makes its last pair whole.
+        whole = (blocks - 1) << _STRIDE_BITS
+        rest = data[whole:].ljust(9, b"\n")
+        if not latin1 and whole < len(data):
+            sums = np.concatenate((_sums(data, blocks - 1), _sums(rest, 1)))
+        else:
+            sums = _sums(data[:whole] + rest, blocks)
+        if latin1:
+            wide = np.frombuffer(data[:whole] + rest, np.uint8, blocks << _STRIDE_BITS).reshape(blocks, -1) > 127
+            sums += wide.sum(axis=1, dtype=np.uint64) * np.uint64(255)
+        prefix = np.empty(blocks + 1, np.uint64)
         prefix[0] = 0
-        weights = np.empty(min(size, _BLOCK_BYTES), np.uint8)
-        # Block by block: what is needed only for a moment stays in the cache of the processor.
-        for start in range(0, size, _BLOCK_BYTES):
-            block = data[max(start - 2, 0) : start + _BLOCK_BYTES]
-            end = min(start + _BLOCK_BYTES, size)
-            here = prefix[start + 1 : end + 1]
-            _weigh(block, weights[: end - start])
-            weights[: end - start].cumsum(out=here)
-            if latin1:
-                wide = np.frombuffer(data[start:end], np.uint8) > 127
-                np.add(here, np.cumsum(wide, dtype=here.dtype) * 255, out=here)
-            if start:
-                np.add(here, prefix[start], out=here)
+        sums.cumsum(out=prefix[1:])
         self._prefix = prefix.data
 
     def span(self, start: int, end: int) -> float:
-        """Estimated tokens of `data[start:end]`."""
-        return (self._prefix[end] - self._prefix[start]) / 255
+        """Estimated tokens of `data[start:end]`; the ends are taken to the eight bytes they are in."""
+        return (self._prefix[end >> _STRIDE_BITS] - self._prefix[start >> _STRIDE_BITS]) / 255
 
     def reach(self, start: int, tokens: float) -> int:
-        """The largest end such that `data[start:end]` is estimated at no more than `tokens`."""
-        prefix = self._prefix
-        bound = prefix[start] + max(int(tokens * 255), 0)
+        """The largest multiple of eight such that the span from `start` to it is estimated at no more than `tokens`.
+
+        The end of the data if all of it is within; never before `start`.
+        """
+        prefix, first = self._prefix, start >> _STRIDE_BITS
+        bound = prefix[first] + max(int(tokens * 255), 0)
         last = len(prefix) - 1
-        near = start + int(tokens * _BYTES_PER_TOKEN)
-        low = start
+        near = first + (int(tokens * _BYTES_PER_TOKEN) >> _STRIDE_BITS)
+        low = first
         while near < last and prefix[near] <= bound:
             low, near = near, near + (near - low or 1)
-        return bisect_right(prefix, bound, low, near if near < last else last + 1) - 1
+        block = bisect_right(prefix, bound, low, near if near < last else last + 1) - 1
+        return max(start, min(block << _STRIDE_BITS, self._size))
 
 
-def _weigh(block: bytes, weights: npt.NDArray[np.uint8]) -> None:
-    """Fill `weights` with the 255ths of a token of the last bytes of a block; the first two of a file are whole."""
-    if len(block) == len(weights):
-        weights[:2] = 255
-        weights = weights[2:]
-    if len(block) > 2:
-        classes = np.frombuffer(block.translate(_CLASS_OF_BYTE), np.uint8)
-        triples = np.frombuffer(block.translate(_COARSE_CLASS_OF_BYTE), np.uint8)[:-2].astype(np.uint16)
-        triples <<= 6
-        triples |= classes[1:-1]
-        triples <<= 6
-        triples |= classes[2:]
-        _boundaries().take(triples, out=weights, mode="clip")
+def _sums(data: bytes, blocks: int) -> npt.NDArray[np.uint64]:
+    """255ths of a token in each of the first blocks of eight bytes; there must be a byte behind them."""
+    table, pairs = _boundaries(), blocks * 4
+    # Two views of the same bytes as 16-bit numbers give all pairs without a copy. Mode clip spares a check.
+    even = table.take(np.frombuffer(data, "<u2", pairs), mode="clip")
+    odd = table.take(np.frombuffer(data, "<u2", pairs, 1), mode="clip")
+    # Four sums of two in a 64-bit number; the multiplication adds its four 16-bit lanes up in the highest one.
+    sums: npt.NDArray[np.uint64] = np.add(even, odd, dtype=np.uint16).view(np.uint64)
+    sums *= np.uint64(0x0001000100010001)
+    sums >>= np.uint64(48)
+    return sums
 
 
 @cache
 def _boundaries() -> npt.NDArray[np.uint8]:
+    """255ths of a token boundary between two bytes, by their number: the first plus 256 times the second."""
     try:
         table = np.frombuffer(zlib.decompress(BOUNDARIES.read_bytes()), np.uint8)
     except (OSError, zlib.error) as exc:
         raise VocabularyError(f"The table of token boundaries is damaged: {exc}.") from exc
-    if table.size != _TRIPLES:
+    if table.size != _PAIRS:
         raise VocabularyError(f"The table of token boundaries {BOUNDARIES} is damaged: install codechunk again.")
     return table

@@ -20,10 +20,9 @@ SPAN = 1_600
 LEAST_BEYOND_ASCII = 128
 
 
-def triples(raw: np.ndarray) -> np.ndarray:
-    fine = np.frombuffer(raw.tobytes().translate(tokens._CLASS_OF_BYTE), np.uint8).astype(np.intp)
-    coarse = np.frombuffer(raw.tobytes().translate(tokens._COARSE_CLASS_OF_BYTE), np.uint8).astype(np.intp)
-    return coarse[:-2] << 12 | fine[1:-1] << 6 | fine[2:]
+def pairs(data: bytes) -> np.ndarray:
+    raw = np.frombuffer(data, np.uint8).astype(np.intp)
+    return raw[:-1] | raw[1:] << 8
 
 
 def boundaries(data: bytes) -> np.ndarray:
@@ -51,16 +50,16 @@ def samples(folders: list[Path]) -> list[tuple[str, bytes]]:
 
 
 def fit(files: list[tuple[str, bytes]]) -> np.ndarray:
-    size = tokens._TRIPLES
+    size = tokens._PAIRS
     seen, cut = np.zeros(size), np.zeros(size)
     for _, data in files:
-        index = triples(np.frombuffer(data, np.uint8))
+        index = pairs(data)
         seen += np.bincount(index, minlength=size)
-        cut += np.bincount(index, weights=boundaries(data)[2:], minlength=size)
-    # Two imagined boundaries per triple: what was never seen counts as one, what is rare leans to it.
+        cut += np.bincount(index, weights=boundaries(data)[1:], minlength=size)
+    # Two imagined boundaries per pair: what was never seen counts as one, what is rare leans to it.
     table = np.round((cut + 2) / (seen + 2) * 255).clip(1, 255).astype(np.uint8)
-    # Beyond ASCII the bytes are one class, and code has mostly common characters: lean to the rare ones.
-    beyond = np.arange(size) % 64 == tokens._CLASS_OF_BYTE[255]
+    # Beyond ASCII code has mostly common characters: lean to the rare ones.
+    beyond = np.arange(size) >> 8 > 127
     table[beyond] = np.maximum(table[beyond], LEAST_BEYOND_ASCII)
     return table
 

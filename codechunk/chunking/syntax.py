@@ -130,8 +130,7 @@ class _Walk:
         if rule.is_value and end - start < rule.least_ink:
             self._cut(start, scope, depth)
             return
-        # In so few bytes there is hardly enough ink, so it must be counted; in more there nearly always is.
-        ink = self.source.inked(start, end) if end - start < 4 * rule.least_ink else rule.least_ink
+        ink = self._ink(start, end, rule.least_ink)
         if ink < rule.least_ink and (rule.is_value or ink < _LEAST_NAMED_INK):
             self._cut(start, scope, depth)
             return
@@ -150,6 +149,13 @@ class _Walk:
             self._cut(start, scope, depth, Small(inner.symbol or found.name, inner.kind, start, end))
         else:
             self._scoped(node, found, self._scope(found, scope), start, end)
+
+    def _ink(self, start: int, end: int, least: int) -> int:
+        """Ink of a definition as far as it matters: counted only where its size leaves open whether it has `least`."""
+        size = end - start
+        if size >= 2 * least:
+            return least
+        return size if 2 * _LEAST_NAMED_INK <= size < least else self.source.inked(start, end)
 
     def _scoped(self, node: Node, found: Definition, inner: Scope, start: int, end: int) -> None:
         """A definition that gets a chunk of its own, or several."""
@@ -191,6 +197,9 @@ class _Walk:
         if cut <= last:
             # The same line again, but by a definition that begins with it: it knows better what this is.
             begins = self._leads(data[last:start]) or (self.comment_end and self._touches(start))
+            if small is not None and begins and self.parts[-1] == (scope, depth, None):
+                self.parts[-1] = (scope, depth, small)  # the first thing in the file
+                return True
             if not begins or scope.start != start or self.parts[-1][0] is scope:
                 return False
             cut = self.outline.drop_last()
