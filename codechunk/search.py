@@ -92,16 +92,25 @@ def search(
             store cannot be asked now, and then the vectors in the state database are compared one by one.
     """
     wanted = _filter(state, indexes, query)
-    by_meaning = _by_meaning(state, indexes, vector_of, wanted, nearest)
     by_words = state.lookup.by_words([index.id for index in indexes], query_words(query.text), wanted, limit=CANDIDATES)
+    by_meaning = _by_meaning(state, indexes, vector_of, wanted, nearest, by_words)
     scores: dict[str, float] = {}
     places: dict[str, int] = {}
-    for ranking in (by_meaning, by_words):
+    for ranking in (by_words, by_meaning):
         for rank, (index_id, chunk_id) in enumerate(ranking):
             scores[chunk_id] = scores.get(chunk_id, 0.0) + 1 / (RRF_K + rank + 1)
             places.setdefault(chunk_id, index_id)
     hits = _hits(state, indexes, scores, places, wanted)
-    ranked = sorted(hits, key=lambda hit: (-hit.score, hit.chunk.path, hit.chunk.start_line))
+    literal = {chunk_id: rank for rank, (_, chunk_id) in enumerate(by_words)}
+    ranked = sorted(
+        hits,
+        key=lambda hit: (
+            -hit.score,
+            literal.get(hit.chunk.chunk_id, CANDIDATES),
+            hit.chunk.path,
+            hit.chunk.start_line,
+        ),
+    )
     return [_answer(span) for span in _spans(state, ranked, query)]
 
 
@@ -140,16 +149,29 @@ def _by_meaning(
     vector_of: Mapping[int, Vectors],
     wanted: Filter,
     nearest: Nearest,
+    by_words: Sequence[tuple[int, str]],
 ) -> list[tuple[int, str]]:
-    """(index id, chunk id) by similarity over all indexes; a chunk that several refs have counts once."""
+    """(index id, chunk id) by similarity over all indexes; a chunk that several refs have counts once.
+
+    What the words found is compared exactly: among thousands of chunks that are alike an HNSW search misses half of the
+    nearest, and nothing that is not similar at all gets a rank.
+    """
     found = [
         (similarity, number, index.id, chunk_id)
         for number, index in enumerate(indexes)
         for chunk_id, similarity in _nearest_in(state, index, vector_of[index.space_id], wanted, nearest)
     ]
+    for number, index in enumerate(indexes):
+        ids = [chunk_id for index_id, chunk_id in by_words if index_id == index.id]
+        exact = state.lookup.vectors_of(index.id, index.space_id, ids)
+        found += [
+            (float(stored @ vector_of[index.space_id]), number, index.id, chunk_id)
+            for chunk_id, stored in exact.items()
+        ]
     ranking: dict[str, int] = {}
-    for _, _, index_id, chunk_id in sorted(found, key=lambda item: (-item[0], item[1], item[3])):
-        ranking.setdefault(chunk_id, index_id)
+    for similarity, _, index_id, chunk_id in sorted(found, key=lambda item: (-item[0], item[1], item[3])):
+        if similarity > 0:
+            ranking.setdefault(chunk_id, index_id)
     return [(index_id, chunk_id) for chunk_id, index_id in ranking.items()][:CANDIDATES]
 
 

@@ -222,3 +222,19 @@ def test_parse_false_cuts_by_lines_only():
     chunks = checked_chunks((f"def f():\n    {PY}\n\n" * 60).encode(), path="x.py", parse=False)
     assert {chunk.symbol for chunk in chunks} == {None}
     assert {chunk.language for chunk in chunks} == {"python"}
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "symbol"),
+    [
+        ("a.py", "def tiny():\n    return 1\n", "tiny"),
+        ("a.go", "func tiny() int { return 1 }\n", "tiny"),
+        ("a.c", "int tiny(void) { return 1; }\n", "tiny"),
+        ("a.js", "function tiny() { return 1 }\n", "tiny"),
+        ("a.rs", "pub fn main() { run() }\n", "main"),
+        ("a.rb", "class A\n  def b; 1; end\nend\n", "A"),
+    ],
+)
+def test_a_small_definition_on_the_first_line_keeps_its_name(path: str, text: str, symbol: str) -> None:
+    (chunk,) = chunk_source(text.encode(), path=path)
+    assert chunk.symbol == symbol

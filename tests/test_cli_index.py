@@ -424,7 +424,7 @@ def test_a_damaged_state_database_is_a_sentence(cli: Cli, repo: GitRepo) -> None
 
 
 def test_every_command_has_help_with_an_example() -> None:
-    for command in (["index"], ["search"], ["chunk"], ["config", "show"], ["config", "check"], []):
+    for command in (["index"], ["search"], ["chunk"], ["config"], ["config", "show"], ["config", "check"], []):
         done = subprocess.run([*COMMAND, *command, "--help"], capture_output=True, text=True)
         assert done.returncode == 0
         assert "Example" in done.stdout

@@ -156,3 +156,19 @@ def test_repositories_are_ranked_together_not_each_by_itself(
     assert {answer.repository for answer in code[:5]} == {"stdlib"}
     soup = both.search(Query(text="stir the soup until onions are soft", limit=10), repository=None, reporter=Silence())
     assert {answer.repository for answer in soup[:8]} == {"kitchen"}
+
+
+def test_a_name_is_found_among_hundreds_of_files_that_are_alike(tmp_path: Path) -> None:
+    repo = GitRepo(tmp_path / "alike")
+    files = {f"t{n % 20}/f{n}.py": f"def handler_{n}(event):\n    return process(event, {n})\n" for n in range(900)}
+    repo.commit({**files, "zz.py": "def brand_new_thing(event):\n    return process(event, 1)\n"})
+    loaded = load_config(
+        config_file=None,
+        flags={"data_dir": str(tmp_path / "data"), "embedding.provider": "synthetic"},
+        environ=os.environ,
+        cwd=tmp_path,
+    )
+    made = App(loaded)
+    made.index(IndexRequest(source=str(repo.path)), Silence())
+    for text in ("brand_new_thing", "brand new thing", "brandNewThing"):
+        assert made.search(Query(text=text, limit=1), repository=None, reporter=Silence())[0].path == "zz.py"

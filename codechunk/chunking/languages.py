@@ -104,9 +104,10 @@ DATA = frozenset(
     }
 )
 # Grammars whose parsers crash the process (d, v) or never return (cobol) on a hundred bytes of broken code, seen with
-# 400 random inputs each (2026-11): these files are cut by lines. Perl's can hang too, on rarer input, but its files
+# 400 random inputs each (2026-11), or whose trees depend on what the process parsed before (cmake, in 5 of 8 runs of
+# the property tests): these files are cut by lines. Perl's can hang too, on rarer input, but its files
 # are many: it is parsed, and whoever calls must be able to kill the process.
-NEVER_PARSED = frozenset({"cobol", "d", "v"})
+NEVER_PARSED = frozenset({"cmake", "cobol", "d", "v"})
 MAY_HANG = frozenset({"perl"})
 # Tag of `identify` to grammar, where the two differ. Asked in the order of this table.
 _TAGS = {

@@ -38,7 +38,10 @@ app = typer.Typer(
     "codechunk index https://github.com/redis/redis --test-embeddings\n\n"
     'codechunk search "how are keys evicted"',
 )
-config_app = typer.Typer(no_args_is_help=True, help="Show and check the configuration.")
+config_app = typer.Typer(
+    no_args_is_help=True,
+    help="Show and check the configuration.\n\n[bold]Example[/bold]\n\ncodechunk --config configs/dev.yaml config show",
+)
 app.add_typer(config_app, name="config")
 
 
@@ -263,7 +266,7 @@ def config_show(context: typer.Context, json: Json = False) -> None:
 
 @config_app.command("check")
 def config_check(context: typer.Context) -> None:
-    """Check the configuration: exit 2 and a sentence for each mistake.
+    """Check the configuration: exit 2 and a sentence that says what is wrong.
 
     [bold]Example[/bold]
 

@@ -2,7 +2,6 @@
 
 import sys
 
-from rich.table import Table
 from rich.text import Text
 
 from codechunk.cli.terminal import stdout, write_json
@@ -16,11 +15,12 @@ def show(loaded: Loaded, *, json: bool) -> None:
         document = [{"key": key, "value": value, "origin": origin} for key, value, origin in rows]
         write_json(document)
         return
-    table = Table.grid(padding=(0, 2))
+    console = stdout()
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for key, value, origin in rows:
         style = "dim" if origin.startswith("default") else "cyan"
-        table.add_row(Text(key), Text(value, style="bold"), Text(origin, style=style))
-    stdout().print(table)
+        line = Text(f"{key:<{widths[0]}}  ") + Text(f"{value:<{widths[1]}}  ", style="bold") + Text(origin, style=style)
+        console.print(line)
 
 
 def check(loaded: Loaded) -> None:

@@ -134,10 +134,8 @@ def _prices(loaded: Loaded, model: str, tokens: int | None) -> str | None:
 def _plan_document(loaded: Loaded, plan: DryRun) -> dict[str, Any]:
     model = loaded.config.embedding.model
     overrides = loaded.config.pricing
-    cost = {
-        mode: price_usd(model=model, mode=mode, tokens=plan.tokens_to_embed, overrides=overrides)
-        for mode in ("direct", "batch")
-    }
+    tokens = 0 if loaded.config.synthetic else plan.tokens_to_embed
+    cost = {mode: price_usd(model=model, mode=mode, tokens=tokens, overrides=overrides) for mode in ("direct", "batch")}
     return {
         "dry_run": True,
         **plan.head,
@@ -174,9 +172,13 @@ def _show_plan(console: Console, loaded: Loaded, plan: DryRun) -> None:
     table.add("languages", ", ".join(f"{count:,} {language}" for language, count in languages))
     table.add("chunks", f"{plan.chunks:,}, {plan.texts:,} distinct texts, {plan.texts_to_embed:,} to embed")
     table.add("tokens", f"{plan.tokens:,}, {plan.tokens_to_embed:,} to embed")
-    prices = _prices(loaded, model, plan.tokens_to_embed)
+    synthetic = loaded.config.synthetic
+    prices = _prices(loaded, model, plan.tokens if synthetic else plan.tokens_to_embed)
     if prices:
-        table.add("cost", f"{prices} with {model}; nothing with --test-embeddings")
+        told = (
+            f"nothing: synthetic vectors; all of it with {model}: {prices}" if synthetic else f"{prices} with {model}"
+        )
+        table.add("cost", told)
     table.show(console)
     _show_skipped(console, plan)
 

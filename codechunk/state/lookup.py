@@ -145,6 +145,24 @@ class Lookup:
                     break
         return [(index_id, chunk_id) for chunk_id, index_id in found.items()][:limit]
 
+    def vectors_of(self, index_id: int, space_id: int, chunk_ids: Sequence[str]) -> dict[str, Vectors]:
+        """The stored vectors of chunks of the published generation, by chunk id."""
+        query = (
+            select(chunks.c.chunk_id, vectors.c.vector)
+            .join(files, files.c.source_id == chunks.c.source_id)
+            .join(indexes, indexes.c.id == files.c.index_id)
+            .join(
+                embeddings,
+                and_(embeddings.c.text_sha == chunks.c.text_sha, embeddings.c.space_id == space_id),
+            )
+            .join(vectors, vectors.c.embedding_id == embeddings.c.id)
+            .where(files.c.index_id == index_id, live_at(indexes.c.generation), chunks.c.chunk_id.in_(chunk_ids))
+        )
+        if not chunk_ids:
+            return {}
+        with self._db.read() as connection:
+            return {row.chunk_id: decode([row.vector])[0] for row in connection.execute(query)}
+
     def vectors(
         self, index_id: int, space_id: int, generation: int, wanted: Filter, *, page: int = 4_096
     ) -> Iterator[tuple[list[str], Vectors]]:
