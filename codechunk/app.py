@@ -69,7 +69,6 @@ class App:
                         document = run.go(jobs=self._jobs(request))
                 store.close_index()
                 state.catalog.follow_vectors_stamp([index.id], old=stamp, new=self.parts.stamp())
-            state.database.optimize()
         return document
 
     def plan(self, request: IndexRequest, reporter: Reporter) -> DryRun:

@@ -100,8 +100,6 @@ def document(
     seconds: float,
 ) -> dict[str, Any]:
     """The JSON document of `index --json`."""
-    states = ledger.chunks
-    total = states["pending"] + states["processing"] + states["ready"] + states["failed"]
     return {
         "job_id": job_id,
         "repository": repository,
@@ -110,25 +108,8 @@ def document(
         "commit": commit,
         "status": ledger.status,
         "mode": mode,
-        "files": {
-            "discovered": ledger.discovered,
-            "indexed": ledger.count("indexed"),
-            "unchanged": ledger.unchanged,
-            "skipped": ledger.count("skipped"),
-            "failed": ledger.count("failed"),
-            "deleted": ledger.deleted_files,
-            "skipped_by_reason": ledger.skipped_by_reason(),
-        },
-        "chunks": {
-            "total": total,
-            "new": ledger.new_chunks,
-            "reused": total - ledger.new_chunks,
-            "deleted": ledger.deleted_chunks,
-            "ready": states["ready"],
-            "pending": states["pending"],
-            "processing": states["processing"],
-            "failed": states["failed"],
-        },
+        "files": _files(ledger),
+        "chunks": _chunks(ledger),
         "tokens": {
             "mode": tokens.mode,
             "counted": tokens.counted,
@@ -146,4 +127,31 @@ def document(
         },
         "cost": {"currency": "USD", "estimated": 0.0, "spent": 0.0},
         "seconds": round(seconds, 3),
+    }
+
+
+def _files(ledger: Ledger) -> dict[str, Any]:
+    return {
+        "discovered": ledger.discovered,
+        "indexed": ledger.count("indexed"),
+        "unchanged": ledger.unchanged,
+        "skipped": ledger.count("skipped"),
+        "failed": ledger.count("failed"),
+        "deleted": ledger.deleted_files,
+        "skipped_by_reason": ledger.skipped_by_reason(),
+    }
+
+
+def _chunks(ledger: Ledger) -> dict[str, int]:
+    states = ledger.chunks
+    total = states["pending"] + states["processing"] + states["ready"] + states["failed"]
+    return {
+        "total": total,
+        "new": ledger.new_chunks,
+        "reused": total - ledger.new_chunks,
+        "deleted": ledger.deleted_chunks,
+        "ready": states["ready"],
+        "pending": states["pending"],
+        "processing": states["processing"],
+        "failed": states["failed"],
     }

@@ -306,3 +306,17 @@ def test_postgresql_without_its_driver_is_a_sentence(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "psycopg", None)  # Python's own way to say "not installed"
     with pytest.raises(StateError, match=r"codechunk\[postgres\]"):
         State("postgresql://nobody@127.0.0.1/nothing")
+
+
+def test_the_planner_knows_the_shape_of_a_large_database_from_the_first_row(state: State) -> None:
+    with state.database.read() as connection:
+        indexes = {row[0] for row in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'index'")}
+        known = {row[0] for row in connection.exec_driver_sql("SELECT idx FROM sqlite_stat1")}
+        assert known
+        assert known <= indexes
+        plan = connection.exec_driver_sql(
+            "EXPLAIN QUERY PLAN SELECT chunks.chunk_id, vectors.vector FROM chunks"
+            " JOIN embeddings ON embeddings.text_sha = chunks.text_sha AND embeddings.space_id = 1"
+            " JOIN vectors ON vectors.embedding_id = embeddings.id WHERE chunks.source_id IN (1, 2, 3)"
+        ).fetchall()
+    assert [row[3].split()[1] for row in plan] == ["chunks", "embeddings", "vectors"]

@@ -12,7 +12,7 @@ from math import ceil, sqrt
 from typing import TYPE_CHECKING
 
 from codechunk.chunking.rules import LEAST_INK
-from codechunk.chunking.source import SIGNATURE_CHARS, Outline, Scope, Small, Source
+from codechunk.chunking.source import SIGNATURE_CHARS, WHITE, Outline, Scope, Small, Source
 from codechunk.chunks import Chunk, new_chunk
 from codechunk.tokens import count_tokens
 
@@ -39,7 +39,6 @@ _LOOSE_FILL = 4
 # A header may take this share of the limit.
 _HEADER_SHARE = 1 / 4
 _INK = re.compile(rb"\S")
-_TAIL_BYTES = 64
 _LAST_WHITE = ord(" ")
 
 
@@ -130,10 +129,13 @@ class _Cutter:
 
     def header(self, scope: Scope, start: int) -> str:
         """The context of a piece that begins at `start`: signatures of the scopes begun before, outermost first."""
+        parent = scope.parent
+        if parent is None or (parent.parent is None and scope.start >= start) or not self.with_headers:
+            return ""
         inner: Scope | None = scope
         while inner is not None and (inner.parent is None or inner.start >= start):
             inner = inner.parent
-        if inner is None or not self.with_headers:
+        if inner is None:
             return ""
         known = self.headers.get(inner)
         if known is None:
@@ -400,13 +402,9 @@ class _Cutter:
             if first is None:
                 return False
             ink = first.start()
-        tail = data[max(end - _TAIL_BYTES, start) : end]
-        kept = tail.rstrip()
-        while not kept:
-            end -= len(tail)
-            tail = data[max(end - _TAIL_BYTES, start) : end]
-            kept = tail.rstrip()
-        piece.end = end - len(tail) + len(kept)
+        while data[end - 1] in WHITE:  # a line break or two, nearly always
+            end -= 1
+        piece.end = end
         if ink > start:
             piece.start = max(start, data.rfind(b"\n", start, ink) + 1)
         return True

@@ -4,7 +4,6 @@ Hides SQLite's settings, its driver's transaction quirks and the differences to 
 about the product's own data.
 """
 
-import logging
 import os
 import random
 import sqlite3
@@ -20,8 +19,6 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from codechunk.errors import StateError
 from codechunk.interrupts import deferred
-
-log = logging.getLogger(__name__)
 
 # The newest migration in codechunk/migrations/versions. Alembic itself (0.25 s to import) is only loaded
 # when the database is not at this revision; a test holds the two together.
@@ -107,22 +104,6 @@ class Database:
                 f"backup beside it (state.db.backup-…), or index again"
             )
 
-    def optimize(self) -> None:
-        """Let SQLite refresh what it knows of its tables. Maintenance only: when the database is busy, not now."""
-        if not self.is_sqlite:
-            return
-        with self.engine.connect() as connection:
-            driver = connection.connection.driver_connection
-            if driver is None:
-                return
-            try:
-                driver.execute("PRAGMA busy_timeout=100")
-                driver.execute("PRAGMA optimize")
-            except sqlite3.OperationalError as exc:
-                log.debug("Statistics were not refreshed", extra={"reason": str(exc)})
-            finally:
-                driver.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-
     def close(self) -> None:
         """Release every connection."""
         self.engine.dispose()
@@ -153,6 +134,7 @@ class Database:
         from codechunk.migrations import upgrade  # 0.25 s of Alembic, needed once per database
 
         upgrade(self.engine)
+        self.engine.dispose()  # statistics are read when a connection is opened
 
     def _revision(self) -> str | None:
         with self.engine.connect() as connection:
