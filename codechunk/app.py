@@ -50,6 +50,8 @@ class App:
         started = time.monotonic()
         self.parts.require_provider()
         source = parse_source(request.source)
+        if source.kind == "local" and Path(request.source).resolve() != Path(source.url).resolve():
+            reporter.say(f"{request.source} is inside the repository {source.url}: all of it is indexed.")
         with self.parts.state() as state:
             if state.catalog.interrupted_jobs():
                 state.database.quick_check()

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    FromClause,
     Select,
     and_,
     bindparam,
@@ -91,11 +92,11 @@ class SizedSource:
     chunks: int
 
 
-def live_at(generation: int | ColumnElement[int]) -> ColumnElement[bool]:
-    """The files rows that belong to a generation, a number or a column."""
+def live_at(generation: int | ColumnElement[int], rows: FromClause = files) -> ColumnElement[bool]:
+    """The rows of `files`, or of an alias of it, that belong to a generation: a number or a column."""
     return and_(
-        files.c.from_generation <= generation,
-        or_(files.c.to_generation.is_(None), files.c.to_generation > generation),
+        rows.c.from_generation <= generation,
+        or_(rows.c.to_generation.is_(None), rows.c.to_generation > generation),
     )
 
 
@@ -323,8 +324,7 @@ class Contents:
             .where(
                 twin.c.chunk_id == chunks.c.chunk_id,
                 other.c.index_id == index_id,
-                other.c.from_generation <= not_there,
-                or_(other.c.to_generation.is_(None), other.c.to_generation > not_there),
+                live_at(not_there, other),
             )
             .exists()
         )
@@ -408,8 +408,7 @@ class Contents:
             .where(
                 kept.c.chunk_id == index_chunks.c.chunk_id,
                 heir.c.index_id == index_id,
-                heir.c.from_generation <= generation,
-                or_(heir.c.to_generation.is_(None), heir.c.to_generation > generation),
+                live_at(generation, heir),
             )
             .exists()
         )
