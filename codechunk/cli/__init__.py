@@ -295,17 +295,19 @@ def _exit_codes() -> Iterator[None]:
     stop_like_ctrl_c()
     try:
         yield
+        sys.stdout.flush()  # here, where an error can still be told
     except KeyboardInterrupt:
         code = _complain("interrupted; the same command goes on from here.", EXIT_INTERRUPTED)
     except CodechunkError as exc:
         code = _complain(str(exc), exc.exit_code)
     except BrokenPipeError:
         # The reader of a pipe went away (`| head`): no error, and nothing more to write to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         code = 0
     except typer.Exit:
         raise
     except OSError as exc:  # no space for the output, no permission, a folder that is gone: the user's world
+        _drop_output()
         where = f" ({exc.filename})" if exc.filename else ""
         code = _complain(f"{exc.strerror or exc}{where}.", 1)
     except Exception as exc:  # noqa: BLE001 - the top: a bug, told in one sentence with its log
@@ -313,6 +315,11 @@ def _exit_codes() -> Iterator[None]:
     else:
         return
     raise typer.Exit(code)
+
+
+def _drop_output() -> None:
+    """Let what is still buffered for stdout go nowhere, or Python would fail once more at its exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(sentence: str, code: int) -> int:
