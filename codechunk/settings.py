@@ -137,7 +137,6 @@ def format_size(size_bytes: int) -> str:
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), Field(gt=timedelta(0))]
 Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
-Count = Annotated[int, BeforeValidator(_no_bool)]
 Positive = Annotated[int, BeforeValidator(_no_bool), Field(ge=1)]
 Name = Annotated[str, Field(min_length=1)]
 

@@ -100,6 +100,17 @@ def live_at(generation: int | ColumnElement[int], rows: FromClause = files) -> C
     )
 
 
+def _holds(index_id: int, generation: int, chunk_id: ColumnElement[str]) -> ColumnElement[bool]:
+    """Whether the generation of the index has a chunk of this id, as a condition of a larger query."""
+    file, chunk = files.alias("its_file"), chunks.alias("its_chunk")
+    return (
+        select(chunk.c.id)
+        .join(file, file.c.source_id == chunk.c.source_id)
+        .where(chunk.c.chunk_id == chunk_id, file.c.index_id == index_id, live_at(generation, file))
+        .exists()
+    )
+
+
 def text_sha(chunk: Chunk) -> str:
     """Identity of what is embedded: equal texts are one embedding."""
     return sha256(chunk.embedding_text.encode("utf-8", "surrogatepass")).hexdigest()
@@ -317,17 +328,7 @@ class Contents:
 
     @staticmethod
     def _only_in(index_id: int, there: int, not_there: int, changed: ColumnElement[bool]) -> Select[Any]:
-        other, twin = files.alias("other"), chunks.alias("twin")
-        elsewhere = (
-            select(twin.c.id)
-            .join(other, other.c.source_id == twin.c.source_id)
-            .where(
-                twin.c.chunk_id == chunks.c.chunk_id,
-                other.c.index_id == index_id,
-                live_at(not_there, other),
-            )
-            .exists()
-        )
+        elsewhere = _holds(index_id, not_there, chunks.c.chunk_id)
         return (
             select(func.count())
             .select_from(chunks)
@@ -400,18 +401,7 @@ class Contents:
     def gone_chunks(self, index_id: int, generation: int) -> list[str]:
         """Chunk ids in Chroma that files ending with `generation` had and the generation no longer has."""
         dying = and_(files.c.index_id == index_id, files.c.to_generation <= generation)
-        heir = files.alias("heir")
-        kept = chunks.alias("kept")
-        still = (
-            select(kept.c.id)
-            .join(heir, heir.c.source_id == kept.c.source_id)
-            .where(
-                kept.c.chunk_id == index_chunks.c.chunk_id,
-                heir.c.index_id == index_id,
-                live_at(generation, heir),
-            )
-            .exists()
-        )
+        still = _holds(index_id, generation, index_chunks.c.chunk_id)
         query = (
             select(index_chunks.c.chunk_id)
             .distinct()
