@@ -53,7 +53,12 @@ class Chunk:
     @property
     def embedding_text(self) -> str:
         """What is embedded: the context header, when there is one, on lines of its own before the text."""
-        return f"{self.header}\n{self.text}" if self.header else self.text
+        return with_header(self.header, self.text)
+
+
+def with_header(header: str, text: str) -> str:
+    """The form of what is embedded; another form is another HEADER_VERSION (parts.py)."""
+    return f"{header}\n{text}" if header else text
 
 
 class _Draft:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from codechunk.chunking.rules import LEAST_INK
 from codechunk.chunking.source import SIGNATURE_CHARS, WHITE, Outline, Scope, Small, Source
-from codechunk.chunks import Chunk, new_chunk
+from codechunk.chunks import Chunk, new_chunk, with_header
 from codechunk.tokens import count_tokens
 
 if TYPE_CHECKING:
@@ -360,7 +360,7 @@ class _Cutter:
         if total <= self.surely_fits and self._honest(start, end, text):
             return True
         exact = self.source.text(start, end)
-        return count_tokens(f"{header}\n{exact}" if header else exact) <= limit
+        return count_tokens(with_header(header, exact)) <= limit
 
     def _honest(self, start: int, end: int, estimate: float) -> bool:
         """Whether the estimate of a span may be believed: its text is like code or prose."""

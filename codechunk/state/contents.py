@@ -25,7 +25,7 @@ from sqlalchemy import (
     update,
 )
 
-from codechunk.chunks import Chunk
+from codechunk.chunks import Chunk, with_header
 from codechunk.state.database import Database
 from codechunk.state.tables import chunks, files, index_chunks, sources
 from codechunk.words import index_words
@@ -317,7 +317,7 @@ class Contents:
             if not rows:
                 return
             after = rows[-1].id
-            yield [(row.id, f"{row.header}\n{row.text}" if row.header else row.text) for row in rows]
+            yield [(row.id, with_header(row.header, row.text)) for row in rows]
 
     def difference(self, index_id: int, old: int, new: int) -> tuple[int, int]:
         """(chunks that generation `new` has and `old` has not, the other way round), by chunk id."""

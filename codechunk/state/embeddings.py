@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import and_, bindparam, delete, func, literal, or_, select, update
 
+from codechunk.chunks import with_header
 from codechunk.state.catalog import Space
 from codechunk.state.contents import live_at
 from codechunk.state.database import Database
@@ -94,7 +95,7 @@ class Embeddings:
         )
         with self._db.read() as connection:
             return [
-                PendingText(embedding_id=row.id, text=f"{row.header}\n{row.text}" if row.header else row.text)
+                PendingText(embedding_id=row.id, text=with_header(row.header, row.text))
                 for row in connection.execute(texts)
             ]
 
