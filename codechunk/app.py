@@ -3,23 +3,27 @@
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from codechunk import synthetic
+from codechunk import overview, synthetic
 from codechunk.config import Loaded
-from codechunk.errors import UsageError
+from codechunk.errors import CodechunkError, UsageError
+from codechunk.jobs import RemoteJob
 from codechunk.nearest import Nearest
 from codechunk.parts import Parts, read_attributes
 from codechunk.plan import DryRun, dry_run
-from codechunk.progress import Reporter
-from codechunk.run import Run, recorded
+from codechunk.progress import Reporter, Silence
+from codechunk.publish import Door, settle
+from codechunk.run import Mode, Run, Wishes, recorded
 from codechunk.search import Answer, Query, search
 from codechunk.source import Source, parse_source
-from codechunk.state import IndexRow, Space, State
+from codechunk.state import BatchRow, IndexRow, Space, State
 from codechunk.state.embeddings import Vectors
+from codechunk.worker import Worker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +34,9 @@ class IndexRequest:
     ref: str | None = None
     jobs: int | None = None
     full: bool = False
+    mode: Mode = "auto"
+    wait: bool = True
+    max_cost: float | None = None
 
 
 class App:
@@ -47,7 +54,7 @@ class App:
             UsageError: before anything is cloned, when no provider of vectors is set up.
             CodechunkError: git, the disk or the vector store failed; the next run goes on from there.
         """
-        started = time.monotonic()
+        started_at = time.time()
         self.parts.require_provider()
         source = parse_source(request.source)
         if source.kind == "local" and Path(request.source).resolve() != Path(source.url).resolve():
@@ -55,8 +62,8 @@ class App:
         with self.parts.state() as state:
             if state.catalog.interrupted_jobs():
                 state.database.quick_check()
-            with self.parts.store(write=True) as store:
-                stamp = self.parts.stamp()
+            with Door(self.parts, state) as door:
+                door.open()
                 opened = self.parts.open_repository(source, request.ref, reporter)
                 index = state.catalog.open_index(
                     url=source.url, names=_names(source), ref=opened.ref, space=self.parts.space()
@@ -66,12 +73,15 @@ class App:
                     index = state.catalog.refreshed(index)
                     if job.attempts > 1:
                         reporter.say(f"Taking up the unfinished run of {index.repository} again (job {job.id}).")
-                    run = Run(self.parts, state, store, opened, index, job, reporter, started, stamp)
+                    run = Run(self.parts, state, door, opened, index, job, reporter, started_at)
+                    wishes = Wishes(
+                        jobs=self._processes(request),
+                        mode=request.mode,
+                        wait=request.wait,
+                        max_cost_usd=request.max_cost,
+                    )
                     with recorded(state, job):
-                        document = run.go(jobs=self._jobs(request))
-                store.close_index()
-                state.catalog.follow_vectors_stamp([index.id], old=stamp, new=self.parts.stamp())
-        return document
+                        return run.go(wishes)
 
     def plan(self, request: IndexRequest, reporter: Reporter) -> DryRun:
         """What `index` would do, without writing anything but the git mirror."""
@@ -83,7 +93,7 @@ class App:
                 state=state,
                 repository=opened.repository,
                 commit=opened.commit,
-                settings=self.parts.cut_settings(self._jobs(request), attributes),
+                settings=self.parts.cut_settings(self._processes(request), attributes),
                 rules=self.parts.rules(opened, attributes),
                 space=self.parts.space(),
                 reporter=reporter,
@@ -94,6 +104,148 @@ class App:
                     "commit": opened.commit,
                 },
             )
+
+    # ------------------------------------------------------------------ queue and worker
+
+    def queue_status(self) -> dict[str, Any]:
+        """The document of `queue status --json`: texts of the configured model by state, batch jobs by state."""
+        with self.parts.state() as state:
+            return overview.queue_status(state)
+
+    def flush(self, reporter: Reporter, *, force: bool = False) -> dict[str, Any]:
+        """Make batch jobs of what waits and submit them."""
+        with self._worker(reporter) as worker:
+            flushed = worker.flush(force=force)
+            done = worker.submit()
+            return {
+                "batches": flushed.batches,
+                "texts": flushed.texts,
+                "waiting": flushed.waiting,
+                "reason": flushed.reason,
+                "submitted": done.submitted,
+                "unreachable": done.unreachable[:1],
+            }
+
+    def sync(self, reporter: Reporter) -> dict[str, Any]:
+        """Look at every remote job, take what has come, finish index runs."""
+        with self._worker(reporter) as worker:
+            done = worker.sync()
+            return {
+                "polled": done.polled,
+                "completed": done.completed,
+                "ended_badly": done.ended_badly,
+                "texts_ready": done.texts_ready,
+                "texts_failed": done.texts_failed,
+                "indexes_finished": worker.finished,
+                "unreachable": done.unreachable[:1],
+            }
+
+    def retry(self, reporter: Reporter) -> dict[str, Any]:
+        """Let every failed text of the configured model wait again."""
+        with self.parts.state() as state:
+            space_id = state.catalog.space_id(self.parts.space())
+            requeued = state.queue.retry_failed(space_id)
+            reopened = state.catalog.reopen_partial_jobs(space_id) if requeued else 0
+        if requeued:
+            reporter.say(
+                f"{requeued:,} texts wait again; `codechunk worker start` or `codechunk queue flush` sends them."
+            )
+        return {"requeued": requeued, "jobs_reopened": reopened}
+
+    def work(self, reporter: Reporter, *, interval_s: float | None = None, once: bool = False) -> None:
+        """Flush and sync in a loop until Ctrl-C or SIGTERM; once when `once`."""
+        if interval_s is None:
+            interval_s = self.parts.config.worker.interval.total_seconds()
+        with self._worker(reporter) as worker:
+            worker.loop(interval_s=interval_s, once=once, told=reporter.say)
+
+    def remote(self) -> list[dict[str, Any]]:
+        """The provider's batch jobs beside ours: `ours`, `lost` (our name, but not in our books) or `foreign`."""
+        with self.parts.state() as state, self.parts.gemini(self.parts.space()) as gemini:
+            known = {row.remote_name: row for row in state.batches.rows() if row.remote_name is not None}
+            prefix = f"{self.parts.config.batch_processing.display_name_prefix}-"
+            return [_remote_document(job, known.get(job.name), prefix) for job in gemini.batches()]
+
+    def cancel_remote(self, name: str) -> bool:
+        """Cancel a job at the provider; one of ours is then not sent again. Returns whether it was still possible."""
+        with self._worker(Silence()) as worker:
+            return worker.cancel_remote(name)
+
+    def delete_remote(self, name: str) -> None:
+        """Delete a job at the provider. Raises UsageError for one of ours that is still waited for."""
+        with self.parts.state() as state, self.parts.gemini(self.parts.space()) as gemini:
+            mine = [row for row in state.batches.rows(open_only=True) if row.remote_name == name]
+            if mine:
+                raise UsageError(f"{name} carries batch job {mine[0].id[:12]}, which is waited for; cancel it first.")
+            gemini.delete_batch(name)
+
+    # ------------------------------------------------------------------ jobs and doctor
+
+    def jobs(self, limit: int | None = None) -> list[dict[str, Any]]:
+        """The runs of `index`, the newest first: the documents of `jobs list --json`."""
+        with self.parts.state() as state:
+            return overview.job_documents(state, limit=limit)
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        """The document of `jobs show --json`. Raises UsageError when there is no such job."""
+        with self.parts.state() as state:
+            return overview.job_document(state, job_id, self.parts.config.pricing)
+
+    def resume_job(self, job_id: str, reporter: Reporter) -> dict[str, Any]:
+        """Index again what an unfinished job was to index; what is there already is used. See `index`."""
+        with self.parts.state() as state:
+            source, ref = overview.source_of_job(state, job_id, self.parts.space())
+        return self.index(IndexRequest(source=source, ref=ref), reporter)
+
+    def cancel_job(self, job_id: str) -> dict[str, Any]:
+        """End a job; its batch jobs that carry nothing else are cancelled at the provider.
+
+        Raises:
+            UsageError: there is no such job, or it has ended.
+            IndexBusy: a process works on it.
+        """
+        with self.parts.state() as state:
+            _, index = overview.find_job(state, job_id)
+            with self.parts.alone(index):
+                return overview.cancel_job(state, job_id, self._cancel_batch)
+
+    def _cancel_batch(self, batch_id: str) -> None:
+        with self._worker(Silence()) as worker:
+            if not worker.cancel_batch(batch_id):
+                raise CodechunkError("it has ended, or another process works on it at this moment")
+
+    def doctor(self) -> list[overview.Finding]:
+        """What is stuck, missing or misconfigured, and the mend."""
+        return overview.doctor(
+            config=self.parts.config,
+            secrets=self.parts.secret_values(),
+            has_key=self.parts.has_key(),
+            open_state=self.parts.state,
+            open_store=partial(self.parts.store, write=False),
+            stamp=self.parts.stamp,
+            alone=self.parts.alone,
+        )
+
+    @contextmanager
+    def _worker(self, reporter: Reporter) -> Iterator[Worker]:
+        if self.parts.config.synthetic:
+            raise UsageError(
+                "Synthetic vectors are made at once by `codechunk index`; there is no queue to work on. Set "
+                "embedding.provider to gemini."
+            )
+        self.parts.require_provider()
+        space = self.parts.space()
+        with (
+            self.parts.state() as state,
+            self.parts.worker(
+                state,
+                space=space,
+                space_id=state.catalog.space_id(space),
+                reporter=reporter,
+                settle=lambda: settle(self.parts, state, reporter),
+            ) as worker,
+        ):
+            yield worker
 
     # ------------------------------------------------------------------ search
 
@@ -114,10 +266,11 @@ class App:
         """
         with self.parts.state() as state:
             indexes = self._searched(state, repository)
-            with Nearest(self.parts, state, reporter) as nearest:
+            with ExitStack() as edges, Nearest(self.parts, state, reporter) as nearest:
+                vectors_of = self._query_vectors(indexes, edges)
 
                 def ask(query: Query) -> list[Answer]:
-                    vectors = self._query_vectors(indexes, query)
+                    vectors = vectors_of(query.text)
                     return search(state, indexes, query, vector_of=vectors, nearest=nearest)
 
                 yield ask
@@ -130,23 +283,29 @@ class App:
                 found.update(state.lookup.languages(index.id, index.generation))
             return sorted(found)
 
-    def _jobs(self, request: IndexRequest) -> int:
+    def _processes(self, request: IndexRequest) -> int:
         return request.jobs or len(os.sched_getaffinity(0))
 
-    def _query_vectors(self, indexes: Sequence[IndexRow], query: Query) -> dict[int, Vectors]:
-        vectors: dict[int, Vectors] = {}
-        for index in indexes:
-            if index.space.provider != "synthetic":
-                raise UsageError(
-                    f"{index.repository}@{index.ref} was indexed with {index.space.model}, which this "
-                    f"version of codechunk cannot ask; index it again with --test-embeddings"
-                )
-            if index.space_id not in vectors:
-                vectors[index.space_id] = synthetic.embed([query.text], index.space.dimensions)[0]
-        return vectors
+    def _query_vectors(self, indexes: Sequence[IndexRow], edges: ExitStack) -> Callable[[str], dict[int, Vectors]]:
+        """A function that makes the vectors of a query, one for each space id: one request for each Gemini space.
+
+        The clients are opened here, so that a missing key is told before anything is asked, and closed with `edges`.
+        """
+        makers: dict[int, Callable[[str], Vectors]] = {}
+        for space_id, space in {index.space_id: index.space for index in indexes}.items():
+            if space.provider == "synthetic":
+                makers[space_id] = partial(_synthetic_vector, dimensions=space.dimensions)
+            else:
+                makers[space_id] = edges.enter_context(self.parts.gemini(space)).embed_query
+        return lambda text: {space_id: make(text) for space_id, make in makers.items()}
 
     def _searched(self, state: State, repository: str | None) -> list[IndexRow]:
         indexes = state.catalog.indexes()
+        if not indexes and state.catalog.embedding_jobs():
+            raise UsageError(
+                "The first index is not finished: its texts are still being embedded. `codechunk worker start` or "
+                "`codechunk queue sync` finishes it; `codechunk jobs list` shows how far it is."
+            )
         if not indexes:
             raise UsageError("Nothing is indexed yet: run `codechunk index <repo-url-or-path>` first.")
         if repository is not None:
@@ -156,6 +315,25 @@ class App:
                 raise UsageError(f"No index of {repository!r}; there is {', '.join(known)}.")
             indexes = named
         return _one_space_each(indexes, self.parts.space())
+
+
+def _remote_document(job: RemoteJob, row: BatchRow | None, prefix: str) -> dict[str, Any]:
+    ours = (job.display_name or "").startswith(prefix)
+    return {
+        "name": job.name,
+        "display_name": job.display_name,
+        "model": job.model,
+        "state": job.state_name,
+        "rows": job.rows,
+        "age_s": job.age_s,
+        "relation": "ours" if row is not None else "lost" if ours else "foreign",
+        "batch_id": None if row is None else row.id,
+    }
+
+
+def _synthetic_vector(text: str, *, dimensions: int) -> Vectors:
+    vector: Vectors = synthetic.embed([text], dimensions)[0]
+    return vector
 
 
 def _names(source: Source) -> list[str]:

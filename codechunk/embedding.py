@@ -23,13 +23,34 @@ Embed = Callable[[Sequence[str]], Vectors]
 T = TypeVar("T")
 
 
-def embed(*, state: State, index: IndexRow, sources: Sequence[SizedSource], make: Embed, reporter: Reporter) -> int:
-    """Give every text of these contents that has no vector one, and store it. Returns how many were made."""
+def unsettled(state: State, index: IndexRow, generation: int) -> list[SizedSource]:
+    """Contents whose chunks may lack a vector in the generation: new ones, or all when the last run was not whole."""
+    last = state.catalog.last_finished_job(index.id)
+    whole = last is not None and last.status == "succeeded" and index.vectors_stamp is not None
+    return state.contents.new_sources(index.id, generation, all_files=not whole)
+
+
+def request(*, state: State, index: IndexRow, sources: Sequence[SizedSource], job_id: str) -> None:
+    """Let every text of these contents that has no vector wait for one, on behalf of a run of index."""
+    for some in _slices(sources, SOURCES_AT_ONCE):
+        state.embeddings.request(index.space_id, [source.id for source in some], job_id=job_id)
+
+
+def embed(
+    *,
+    state: State,
+    index: IndexRow,
+    sources: Sequence[SizedSource],
+    make: Embed,
+    job_id: str,
+    reporter: Reporter,
+) -> int:
+    """Give every text of these contents that has no vector one made here, and store it. Returns how many were made."""
     reporter.stage("Embedding", sum(source.chunks for source in sources), "chunks")
     made = 0
     for some in _slices(sources, SOURCES_AT_ONCE):
         ids = [source.id for source in some]
-        state.embeddings.request(index.space_id, ids)
+        state.embeddings.request(index.space_id, ids, job_id=job_id)
         pending = state.embeddings.pending(index.space_id, ids)
         for texts in _slices(pending, TEXTS_AT_ONCE):
             state.embeddings.save([item.embedding_id for item in texts], make([item.text for item in texts]))

@@ -30,3 +30,43 @@ class IndexBusy(CodechunkError):
 
 class VectorStoreError(CodechunkError):
     """The vector store refused or is unreachable."""
+
+
+class ProviderError(CodechunkError):
+    """The provider of embeddings answered with an error, or not as it should."""
+
+
+class Denied(ProviderError):
+    """401 or 403: the key is missing, wrong, not allowed to, or its account does not pay. Repeating is useless."""
+
+
+class RateLimited(ProviderError):
+    """429: nothing was done, and nothing will be for a while.
+
+    `retry_after_s` is the wait in seconds the provider asked for (RetryInfo); None when it named none, which for a
+    new batch job means that the quota of enqueued tokens is full.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Rejected(ProviderError):
+    """400 and the like: the request itself is refused, and would be refused again."""
+
+
+class Missing(ProviderError):
+    """404, or 403 for a file: the remote job or file does not exist, or not any more."""
+
+
+class Unavailable(ProviderError):
+    """408, 5xx, the network, a time-out, a hang-up or an unreadable answer: repeating may help.
+
+    `sent` is False when the request surely never reached the provider (no address, connection refused); otherwise it
+    may have taken effect although nobody heard of it.
+    """
+
+    def __init__(self, message: str, *, sent: bool = True) -> None:
+        super().__init__(message)
+        self.sent = sent

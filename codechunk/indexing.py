@@ -7,9 +7,10 @@ be killed at any moment: what was saved is found again by content, the rest is d
 import logging
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 
+from codechunk import secrets
 from codechunk.chunking import CHUNKER_VERSION, ChunkSettings
 from codechunk.chunks import chunk_ids
 from codechunk.errors import CodechunkError
@@ -30,6 +31,8 @@ ROW_FORMAT = 1
 # A run killed with -9 goes on from the last 50 chunks (issue 2); files without chunks count a little too.
 SAVE_CHUNKS = 50
 SAVE_FILES = 200
+# Places of secrets told one by one when they stop a run.
+TOLD_SECRETS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +43,7 @@ class CutSettings:
     token_mode: TokenMode
     sample_percent: float
     skip_generated: bool
+    secrets: secrets.SecretsMode
     attributes: str  # hash of what .gitattributes say about generated and vendored files
     jobs: int
 
@@ -55,6 +59,7 @@ def fingerprint(settings: CutSettings) -> str:
         "min_tokens": settings.chunking.min_tokens,
         "context_header": settings.chunking.context_header,
         "skip_generated": settings.skip_generated,
+        "secrets": secrets.fingerprint(settings.secrets),
         "attributes": settings.attributes,
     }
     return " ".join(f"{name}={value}" for name, value in parts.items())
@@ -151,6 +156,7 @@ class Indexing:
         self._rules = rules
         self._report = reporter
         self._source_fingerprint = f"{fingerprint(settings)} epoch={index.epoch}"
+        self._refused: list[tuple[str, secrets.Place]] = []
         self.generation = index.generation + 1
 
     def plan(self, entries: Iterable[TreeEntry], *, redo: bool) -> Comparison:
@@ -182,13 +188,29 @@ class Indexing:
             token_mode=self._settings.token_mode,
             sample_percent=self._settings.sample_percent,
             seed=SEED,
+            secrets=self._settings.secrets,
         ) as pool:
             flight: dict[int, UnreadFile] = {}
             redo = self._cut_files(pool, unread, flight, saver)
             while redo:  # a part saved before does not match: those files again, from their first byte
                 redo = self._cut_files(pool, iter(redo), flight, saver)
         saver.flush()
+        self._refuse_secrets()
         return saver.total
+
+    def _refuse_secrets(self) -> None:
+        """Stop the run when it was asked to fail on secrets and there are some. What was saved has none."""
+        if not self._refused:
+            return
+        told = [f"  {path}:{place.line} ({place.kind})" for path, place in self._refused[:TOLD_SECRETS]]
+        if len(self._refused) > TOLD_SECRETS:
+            told.append(f"  and {len(self._refused) - TOLD_SECRETS:,} more")
+        secrets_found = _number(len(self._refused), "secret")
+        files = _number(len({path for path, _ in self._refused}), "file")
+        raise CodechunkError(
+            f"{secrets_found} in {files}, and `secrets` is set to fail: nothing was embedded. Take them out of the "
+            "commit, or set `secrets` to redact or skip.\n" + "\n".join(told)
+        )
 
     def count_missing(self) -> int:
         """Count the tokens that the mode asks for and an earlier run left uncounted. Returns how many."""
@@ -215,6 +237,9 @@ class Indexing:
             self._report.advance()
             if file.saved_chunks and not self._continues(file, result):
                 again.append(UnreadFile(id=file.id, path=file.path, blob=file.blob, saved_chunks=0))
+                continue
+            if result.secrets and self._settings.secrets == "fail":
+                self._refused += [(file.path, place) for place in result.secrets]
                 continue
             for part in self._parts(file, result):
                 saver.add(part)
@@ -261,6 +286,10 @@ class Indexing:
         if result.error is not None:
             yield CutFile(file_id=file.id, path=file.path, blob=file.blob, status="failed", reason=result.error)
             return
+        found = None if result.secrets is None else len(result.secrets)
+        if found and self._settings.secrets == "skip":
+            yield replace(_skipped(file, SkipReason.SECRET), secrets=found)
+            return
         ids = chunk_ids(self._index.url, result.chunks)
         starts = range(file.saved_chunks, len(ids), SAVE_CHUNKS) or range(len(ids), len(ids) + 1)
         for start in starts:
@@ -276,7 +305,12 @@ class Indexing:
                 chunks=result.chunks[start:end],
                 chunk_ids=ids[start:end],
                 words=result.words[start:end],
+                secrets=found,
             )
+
+
+def _number(count: int, thing: str) -> str:
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 def _skipped(file: UnreadFile, reason: SkipReason) -> CutFile:

@@ -42,3 +42,36 @@ def deferred() -> Iterator[None]:
                 handler(arrived, frame)
             elif handler is not signal.SIG_IGN:
                 signal.raise_signal(arrived)
+
+
+@contextmanager
+def finishing(patience_s: float) -> Iterator[None]:
+    """Run a step to its end although a signal came; at the end KeyboardInterrupt is raised.
+
+    A second signal ends it at once, and so do `patience_s` seconds after the first: a provider that does not answer
+    must not keep anybody from leaving. In other threads than the main one nothing happens.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came = False
+
+    def arrived(number: int, _frame: FrameType | None) -> None:
+        nonlocal came
+        if came or number == signal.SIGALRM:
+            raise KeyboardInterrupt
+        came = True
+        signal.setitimer(signal.ITIMER_REAL, patience_s)
+
+    numbers = (*STOPPING, signal.SIGALRM)
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        signal.signal(number, arrived)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt

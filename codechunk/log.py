@@ -156,7 +156,7 @@ class _PrivateFileHandler(RotatingFileHandler):
 
 def _open_file(file: Path) -> logging.Handler:
     try:
-        file.parent.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         file.parent.mkdir(mode=0o700, exist_ok=True)
         handler = _PrivateFileHandler(file, maxBytes=_FILE_BYTES, backupCount=_FILE_BACKUPS)
     except OSError as exc:

@@ -12,10 +12,11 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+from codechunk import secrets
 from codechunk.chunking import ChunkSettings, chunk_source
 from codechunk.chunks import Chunk
 from codechunk.parse_wire import EXIT_OUT_OF_MEMORY, MEBIBYTE, FrameHead, frame, pack_chunks, read_frame
@@ -39,6 +40,7 @@ class _Orders:
     sample_percent: float
     seed: str
     memory_bytes: int
+    secrets: secrets.SecretsMode
 
 
 def main() -> None:
@@ -55,6 +57,7 @@ def main() -> None:
         sample_percent=head["sample_percent"],
         seed=head["seed"],
         memory_bytes=head["memory_bytes"],
+        secrets=head["secrets"],
     )
     _warm_up(orders)
     _lower(resource.RLIMIT_CORE, 0)
@@ -76,7 +79,7 @@ def _serve(tasks: IO[bytes], answers: IO[bytes], orders: _Orders) -> None:
         _limit_memory(orders.memory_bytes)
         # The default action of SIGALRM ends the process, also in the middle of native code.
         signal.setitimer(signal.ITIMER_REAL, head["seconds"])
-        answer, body = _chunk_file(head, data, orders)
+        answer, body = _answer(head, data, orders)
         signal.setitimer(signal.ITIMER_REAL, 0)
         retire = _has_grown(orders.memory_bytes)
         answers.write(frame({"flight": head["flight"], "retire": retire, **answer}, body))
@@ -149,19 +152,51 @@ def _has_grown(memory_bytes: int) -> bool:
     return _memory()[1] >= memory_bytes // 2
 
 
-def _chunk_file(head: FrameHead, data: bytes, orders: _Orders) -> tuple[FrameHead, bytes]:
+def _answer(head: FrameHead, data: bytes, orders: _Orders) -> tuple[FrameHead, bytes]:
+    """Look for secrets in the whole file, since they may span chunks, and cut it; where it is to be skipped or
+    refused because of them, only their places are answered."""
+    if orders.secrets == "off":
+        return _chunk_file(head, data, (), orders)
+    spans = secrets.find(data)
+    told = {"secrets": [(place.line, place.kind) for place in secrets.places(data, spans)]}
+    if spans and orders.secrets != "redact":
+        return {"rows": [], **told}, b""
+    answer, body = _chunk_file(head, secrets.mask(data, spans), spans, orders)
+    return {**answer, **told}, body
+
+
+def _chunk_file(
+    head: FrameHead, data: bytes, spans: Sequence[secrets.Span], orders: _Orders
+) -> tuple[FrameHead, bytes]:
+    """Cut a file whose secrets, at `spans`, are masked by X; in texts a marker takes the place of the X."""
+    counted = head["counted"]
     chunks = _cut(head, data, orders, trust_estimate=True)
-    counts = list(_counts(chunks, head["counted"], orders))
-    if _over(chunks, counts, head["counted"], orders):
+    counts = list(_counts(chunks, counted, orders))
+    if _over(chunks, counts, counted, orders):
         # The size estimate was fooled: cut again with every piece counted, those counted before too, because
         # their ordinals may be others now. The caller notices when what it saved does not fit.
+        counted = 0
         chunks = _cut(head, data, orders, trust_estimate=False)
-        counts = list(_counts(chunks, 0, orders))
-        if _over(chunks, counts, 0, orders):
+        counts = list(_counts(chunks, counted, orders))
+        if _over(chunks, counts, counted, orders):
             return {"error": f"a chunk is over the token limit of {orders.settings.max_tokens}"}, b""
+    if spans:
+        chunks = [_marked(chunk, head, data, spans, orders) for chunk in chunks]
+        counts = list(_counts(chunks, counted, orders))
     items = [(chunk, tokens, index_words(chunk.text)) for chunk, tokens in zip(chunks, counts, strict=True)]
     rows, body = pack_chunks(items)
     return {"rows": rows}, body
+
+
+def _marked(chunk: Chunk, head: FrameHead, data: bytes, spans: Sequence[secrets.Span], orders: _Orders) -> Chunk:
+    """The chunk with markers for the secrets in its text, unless markers, which may be longer than what they
+    replace, would take it over the token limit: then the X that it was cut with stay. So they do in its header."""
+    start, end = chunk.start_byte, chunk.end_byte
+    if not any(span.start < end and span.end > start for span in spans):
+        return chunk
+    text = secrets.redact(data, spans, start, end, encoding=head["encoding"])
+    marked = dataclasses.replace(chunk, text=text)
+    return marked if count_tokens(marked.embedding_text) <= orders.settings.max_tokens else chunk
 
 
 def _over(chunks: list[Chunk], counts: list[int | None], counted: int, orders: _Orders) -> bool:

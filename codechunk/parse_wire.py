@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import IO, Any
 
 from codechunk.chunks import Chunk, Kind
+from codechunk.secrets import Place
 
 FrameHead = dict[str, Any]
 
@@ -109,6 +110,21 @@ def unpack_chunks(rows: object, body: bytes, *, path: str, size_bytes: int) -> t
     except (ValueError, TypeError) as exc:
         raise BrokenWire("a malformed answer") from exc
     return chunks, words
+
+
+def unpack_secrets(places: object) -> list[Place] | None:
+    """Where the secrets in an answer are; None when they were not looked for. Raises BrokenWire."""
+    if places is None:
+        return None
+    try:
+        if not isinstance(places, list):
+            raise TypeError("no list")
+        found = [Place(line, kind) for line, kind in places]
+        if not all(type(place.line) is int and place.line > 0 and type(place.kind) is str for place in found):
+            raise TypeError("no place")
+    except (ValueError, TypeError) as exc:
+        raise BrokenWire("a malformed answer") from exc
+    return found
 
 
 def _unpack_chunk(row: Sequence[Any], text: str, at: int, path: str, size_bytes: int) -> tuple[Chunk, int, int]:

@@ -32,7 +32,9 @@ from codechunk.parse_wire import (
     frame,
     take_frame,
     unpack_chunks,
+    unpack_secrets,
 )
+from codechunk.secrets import Place, SecretsMode
 
 if TYPE_CHECKING:
     # Only the type: the parent has no need of the parser and the tokenizer in its own memory.
@@ -90,7 +92,8 @@ class ParseResult:
 
     `words` holds `index_words(chunk.text)` of each chunk. `fallback` says why the syntax parser was abandoned
     and the file cut by lines (`timeout`, `crashed`, `memory`), None for a normal result. `error` says why
-    there are no chunks at all, None when there are.
+    there are no chunks at all, None when there are. `secrets` tells where secrets are in the file, None when
+    they were not looked for; the chunks hold markers instead of them, or there are none (see ChunkPool).
     """
 
     key: int
@@ -100,6 +103,7 @@ class ParseResult:
     language: str | None
     fallback: str | None
     error: str | None
+    secrets: list[Place] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -251,6 +255,8 @@ class ChunkPool:
 
     `token_mode` is `all` (every chunk counted), `sample` (`sample_percent` of the chunks, drawn by a hash of
     `seed` and the text, so independent of order and of the machine) or `on_demand` (none).
+    `secrets` says what becomes of secrets: `redact` puts markers in their place, `skip` and `fail` give no chunks of
+    a file that holds any, `off` gives the exact bytes.
     `child_argv` replaces the command of a child; it is for tests.
     """
 
@@ -262,6 +268,7 @@ class ChunkPool:
         token_mode: TokenMode,
         sample_percent: float,
         seed: str,
+        secrets: SecretsMode = "off",
         timeout_s: float = 10.0,
         memory_bytes: int = 500 * MEBIBYTE,
         child_argv: Sequence[str] | None = None,
@@ -280,6 +287,7 @@ class ChunkPool:
                 "sample_percent": sample_percent,
                 "seed": seed,
                 "memory_bytes": memory_bytes,
+                "secrets": secrets,
                 "parent": os.getpid(),
             }
         )
@@ -567,4 +575,5 @@ def _result(flight: _Flight, head: FrameHead, body: bytes) -> ParseResult:
         language=chunks[0].language if chunks else task.language,
         fallback=flight.cause,
         error=None,
+        secrets=unpack_secrets(head.get("secrets")),
     )

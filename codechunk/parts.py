@@ -2,27 +2,35 @@
 
 import hashlib
 import stat
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from codechunk import synthetic
+from codechunk.batch import BatchSettings, Machine
 from codechunk.chunking import ChunkSettings
 from codechunk.config import Loaded
+from codechunk.direct import Direct
 from codechunk.errors import CodechunkError, UsageError
+from codechunk.fit import Fit
+from codechunk.gemini import Gemini
 from codechunk.git import OpenedRepository, Progress, open_repository
 from codechunk.indexing import CutSettings
 from codechunk.locks import only_one
-from codechunk.progress import Reporter
+from codechunk.models import DOCUMENT_TASK, Form, input_limit
+from codechunk.overview import batch_views
+from codechunk.owner import new_owner
+from codechunk.pricing import PriceMode, price_usd
+from codechunk.progress import BatchView, Reporter
 from codechunk.skip import SkipRules
 from codechunk.source import Source
-from codechunk.state import IndexRow, Space, State
+from codechunk.state import BoughtTexts, IndexRow, Space, State
 from codechunk.state.embeddings import Vectors
 from codechunk.vectors import VectorStore
+from codechunk.worker import Pace, Worker
 
 # Form of the text that is embedded: header, newline, chunk. A new form is a new vector space.
 HEADER_VERSION = 1
-DOCUMENT_TASK = "RETRIEVAL_DOCUMENT"
 IGNORE_FILE = ".codechunkignore"
 ATTRIBUTES_FILE = ".gitattributes"
 IGNORE_FILE_BYTES = 1_000_000
@@ -54,6 +62,7 @@ class Parts:
             token_mode=counting.mode if counting.enabled else "on_demand",
             sample_percent=counting.sample_percent,
             skip_generated=self.config.git.skip_generated,
+            secrets=self.config.secrets,
             attributes=_linguist_hash(attributes),
             jobs=jobs,
         )
@@ -71,6 +80,7 @@ class Parts:
             skip_generated=git.skip_generated,
             skip_vendored=git.skip_vendored,
             max_file_size=git.max_file_size,
+            skip_secret_files=self.config.secrets != "off",
         )
 
     def files_identity(self) -> str:
@@ -144,17 +154,162 @@ class Parts:
 
     def require_provider(self) -> None:
         """Raise UsageError unless something can make vectors."""
-        if self.config.synthetic:
-            return
-        if self._loaded.gemini_api_key.value is None:
+        if not self.config.synthetic:
+            self._key()
+
+    def has_key(self) -> bool:
+        """Whether the environment holds a Gemini key."""
+        return self._loaded.gemini_api_key.value is not None
+
+    def secret_values(self) -> list[str]:
+        """The secrets of the environment as they are, for looking whether they stand anywhere."""
+        return self._loaded.secret_values()
+
+    def _key(self) -> str:
+        key = self._loaded.gemini_api_key.value
+        if key is None:
             raise UsageError(
                 "No Gemini key: set CODECHUNK_GEMINI_API_KEY (or GEMINI_API_KEY), or pass --test-embeddings "
                 "to index offline with synthetic vectors."
             )
-        raise UsageError(
-            "Embedding with Gemini is not part of this version of codechunk: pass --test-embeddings, or set "
-            "embedding.provider to synthetic, to index with synthetic vectors."
+        return key.get_secret_value()
+
+    def gemini(self, space: Space) -> Gemini:
+        """The provider for a vector space. Connects to nothing yet. Raises UsageError without a key."""
+        config = self.config.embedding
+        return Gemini(
+            api_key=self._key(),
+            form=Form(space.model, space.dimensions, space.task),
+            base_url=config.base_url,
+            api_version=config.api_version,
+            timeout_s=config.timeout.total_seconds(),
         )
+
+    @contextmanager
+    def worker(
+        self,
+        state: State,
+        *,
+        space: Space,
+        space_id: int,
+        reporter: Reporter,
+        job_id: str | None = None,
+        settle: Callable[[], int] = lambda: 0,
+    ) -> Iterator[Worker]:
+        """Hands for the texts of a vector space that wait for Gemini.
+
+        Args:
+            job_id: show only batch jobs of this run of index.
+            settle: finishes index runs whose vectors have come.
+        """
+        config, batch = self.config, self.config.batch_processing
+        owner = new_owner()
+        with self.gemini(space) as gemini:
+            fit = self.fit(state, space_id, space.model, gemini)
+
+            def machine(space: Space, space_id: int) -> Machine:
+                return Machine(
+                    state=state,
+                    provider=gemini,
+                    form=Form(space.model, space.dimensions, space.task),
+                    fit=self.fit(state, space_id, space.model, gemini),
+                    space_id=space_id,
+                    settings=self._batch_settings(),
+                    directory=config.data_dir / "batches",
+                    owner=owner,
+                )
+
+            def others() -> list[Machine]:
+                out = [other for other in state.batches.spaces_out() if other != space_id]
+                return [machine(state.catalog.space(other), other) for other in out]
+
+            direct = Direct(
+                state=state,
+                provider=gemini,
+                space_id=space_id,
+                owner=owner,
+                fit=fit,
+                concurrency=config.embedding.direct_concurrency,
+                texts_per_call=config.embedding.direct_batch,
+                lease_s=batch.lease.total_seconds(),
+                on_saved=reporter.advance,
+            )
+            yield Worker(
+                state=state,
+                space_id=space_id,
+                owner=owner,
+                machine=machine(space, space_id),
+                others=others,
+                direct=direct,
+                pace=Pace(
+                    batches=batch.enabled,
+                    min_queue_size=config.worker.min_queue_size,
+                    max_queue_size=batch.queue_limits.max_queue_size,
+                    max_wait_s=batch.queue_limits.max_wait_time.total_seconds(),
+                    poller_interval_s=batch.poller_interval.total_seconds(),
+                    lease_s=batch.lease.total_seconds(),
+                ),
+                settle=settle,
+                watch=lambda: reporter.batches(self._views(state, job_id)),
+            )
+
+    def fit(self, state: State, space_id: int, model: str, gemini: Gemini | None = None) -> Fit:
+        """The limit of a model and how its counts compare with ours, as learned so far."""
+        return Fit(
+            state=state,
+            space_id=space_id,
+            model=model,
+            limit_tokens=self.config.token_counting.max_tokens_per_chunk or input_limit(model),
+            count=None if gemini is None else gemini.count_tokens,
+        )
+
+    def _batch_settings(self) -> BatchSettings:
+        batch = self.config.batch_processing
+        return BatchSettings(
+            prefix=batch.display_name_prefix,
+            priority=batch.priority,
+            max_texts=batch.max_batch_size,
+            max_tokens=batch.max_batch_tokens,
+            fall_back=batch.fallback_to_sequential,
+            initial_backoff_s=batch.initial_backoff.total_seconds(),
+            max_backoff_s=batch.max_backoff.total_seconds(),
+            max_retries=batch.max_retries,
+            submitter_poll_s=batch.submitter_poll_interval.total_seconds(),
+            submission_initial_s=batch.submission_initial_backoff.total_seconds(),
+            submission_max_s=batch.submission_max_backoff.total_seconds(),
+            max_submissions=batch.max_submission_attempts,
+            concurrent_submissions=batch.max_concurrent_submissions,
+            poller_interval_s=batch.poller_interval.total_seconds(),
+            concurrent_polls=batch.max_concurrent_polls,
+            max_age_s=batch.max_job_age.total_seconds(),
+            grace_s=batch.reconcile_grace.total_seconds(),
+            lease_s=batch.lease.total_seconds(),
+        )
+
+    def _views(self, state: State, job_id: str | None) -> list[BatchView]:
+        """The batch jobs as they are shown: those of a run of index, or all that are open; the oldest first."""
+        rows = state.batches.rows(open_only=job_id is None, job_id=job_id)
+        return batch_views(state, rows[::-1], self.config.pricing)
+
+    # ------------------------------------------------------------------ money
+
+    def usd(self, model: str, mode: PriceMode, tokens: int) -> float | None:
+        """The price of tokens, None when nobody knows it."""
+        return price_usd(model=model, mode=mode, tokens=tokens, overrides=self.config.pricing)
+
+    def estimate_usd(self, state: State, index: IndexRow, tokens: int, mode: str) -> float | None:
+        """What embedding `tokens` by our count will cost in a mode (`batch` or `sequential`)."""
+        if index.space.provider == "synthetic":
+            return 0.0
+        theirs = round(tokens * self.fit(state, index.space_id, index.space.model).mean)
+        return self.usd(index.space.model, "batch" if mode == "batch" else "direct", theirs)
+
+    def spent_usd(self, state: State, index: IndexRow, bought: BoughtTexts) -> float | None:
+        """What was paid: by the provider's counts where it told them, else by ours."""
+        mean = self.fit(state, index.space_id, index.space.model).mean
+        batch = self.usd(index.space.model, "batch", bought.batch + round(bought.batch_estimated * mean))
+        direct = self.usd(index.space.model, "direct", bought.direct + round(bought.direct_estimated * mean))
+        return None if batch is None or direct is None else batch + direct
 
     def space(self) -> Space:
         """The vector space of this configuration."""

@@ -11,6 +11,7 @@ from codechunk.indexing import CutSettings
 from codechunk.parsing import ChunkPool, ParseTask
 from codechunk.progress import Reporter
 from codechunk.sampling import SEED
+from codechunk.secrets import Place
 from codechunk.skip import SkipReason, SkipRules, decode
 from codechunk.state import Space, State
 
@@ -19,12 +20,14 @@ KNOWN_AT_ONCE = 500
 
 @dataclass(slots=True, kw_only=True)
 class DryRun:
-    """What a run would find. `texts` are distinct; `texts_to_embed` those without a vector so far."""
+    """What a run would find. `texts` are distinct; `texts_to_embed` those without a vector so far; `secrets` are
+    the files and places of all secrets found in what is not skipped."""
 
     head: Mapping[str, str]
     discovered: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
+    secrets: list[tuple[str, Place]] = field(default_factory=list)
     languages: Counter[str] = field(default_factory=Counter)
     chunks: int = 0
     tokens: int = 0
@@ -64,6 +67,7 @@ def dry_run(
         token_mode="all",
         sample_percent=settings.sample_percent,
         seed=SEED,
+        secrets=settings.secrets,
     )
     seen: set[bytes] = set()
     fresh: dict[str, int] = {}
@@ -73,6 +77,10 @@ def dry_run(
             reporter.advance()
             if result.error is not None:
                 plan.failed.append((result.path, result.error))
+                continue
+            plan.secrets += [(result.path, place) for place in result.secrets or ()]
+            if result.secrets and settings.secrets == "skip":
+                plan.skipped.append((result.path, str(SkipReason.SECRET)))
                 continue
             plan.languages[result.language or "text"] += 1
             plan.chunks += len(result.chunks)
@@ -88,6 +96,7 @@ def dry_run(
     _settle(state, space, plan, fresh)
     plan.texts = len(seen)
     plan.skipped.sort()
+    plan.secrets.sort(key=lambda found: (found[0], found[1].line))
     return plan
 
 

@@ -1,10 +1,31 @@
-"""How a workflow tells whoever watches what it is doing: the terminal, plain lines, or nobody."""
+"""How a workflow tells whoever watches what it is doing: the terminal, plain lines, a callback, or nobody."""
 
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchView:
+    """A batch job as it is shown to people.
+
+    `state` is ours and `remote_state` the provider's, None before it has the job. `texts` were sent, `done` have come
+    back. `age_s` is how long it exists, in seconds; `cost_usd` is None where no price is known; `note` says why it
+    waits or what went wrong, and may be empty.
+    """
+
+    id: str
+    state: str
+    remote_state: str | None
+    texts: int
+    done: int
+    age_s: float
+    cost_usd: float | None
+    note: str
 
 
 class Reporter(Protocol):
-    """Receives stages, counts and sentences."""
+    """Receives stages, counts, sentences and the batch jobs."""
 
     def stage(self, name: str, total: int | None, unit: str) -> None:
         """A new stage begins and the one before it ends. `total` is None when it is not known."""
@@ -17,6 +38,9 @@ class Reporter(Protocol):
 
     def say(self, sentence: str) -> None:
         """Something the user should read now."""
+
+    def batches(self, rows: Sequence[BatchView]) -> None:
+        """All batch jobs that are waited for, as they stand now; they replace the ones told before."""
 
 
 class Silence:
@@ -33,3 +57,77 @@ class Silence:
 
     def say(self, sentence: str) -> None:
         """Nothing."""
+
+    def batches(self, rows: Sequence[BatchView]) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something a workflow told.
+
+    `stage`, `done`, `total` and `unit` say where the stage stands after it; `total` is None when it is not known.
+    `sentence` is set when the kind is "sentence", and `batches` when it is "batches".
+    """
+
+    kind: Literal["stage", "progress", "sentence", "batches"]
+    stage: str
+    done: int
+    total: int | None
+    unit: str
+    sentence: str | None = None
+    batches: tuple[BatchView, ...] = ()
+
+
+class Callback:
+    """A reporter that turns everything it is told into one call of a function.
+
+    The function is called in the thread that works: while it runs, the work waits, and what it raises ends the work.
+    """
+
+    def __init__(self, on_progress: Callable[[Event], None]) -> None:
+        self._tell = on_progress
+        self._stage, self._unit = "", ""
+        self._done = 0
+        self._total: int | None = None
+
+    def stage(self, name: str, total: int | None, unit: str) -> None:
+        """Tell that a stage begins."""
+        self._stage, self._total, self._unit, self._done = name, total, unit, 0
+        self._event("stage")
+
+    def advance(self, count: int = 1) -> None:
+        """Tell where the stage stands."""
+        self.reach(self._done + count, total=self._total)
+
+    def reach(self, current: int, *, total: int | None) -> None:
+        """Tell where the stage stands."""
+        self._done, self._total = current, total
+        self._event("progress")
+
+    def say(self, sentence: str) -> None:
+        """Tell a sentence."""
+        self._event("sentence", sentence=sentence)
+
+    def batches(self, rows: Sequence[BatchView]) -> None:
+        """Tell the batch jobs."""
+        self._event("batches", batches=tuple(rows))
+
+    def _event(
+        self,
+        kind: Literal["stage", "progress", "sentence", "batches"],
+        *,
+        sentence: str | None = None,
+        batches: tuple[BatchView, ...] = (),
+    ) -> None:
+        self._tell(
+            Event(
+                kind=kind,
+                stage=self._stage,
+                done=self._done,
+                total=self._total,
+                unit=self._unit,
+                sentence=sentence,
+                batches=batches,
+            )
+        )

@@ -8,6 +8,21 @@ from codechunk.errors import CodechunkError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bought:
+    """What one run sent and paid: direct calls, texts with their repetitions, batch jobs, jobs that fell back.
+
+    Money in USD; None where no price of the model is known.
+    """
+
+    requests: int = 0
+    texts_sent: int = 0
+    batches: int = 0
+    fallbacks: int = 0
+    estimated_usd: float | None = 0.0
+    spent_usd: float | None = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
     """What is true of the indexed commit, read from the rows of the state database."""
 
@@ -18,8 +33,10 @@ class Ledger:
     chunks: Mapping[str, int]
     new_chunks: int
     deleted_chunks: int
-    texts_sent: int
+    bought: Bought
     failed_files: list[tuple[str, str]] = field(default_factory=list)
+    secrets: tuple[int, int] = (0, 0)
+    """Secrets found in the files that were read, and how many files hold them."""
 
     def count(self, status: str) -> int:
         """Files with this status."""
@@ -92,11 +109,13 @@ def document(
     ref: str,
     commit: str,
     mode: str,
+    mode_reason: str,
     ledger: Ledger,
     tokens: Tokens,
     provider: str,
     model: str,
     dimensions: int,
+    secrets_mode: str,
     seconds: float,
 ) -> dict[str, Any]:
     """The JSON document of `index --json`."""
@@ -108,6 +127,7 @@ def document(
         "commit": commit,
         "status": ledger.status,
         "mode": mode,
+        "mode_reason": mode_reason,
         "files": _files(ledger),
         "chunks": _chunks(ledger),
         "tokens": {
@@ -120,14 +140,29 @@ def document(
             "provider": provider,
             "model": model,
             "dimensions": dimensions,
-            "requests": 0,
-            "texts_sent": ledger.texts_sent,
-            "batches": 0,
-            "fallbacks": 0,
+            "requests": ledger.bought.requests,
+            "texts_sent": ledger.bought.texts_sent,
+            "batches": ledger.bought.batches,
+            "fallbacks": ledger.bought.fallbacks,
         },
-        "cost": {"currency": "USD", "estimated": 0.0, "spent": 0.0},
+        "secrets": secrets_document(secrets_mode, *ledger.secrets),
+        "cost": {
+            "currency": "USD",
+            "estimated": _rounded(ledger.bought.estimated_usd),
+            "spent": _rounded(ledger.bought.spent_usd),
+        },
         "seconds": round(seconds, 3),
     }
+
+
+def secrets_document(mode: str, found: int, files: int) -> dict[str, Any]:
+    """What became of secrets: the configured `mode`, and how many were found in how many files."""
+    return {"mode": mode, "found": found, "files": files}
+
+
+def _rounded(usd: float | None) -> float | None:
+    """Money to a ten-thousandth of a cent: single texts cost less than a cent."""
+    return None if usd is None else round(usd, 6)
 
 
 def _files(ledger: Ledger) -> dict[str, Any]:

@@ -1,22 +1,34 @@
 """One run of `index` over one commit: the order of its steps (docs/design.md, 5)."""
 
 import json
-import time
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from codechunk import embedding, report
-from codechunk.errors import CodechunkError
+from codechunk import embedding
+from codechunk.errors import CodechunkError, UsageError
 from codechunk.git import OpenedRepository
 from codechunk.indexing import Comparison, Indexing, changed_settings, fingerprint
 from codechunk.parts import Parts, read_attributes
 from codechunk.progress import Reporter
+from codechunk.publish import Door, Outline, Publication
 from codechunk.state import IndexRow, JobRow, State
-from codechunk.vectors import Collection, VectorStore
 
-# Failed files and chunks named one by one; the report counts them all.
-LISTED = 20
+log = logging.getLogger(__name__)
+
+Mode = Literal["auto", "batch", "sequential"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What a person asked of one run: processes that cut, how Gemini is called, whether to wait, the most to spend."""
+
+    jobs: int
+    mode: Mode = "auto"
+    wait: bool = True
+    max_cost_usd: float | None = None
 
 
 class Run:
@@ -26,26 +38,24 @@ class Run:
         self,
         parts: Parts,
         state: State,
-        store: VectorStore,
+        door: Door,
         opened: OpenedRepository,
         index: IndexRow,
         job: JobRow,
         reporter: Reporter,
-        started: float,
-        stamp: str | None,
+        started_at: float,
     ) -> None:
-        self._parts, self._state, self._store, self._opened = parts, state, store, opened
-        self._index, self._job, self._reporter, self._started = index, job, reporter, started
-        self._stamp = stamp
+        self._parts, self._state, self._door, self._opened = parts, state, door, opened
+        self._index, self._job, self._reporter, self._started_at = index, job, reporter, started_at
 
-    def go(self, *, jobs: int) -> dict[str, Any]:
+    def go(self, wishes: Wishes) -> dict[str, Any]:
         """Index the commit, or find that nothing is to do."""
         parts, opened, state = self._parts, self._opened, self._state
-        token_mode = parts.cut_settings(jobs, {}).token_mode
+        token_mode = parts.cut_settings(wishes.jobs, {}).token_mode
         if self._is_current(token_mode):
             return self._unchanged(token_mode)
         attributes = read_attributes(opened)
-        settings = parts.cut_settings(jobs, attributes)
+        settings = parts.cut_settings(wishes.jobs, attributes)
         identity = f"{fingerprint(settings)} files={parts.files_identity()}"
         indexing = Indexing(
             state=state,
@@ -59,24 +69,133 @@ class Run:
         comparison = indexing.plan(entries, redo=self._must_redo(identity))
         indexing.cut()
         indexing.count_missing()
-        made = self._embed(indexing.generation)
-        return self._publish(indexing, comparison, made, identity, settings.token_mode)
+        if self._index.space.provider == "synthetic":
+            return self._with_synthetic(indexing, comparison, identity, settings.token_mode)
+        return self._with_gemini(indexing, comparison, identity, settings.token_mode, wishes)
 
-    def _embed(self, generation: int) -> int:
-        """Give the generation's chunks vectors and put them in the collection. Returns how many were made."""
-        index, state = self._index, self._state
-        self._collection = self._sound_collection()
-        last = state.catalog.last_finished_job(index.id)
-        whole = last is not None and last.status == "succeeded" and index.vectors_stamp is not None
-        sources = state.contents.new_sources(index.id, generation, all_files=not whole)
-        reporter = self._reporter
-        made = embedding.embed(state=state, index=index, sources=sources, make=self._parts.embed, reporter=reporter)
-        embedding.store(state=state, index=index, sources=sources, collection=self._collection, reporter=reporter)
-        if whole and state.embeddings.ledger(index.id, index.space_id, generation)["unstored"]:
-            # What an abandoned run put under the ids of chunks that were kept: the right vectors again.
-            sources = state.contents.new_sources(index.id, generation, all_files=True)
-            embedding.store(state=state, index=index, sources=sources, collection=self._collection, reporter=reporter)
-        return made
+    # ------------------------------------------------------------------ vectors
+
+    def _with_synthetic(
+        self, indexing: Indexing, comparison: Comparison, identity: str, token_mode: str
+    ) -> dict[str, Any]:
+        reason = "synthetic vectors are made here"
+        outline = self._outline(indexing, comparison, identity, token_mode, ("sequential", reason), 0.0)
+        self._state.catalog.plan_job(self._job.id, outline.dump())
+        made = embedding.embed(
+            state=self._state,
+            index=self._index,
+            sources=embedding.unsettled(self._state, self._index, indexing.generation),
+            make=self._parts.embed,
+            job_id=self._job.id,
+            reporter=self._reporter,
+        )
+        return self._publication(outline).publish(self._door, made=made)
+
+    def _with_gemini(
+        self, indexing: Indexing, comparison: Comparison, identity: str, token_mode: str, wishes: Wishes
+    ) -> dict[str, Any]:
+        """Ask for vectors, choose how, tell what it costs, then send directly or in batch jobs."""
+        state, job, parts = self._state, self._job, self._parts
+        self._request(indexing.generation)
+        texts, tokens = state.queue.wanted(job.id)
+        mode, reason = self._choose(texts, wishes.mode)
+        log.info("Chose how to embed", extra={"action": "mode_chosen", "mode": mode, "why": reason})
+        estimate = parts.estimate_usd(state, self._index, tokens, mode)
+        outline = self._outline(indexing, comparison, identity, token_mode, (mode, reason), estimate)
+        self._tell_changed_space(texts, estimate)
+        _within(wishes.max_cost_usd, estimate, texts, self._index.space.model)
+        state.catalog.plan_job(job.id, outline.dump())
+        publication = self._publication(outline)
+        if texts and state.queue.first_time("code_is_sent"):
+            self._reporter.say(
+                f"From here on the text of chunks is sent to Google ({self._index.space.model}) to be embedded; "
+                f"secrets found in it: {parts.config.secrets}. This is said once."
+            )
+        generation = indexing.generation
+        if state.queue.still_open(job.id) and self._send(mode, wishes, generation=generation, texts=texts):
+            return publication.waiting()
+        return publication.publish(self._door)
+
+    def _send(self, mode: str, wishes: Wishes, *, generation: int, texts: int) -> int:
+        """Get vectors for every text of the run. Returns how many are still open, when it was not to wait for them."""
+        state, job, index = self._state, self._job, self._index
+
+        def still_open() -> int:
+            waiting = state.queue.still_open(job.id)
+            self._reporter.reach(max(0, texts - waiting), total=texts)
+            if waiting:
+                return waiting
+            counts = state.embeddings.ledger(index.id, index.space_id, generation)
+            if counts["pending"] or counts["processing"]:
+                self._request(generation)  # another run has asked for them since, or they came back
+            return counts["pending"] + counts["processing"]
+
+        def price() -> None:
+            count, tokens = state.queue.wanted(job.id, fallen_back=True)
+            spent = self._parts.spent_usd(state, index, state.queue.bought(job.id)) or 0.0
+            more = self._parts.estimate_usd(state, index, tokens, "sequential")
+            self._reporter.say(
+                f"{count:,} texts whose batch jobs ended badly are sent directly"
+                + (f" (about ${more:.4f})." if more is not None else ".")
+            )
+            _within(wishes.max_cost_usd, None if more is None else spent + more, count, index.space.model)
+
+        self._reporter.stage("Embedding", texts, "texts")
+        with self._parts.worker(
+            state, space=index.space, space_id=index.space_id, reporter=self._reporter, job_id=job.id
+        ) as worker:
+            if mode == "sequential":
+                worker.send_directly(job.id)
+            else:
+                worker.plan(job.id)
+                if not wishes.wait:
+                    worker.submit()
+                    return still_open()
+                state.catalog.wait_job(job.id)
+                self._door.close()  # others may write vectors while this run waits for hours
+            worker.wait_for(job.id, still_open=still_open, batches=mode == "batch", price=price)
+        return 0
+
+    def _request(self, generation: int) -> None:
+        embedding.request(
+            state=self._state,
+            index=self._index,
+            sources=embedding.unsettled(self._state, self._index, generation),
+            job_id=self._job.id,
+        )
+
+    def _choose(self, texts: int, wished: Mode) -> tuple[str, str]:
+        """The mode and its reason."""
+        batch = self._parts.config.batch_processing
+        if wished != "auto":
+            return wished, f"--mode {wished}"
+        if not texts:
+            return "sequential", "no text is new"
+        if not batch.enabled:
+            return "sequential", "batch_processing.enabled is false"
+        than = "at least" if texts >= batch.threshold_chunks else "fewer than"
+        mode = "batch" if texts >= batch.threshold_chunks else "sequential"
+        return mode, f"{texts:,} texts to embed, {than} batch_processing.threshold_chunks ({batch.threshold_chunks:,})"
+
+    def _tell_changed_space(self, texts: int, estimate: float | None) -> None:
+        """Say what a change of model or dimensions means, when this is the first index in a new vector space."""
+        index = self._index
+        others = [
+            other
+            for other in self._state.catalog.indexes()
+            if (other.repository_id, other.ref) == (index.repository_id, index.ref) and other.id != index.id
+        ]
+        if index.generation or not others:
+            return
+        old, new = others[0].space, index.space
+        price = "" if estimate is None else f", about ${estimate:.4f}"
+        self._reporter.say(
+            f"{index.repository}@{index.ref} was indexed with {old.model} at {old.dimensions} dimensions and is now "
+            f"with {new.model} at {new.dimensions}: a new collection is made, {texts:,} texts are embedded{price}; "
+            f"the old one stays."
+        )
+
+    # ------------------------------------------------------------------ what is there already
 
     def _is_current(self, token_mode: str) -> bool:
         """Whether the same commit was indexed with the same settings to the end, and nobody touched the vectors."""
@@ -96,7 +215,7 @@ class Run:
             and index.commit == self._opened.commit
             and json.loads(last.report)["tokens"]["mode"] == token_mode
             and index.vectors_stamp is not None
-            and index.vectors_stamp == self._stamp
+            and index.vectors_stamp == self._door.stamp
             and not self._state.contents.has_rubbish(index.id, index.generation)
         )
 
@@ -112,93 +231,70 @@ class Run:
             )
         return bool(changed)
 
-    def _sound_collection(self) -> Collection:
-        """The collection of the index, emptied when it is not what it should be."""
-        index, state = self._index, self._state
-        collection = self._store.collection(index.collection)
-        if self._store.recovered:
-            self._reporter.say(
-                f"The vector index could not be opened ({self._store.recovered}); it is rebuilt from the state "
-                f"database, nothing is embedded again."
-            )
-        trouble = embedding.check(state, index, collection)
-        if trouble is None:
-            return collection
-        if state.embeddings.held(index.id):
-            self._reporter.say(
-                f"The vector index of {index.repository}@{index.ref} is not sound ({trouble}); it is rebuilt from "
-                f"the state database, nothing is embedded again."
-            )
-        self._store.drop(index.collection)
-        state.embeddings.forget_stored(index.id)
-        self._index = state.catalog.refreshed(index)
-        return self._store.collection(index.collection)
+    def _unchanged(self, token_mode: str) -> dict[str, Any]:
+        index = self._index
+        discovered = sum(self._state.contents.file_counts(index.id, index.generation).values())
+        outline = Outline(
+            generation=index.generation,
+            commit=self._opened.commit,
+            identity=index.fingerprint or "",
+            token_mode=token_mode,
+            discovered=discovered,
+            unchanged=discovered,
+            deleted_files=0,
+            mode="sequential",
+            mode_reason="nothing changed",
+            estimated_usd=0.0,
+            started_at=self._started_at,
+        )
+        document = self._publication(outline).unchanged()
+        self._door.sound(index.id)
+        return document
 
-    def _publish(
-        self, indexing: Indexing, comparison: Comparison, made: int, identity: str, token_mode: str
-    ) -> dict[str, Any]:
-        """Check the ledger, switch searches to the new generation, then let go of what is gone."""
-        index, state, generation = self._index, self._state, indexing.generation
-        new, deleted = state.contents.difference(index.id, index.generation, generation)
-        ledger = report.Ledger(
+    # ------------------------------------------------------------------ parts of the above
+
+    def _outline(
+        self,
+        indexing: Indexing,
+        comparison: Comparison,
+        identity: str,
+        token_mode: str,
+        mode: tuple[str, str],
+        estimated_usd: float | None,
+    ) -> Outline:
+        return Outline(
+            generation=indexing.generation,
+            commit=self._opened.commit,
+            identity=identity,
+            token_mode=token_mode,
             discovered=comparison.discovered,
-            files=state.contents.file_counts(index.id, generation),
             unchanged=comparison.unchanged,
             deleted_files=len(comparison.gone),
-            chunks=state.embeddings.ledger(index.id, index.space_id, generation),
-            new_chunks=new,
-            deleted_chunks=deleted,
-            texts_sent=made,
-            failed_files=state.contents.failed_files(index.id, generation, limit=LISTED),
+            mode=mode[0],
+            mode_reason=mode[1],
+            estimated_usd=estimated_usd,
+            started_at=self._started_at,
         )
-        ledger.balance()
-        state.catalog.publish(index.id, commit=self._opened.commit, fingerprint=identity, generation=generation)
-        embedding.remove(state, index, self._collection, state.contents.gone_chunks(index.id, generation))
-        state.catalog.sweep(index.id, generation)
-        state.catalog.drop_unused_sources(index.repository_id)
-        state.embeddings.drop_unwanted(index.space_id)
-        for path, why in state.contents.fallbacks(index.id, generation):
-            self._reporter.say(f"{path}: cut by lines, the parser was stopped ({why}).")
-        failed = state.embeddings.failures(index.id, index.space_id, generation, limit=LISTED)
-        for place, why in (*ledger.failed_files, *failed):
-            self._reporter.say(f"{place}: failed ({why}).")
-        document = self._document(ledger, generation, token_mode)
-        state.catalog.finish_job(self._job.id, status=ledger.status, report=document)
-        return document
 
-    def _unchanged(self, token_mode: str) -> dict[str, Any]:
-        index, state = self._index, self._state
-        files = state.contents.file_counts(index.id, index.generation)
-        ledger = report.Ledger(
-            discovered=sum(files.values()),
-            files=files,
-            unchanged=sum(files.values()),
-            deleted_files=0,
-            chunks=state.embeddings.ledger(index.id, index.space_id, index.generation),
-            new_chunks=0,
-            deleted_chunks=0,
-            texts_sent=0,
-        )
-        document = self._document(ledger, index.generation, token_mode)
-        state.catalog.finish_job(self._job.id, status=ledger.status, report=document)
-        return document
+    def _publication(self, outline: Outline) -> Publication:
+        return Publication(self._parts, self._state, self._index, self._job, outline, self._reporter)
 
-    def _document(self, ledger: report.Ledger, generation: int, token_mode: str) -> dict[str, Any]:
-        space = self._index.space
-        sums = self._state.contents.token_sums(self._index.id, generation)
-        return report.document(
-            job_id=self._job.id,
-            repository=self._index.repository,
-            url=self._index.url,
-            ref=self._index.ref,
-            commit=self._opened.commit,
-            mode="sequential",
-            ledger=ledger,
-            tokens=report.extrapolate(token_mode, sums),
-            provider=space.provider,
-            model=space.model,
-            dimensions=space.dimensions,
-            seconds=time.monotonic() - self._started,
+
+def _within(max_cost_usd: float | None, estimate_usd: float | None, texts: int, model: str) -> None:
+    """Stop before more is spent than a person allowed.
+
+    Raises:
+        CodechunkError: the estimate is over the limit; nothing was sent.
+        UsageError: nobody knows the price of the model.
+    """
+    if max_cost_usd is None or not texts:
+        return
+    if estimate_usd is None:
+        raise UsageError(f"--max-cost needs a price, and none is known of {model}; set it under `pricing`.")
+    if estimate_usd > max_cost_usd:
+        raise CodechunkError(
+            f"embedding {texts:,} texts would cost about ${estimate_usd:.4f}, more than --max-cost ${max_cost_usd:g}; "
+            f"nothing of it was sent. The chunks are kept: the same command with a higher limit goes on from here."
         )
 
 
@@ -208,7 +304,10 @@ def recorded(state: State, job: JobRow) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        state.catalog.finish_job(job.id, status="cancelled", error="interrupted by the user")
+        # What is out at the provider comes back, and a worker may finish the job when it does.
+        out = state.queue.still_open(job.id)
+        status = "embedding" if out else "cancelled"
+        state.catalog.finish_job(job.id, status=status, error="interrupted by the user")
         raise
     except CodechunkError as exc:
         state.catalog.finish_job(job.id, status="failed", error=str(exc))

@@ -1,4 +1,4 @@
-"""Query -> ranked chunks: meaning (vectors) and words (BM25), joined by reciprocal rank fusion.
+"""Query -> ranked chunks: meaning (vectors, space by space) and words (BM25), joined by reciprocal rank fusion.
 
 Small vectors, big answers: definition-sized chunks are ranked, and each answer is widened by its neighbours
 in the same file up to a budget of tokens.
@@ -96,10 +96,15 @@ def search(
     by_meaning = _by_meaning(state, indexes, vector_of, wanted, nearest, by_words)
     scores: dict[str, float] = {}
     places: dict[str, int] = {}
-    for ranking in (by_words, by_meaning):
-        for rank, (index_id, chunk_id) in enumerate(ranking):
-            scores[chunk_id] = scores.get(chunk_id, 0.0) + 1 / (RRF_K + rank + 1)
-            places.setdefault(chunk_id, index_id)
+    for rankings in ([by_words], by_meaning):
+        earned: dict[str, float] = {}
+        for ranking in rankings:
+            for rank, (index_id, chunk_id) in enumerate(ranking):
+                # A chunk that two refs have in different spaces counts once, where it ranks best.
+                earned[chunk_id] = max(earned.get(chunk_id, 0.0), 1 / (RRF_K + rank + 1))
+                places.setdefault(chunk_id, index_id)
+        for chunk_id, score in earned.items():
+            scores[chunk_id] = scores.get(chunk_id, 0.0) + score
     hits = _hits(state, indexes, scores, places, wanted)
     literal = {chunk_id: rank for rank, (_, chunk_id) in enumerate(by_words)}
     ranked = sorted(
@@ -150,8 +155,30 @@ def _by_meaning(
     wanted: Filter,
     nearest: Nearest,
     by_words: Sequence[tuple[int, str]],
+) -> list[list[tuple[int, str]]]:
+    """One ranking for each vector space, by similarity over all indexes in it.
+
+    Similarities of two models, or of two numbers of dimensions, say nothing about each other: spaces are joined by
+    rank, like words and meaning.
+    """
+    spaces: dict[int, list[IndexRow]] = {}
+    for index in indexes:
+        spaces.setdefault(index.space_id, []).append(index)
+    return [
+        _in_one_space(state, members, vector_of[space_id], wanted, nearest, by_words)
+        for space_id, members in spaces.items()
+    ]
+
+
+def _in_one_space(
+    state: State,
+    indexes: Sequence[IndexRow],
+    vector: Vectors,
+    wanted: Filter,
+    nearest: Nearest,
+    by_words: Sequence[tuple[int, str]],
 ) -> list[tuple[int, str]]:
-    """(index id, chunk id) by similarity over all indexes; a chunk that several refs have counts once.
+    """(index id, chunk id) by similarity over indexes of one space; a chunk that several refs have counts once.
 
     What the words found is compared exactly: among thousands of chunks that are alike an HNSW search misses half of the
     nearest, and nothing that is not similar at all gets a rank.
@@ -159,15 +186,12 @@ def _by_meaning(
     found = [
         (similarity, number, index.id, chunk_id)
         for number, index in enumerate(indexes)
-        for chunk_id, similarity in _nearest_in(state, index, vector_of[index.space_id], wanted, nearest)
+        for chunk_id, similarity in _nearest_in(state, index, vector, wanted, nearest)
     ]
     for number, index in enumerate(indexes):
         ids = [chunk_id for index_id, chunk_id in by_words if index_id == index.id]
         exact = state.lookup.vectors_of(index.id, index.space_id, ids)
-        found += [
-            (float(stored @ vector_of[index.space_id]), number, index.id, chunk_id)
-            for chunk_id, stored in exact.items()
-        ]
+        found += [(float(stored @ vector), number, index.id, chunk_id) for chunk_id, stored in exact.items()]
     ranking: dict[str, int] = {}
     for similarity, _, index_id, chunk_id in sorted(found, key=lambda item: (-item[0], item[1], item[3])):
         if similarity > 0:

@@ -5,7 +5,7 @@ Pure values. Where they come from is the business of `config.py`.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
@@ -29,10 +29,9 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from codechunk.models import INPUT_TOKENS, MODELS
 from codechunk.pricing import PriceMode
 
-# Input tokens the provider takes per text, from its model pages (gemini-embedding-001 is not 8,192).
-MODEL_INPUT_TOKENS: Mapping[str, int] = {"gemini-embedding-001": 2048, "gemini-embedding-2": 8192}
 # cl100k only estimates the provider's count: a chunk may fill this share of the limit in cl100k tokens.
 ESTIMATE_SAFETY = 0.75
 
@@ -78,6 +77,11 @@ def _no_bool(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("a number is needed, not yes or no")
     return value
+
+
+def _off(value: object) -> object:
+    # `off` is a boolean in YAML.
+    return "off" if value is False else value
 
 
 def _http_url(value: str, *, path_allowed: bool) -> str:
@@ -216,6 +220,10 @@ class BatchConfig(_Section):
     poller_interval: Duration = timedelta(seconds=30)
     max_concurrent_polls: Positive = 5
     max_job_age: Duration = timedelta(hours=48)
+    reconcile_grace: Duration = timedelta(minutes=3)
+    lease: Duration = timedelta(minutes=5)
+    display_name_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "codechunk"
+    priority: Annotated[int, BeforeValidator(_no_bool), Field(ge=-1000, le=1000)] = 0
     queue_limits: QueueLimits = QueueLimits()
 
     @field_validator("max_batch_size")
@@ -284,6 +292,7 @@ class Config(BaseSettings):
 
     data_dir: Annotated[Path, BeforeValidator(_data_dir)] = Field(default_factory=_default_data_dir)
     git: GitConfig = GitConfig()
+    secrets: Annotated[Literal["redact", "skip", "fail", "off"], BeforeValidator(_off)] = "redact"
     chunking: ChunkingConfig = ChunkingConfig()
     embedding: EmbeddingConfig = EmbeddingConfig()
     batch_processing: BatchConfig = BatchConfig()
@@ -316,7 +325,7 @@ class Config(BaseSettings):
     @property
     def input_tokens(self) -> int | None:
         """How many tokens one text may have: the setting, else the model's own limit, else None."""
-        return self.token_counting.max_tokens_per_chunk or MODEL_INPUT_TOKENS.get(self.embedding.model)
+        return self.token_counting.max_tokens_per_chunk or INPUT_TOKENS.get(self.embedding.model)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -329,9 +338,9 @@ class Config(BaseSettings):
     def _token_problem(self) -> tuple[str, str] | None:
         model = self.embedding.model
         chunking, batch = self.chunking, self.batch_processing
-        limit, own = self.input_tokens, MODEL_INPUT_TOKENS.get(model)
+        limit, own = self.input_tokens, INPUT_TOKENS.get(model)
         if limit is None:
-            known = ", ".join(MODEL_INPUT_TOKENS)
+            known = ", ".join(MODELS)
             reason = f"the input limit of this model is not known (known: {known})"
             return (
                 "embedding.model",
@@ -359,6 +368,9 @@ class Config(BaseSettings):
             first = format_value(batch.submission_initial_backoff)
             reason = f"it must not be less than submission_initial_backoff ({first})"
             return "batch_processing.submission_max_backoff", reason
+        if batch.lease <= self.embedding.timeout:
+            reason = f"it must be longer than embedding.timeout ({format_value(self.embedding.timeout)})"
+            return "batch_processing.lease", f"{reason}, or a slow call would lose its claim while it is under way"
         if self.worker.min_queue_size > batch.queue_limits.max_queue_size:
             most = batch.queue_limits.max_queue_size
             return "worker.min_queue_size", f"the queue never holds more than max_queue_size ({most})"

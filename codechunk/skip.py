@@ -28,6 +28,8 @@ class SkipReason(StrEnum):
     GENERATED = "generated"
     VENDORED = "vendored"
     EXCLUDED = "excluded"
+    SECRET_FILE = "secret_file"
+    SECRET = "secret"
     UNDECODABLE = "undecodable"
     EMPTY = "empty"
 
@@ -93,6 +95,25 @@ _LOCK_FILES = _names("""
     cabal.project.freeze MODULE.bazel.lock shard.lock Berksfile.lock spago.lock dub.selections.json .pnp.js
     .pnp.cjs .pnp.loader.mjs
 """)
+# Files that are there to hold secrets, in any folder; those with `.pub` at the end are not.
+_SECRET_NAMES = _names("""
+    .netrc _netrc .pgpass .htpasswd .git-credentials .s3cfg .boto .my.cnf .mylogin.cnf .dockercfg .vault-token
+    .envrc .env id_rsa id_dsa id_ecdsa id_ed25519 id_ecdsa_sk id_ed25519_sk identity.key master.key
+    .terraformrc terraform.rc credentials.tfrc.json
+""")
+_SECRET_NAME = re.compile(
+    r"\.env\.(?!(?:.+\.)?(?:example|sample|template|tpl|dist|defaults?)$).+"
+    r"|.+\.(?:pem|p12|pfx|pkcs12|jks|keystore|kdbx|kdb|ppk|keychain|ovpn|agekey|tfstate|tfstate\.backup)"
+)
+_SECRET_PATH = re.compile(r"(?:.*/)?(?:\.aws/credentials|\.docker/config\.json|\.kube/config|\.gnupg/.+)")
+# Names of files that hold secrets or not: their content decides.
+_MAYBE_SECRET = re.compile(r"(?:.*/)?(?:[^/]+\.(?:key|json)|\.?npmrc|\.pypirc|\.yarnrc\.yml|kubeconfig)")
+_IS_SECRET = re.compile(
+    rb"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----|PuTTY-User-Key-File|AGE-SECRET-KEY-1"
+    rb"|(?im:^[^#;\n]*(?:_auth(?:token)?|_password|npmauthtoken|password|client-key-data)[\"']?\s*[=:]\s*[\"']?[^\s\"'${<])"
+)
+_SERVICE_ACCOUNT = re.compile(rb'"type"\s*:\s*"service_account"')
+
 _GENERATED_NAME = re.compile(
     r".+[.-]min\.(?:js|mjs|cjs|css)"
     r"|.+\.(?:js|mjs|cjs|jsx|ts|tsx|css)\.map"
@@ -169,6 +190,7 @@ class SkipRules:
         skip_generated: bool,
         skip_vendored: bool,
         max_file_size: int,
+        skip_secret_files: bool,
     ) -> None:
         """Use `build`."""
         self._excluded = excluded
@@ -176,6 +198,7 @@ class SkipRules:
         self._skip_generated = skip_generated
         self._skip_vendored = skip_vendored
         self._max_file_size = max_file_size
+        self._skip_secret_files = skip_secret_files
         # Files of one folder share its answer.
         self._vendored_folders: dict[str, bool] = {}
 
@@ -190,14 +213,15 @@ class SkipRules:
         skip_generated: bool = True,
         skip_vendored: bool = True,
         max_file_size: int = 1024 * 1024,
+        skip_secret_files: bool = False,
     ) -> "SkipRules":
         """Compiled rules.
 
         `include`, `exclude`: globs with gitignore semantics; a non-empty `include` leaves out all that it
         does not match. `ignore_file`: the commit's .codechunkignore. `gitattributes`: folder ("" for the
         root) -> text of its .gitattributes. Sizes in bytes. Neither file of the repository can bring back
-        what `include`, `exclude`, the size or the kind of a file leave out. UsageError for a glob that is
-        none.
+        what `include`, `exclude`, the size or the kind of a file leave out. `skip_secret_files`: leave out
+        .env files, private keys and the like. UsageError for a glob that is none.
         """
         wanted = _spec("include", include) if include else None
         unwanted = _spec("exclude", exclude) if exclude else None
@@ -216,6 +240,7 @@ class SkipRules:
             skip_generated=skip_generated,
             skip_vendored=skip_vendored,
             max_file_size=max_file_size,
+            skip_secret_files=skip_secret_files,
         )
 
     def by_entry(self, entry: Entry) -> SkipReason | None:
@@ -228,6 +253,8 @@ class SkipRules:
         path = entry.path
         if self._excluded is not None and self._excluded(path):
             return SkipReason.EXCLUDED
+        if self._skip_secret_files and _is_secret_by_name(path):
+            return SkipReason.SECRET_FILE
         if self._skip_vendored and self._is_vendored(path):
             return SkipReason.VENDORED
         if self._skip_generated and self._is_generated_by_name(path):
@@ -242,6 +269,8 @@ class SkipRules:
         """Why a file that `by_entry` let pass is skipped now that it was read, None when it is indexed."""
         if len(data) > self._max_file_size:
             return SkipReason.TOO_LARGE
+        if self._skip_secret_files and _is_secret_by_content(path, data):
+            return SkipReason.SECRET_FILE
         if not data or data.isspace() or data.strip() == b"\xef\xbb\xbf":
             return SkipReason.EMPTY
         if data.startswith(_WIDE_BOMS):
@@ -299,6 +328,19 @@ def decode(data: bytes) -> tuple[str, str] | None:
         if high > 0.3 * size or c1 > 0.05 * size or c0 > 0.01 * size:
             return None
         return "latin-1", data.decode("latin-1")
+
+
+def _is_secret_by_name(path: str) -> bool:
+    name = path[path.rfind("/") + 1 :]
+    return name in _SECRET_NAMES or bool(_SECRET_NAME.fullmatch(name)) or bool(_SECRET_PATH.fullmatch(path))
+
+
+def _is_secret_by_content(path: str, data: bytes) -> bool:
+    if _MAYBE_SECRET.fullmatch(path) is None:
+        return False
+    if path.endswith(".json"):
+        return b"PRIVATE KEY" in data and _SERVICE_ACCOUNT.search(data) is not None
+    return _IS_SECRET.search(data) is not None
 
 
 def _spec(option: str, globs: Iterable[str]) -> GitIgnoreSpec:

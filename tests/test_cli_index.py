@@ -65,8 +65,8 @@ FILES: dict[str, str | bytes] = {
 }
 
 DOCUMENT_KEYS = {
-    "job_id", "repository", "url", "ref", "commit", "status", "mode", "files", "chunks", "tokens", "embedding",
-    "cost", "seconds",
+    "job_id", "repository", "url", "ref", "commit", "status", "mode", "mode_reason", "files", "chunks", "tokens",
+    "embedding", "secrets", "cost", "seconds",
 }  # fmt: skip
 
 

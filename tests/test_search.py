@@ -1,19 +1,26 @@
 """Search inside one process, on a real index of the standard library's sources."""
 
+import dataclasses
 import fnmatch
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import pytest
+from gemini_emulator import GeminiEmulator, vector_of
 from git_helpers import GitRepo
 
+from codechunk import synthetic
 from codechunk.app import App, IndexRequest
 from codechunk.config import load_config
 from codechunk.errors import UsageError
 from codechunk.progress import Silence
-from codechunk.search import Answer, Query
+from codechunk.search import Answer, Query, scan, search
+from codechunk.state import Filter, IndexRow
+from codechunk.state.embeddings import Vectors
 
 Ask = Callable[[Query], list[Answer]]
 
@@ -27,16 +34,17 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> GitRepo:
     return made
 
 
+def app_in(data: Path, key: str | None = None, **flags: str) -> App:
+    """The product with synthetic vectors and its data in that folder; `flags` with `__` for the dot of a key."""
+    given = {name.replace("__", "."): value for name, value in flags.items()}
+    environ = {**os.environ, **({} if key is None else {"CODECHUNK_GEMINI_API_KEY": key})}
+    flags = {"data_dir": str(data), "embedding.provider": "synthetic", **given}
+    return App(load_config(config_file=None, flags=flags, environ=environ, cwd=data.parent))
+
+
 @pytest.fixture(scope="module")
 def app(repo: GitRepo, tmp_path_factory: pytest.TempPathFactory) -> App:
-    data = tmp_path_factory.mktemp("search-data")
-    loaded = load_config(
-        config_file=None,
-        flags={"data_dir": str(data), "embedding.provider": "synthetic"},
-        environ=os.environ,
-        cwd=data,
-    )
-    made = App(loaded)
+    made = app_in(tmp_path_factory.mktemp("search-data"))
     made.index(IndexRequest(source=str(repo.path)), Silence())
     return made
 
@@ -142,14 +150,7 @@ def test_repositories_are_ranked_together_not_each_by_itself(
         f"r{n}.md": f"# Recipe {n}\n\nStir the soup with spoon {n} until the onions are soft.\n" for n in range(30)
     }
     other.commit(recipes)
-    data = tmp_path_factory.mktemp("both")
-    loaded = load_config(
-        config_file=None,
-        flags={"data_dir": str(data), "embedding.provider": "synthetic"},
-        environ=os.environ,
-        cwd=data,
-    )
-    both = App(loaded)
+    both = app_in(tmp_path_factory.mktemp("both"))
     both.index(IndexRequest(source=str(repo.path)), Silence())
     both.index(IndexRequest(source=str(other.path)), Silence())
     code = both.search(Query(text="insert item into sorted list", limit=10), repository=None, reporter=Silence())
@@ -162,13 +163,76 @@ def test_a_name_is_found_among_hundreds_of_files_that_are_alike(tmp_path: Path) 
     repo = GitRepo(tmp_path / "alike")
     files = {f"t{n % 20}/f{n}.py": f"def handler_{n}(event):\n    return process(event, {n})\n" for n in range(900)}
     repo.commit({**files, "zz.py": "def brand_new_thing(event):\n    return process(event, 1)\n"})
-    loaded = load_config(
-        config_file=None,
-        flags={"data_dir": str(tmp_path / "data"), "embedding.provider": "synthetic"},
-        environ=os.environ,
-        cwd=tmp_path,
-    )
-    made = App(loaded)
+    made = app_in(tmp_path / "data")
     made.index(IndexRequest(source=str(repo.path)), Silence())
     for text in ("brand_new_thing", "brand new thing", "brandNewThing"):
         assert made.search(Query(text=text, limit=1), repository=None, reporter=Silence())[0].path == "zz.py"
+
+
+def test_similarities_of_different_spaces_are_never_compared(tmp_path: Path) -> None:
+    """What one space finds similar at 0.01 competes, by its rank, with what another finds similar at 0.9."""
+    for name, dimensions in (("near", "768"), ("far", "256")):
+        repo = GitRepo(tmp_path / name)
+        repo.commit({f"{name}{n}.py": f"def {name}_{n}(soup):\n    return stir(soup, {n})\n" for n in range(20)})
+        made = app_in(tmp_path / "data", embedding__dimensions=dimensions)
+        made.index(IndexRequest(source=str(repo.path)), Silence())
+    with made.parts.state() as state:
+        indexes = state.catalog.indexes()
+        vectors = {index.space_id: synthetic.embed(["stir"], index.space.dimensions)[0] for index in indexes}
+        assert len(vectors) == 2
+
+        def nearest(index: IndexRow, vector: Vectors, limit: int) -> list[tuple[str, float]]:
+            scale = 1.0 if index.repository == "near" else 0.01
+            return [(chunk, scale * value) for chunk, value in scan(state, index, vector, Filter(), limit)]
+
+        # No word of the query is in the code, so only meaning ranks.
+        query = Query(text="zyx", limit=10, context=0)
+        answers = search(state, indexes, query, vector_of=vectors, nearest=nearest)
+    for pair in (answers[0:2], answers[2:4], answers[8:10]):
+        assert {answer.repository for answer in pair} == {"near", "far"}
+        assert pair[0].score == pair[1].score
+
+
+def test_a_chunk_that_two_refs_have_in_different_spaces_is_not_counted_twice(tmp_path: Path) -> None:
+    repo = GitRepo(tmp_path / "soup")
+    repo.commit({"a.py": "def stir(soup):\n    return soup\n", "b.py": "def taste(soup):\n    return 1\n"})
+    repo.git("branch", "other")
+    for ref, dimensions in (("main", "768"), ("other", "256")):
+        made = app_in(tmp_path / "data", embedding__dimensions=dimensions)
+        made.index(IndexRequest(source=str(repo.path), ref=ref), Silence())
+    answers = made.search(Query(text="stir soup", limit=5, context=0), repository=None, reporter=Silence())
+    assert answers[0].path == "a.py"
+    assert answers[0].score == 1.0
+    assert len({chunk for answer in answers for chunk in answer.chunk_ids}) == len(answers)
+
+
+def in_gemini_space(index: IndexRow, number: int, model: str) -> IndexRow:
+    """The index as if its vectors came from Gemini."""
+    space = dataclasses.replace(index.space, provider="gemini", model=model, dimensions=128)
+    return dataclasses.replace(index, space_id=number, space=space)
+
+
+def test_gemini_is_asked_once_for_each_of_its_spaces(app: App, tmp_path: Path) -> None:
+    with app.parts.state() as state:
+        [index] = state.catalog.indexes()
+    old, new = "gemini-embedding-001", "gemini-embedding-2"
+    indexes = [index, in_gemini_space(index, 70, old), in_gemini_space(index, 70, old), in_gemini_space(index, 71, new)]
+    with GeminiEmulator() as emulator, ExitStack() as edges:
+        asking = app_in(tmp_path, emulator.key, embedding__base_url=emulator.url)
+        vectors = asking._query_vectors(indexes, edges)("where are retries?")
+        assert set(emulator.paid) == {"where are retries?", "task: code retrieval | query: where are retries?"}
+        assert set(emulator.paid.values()) == {1}
+    assert {space_id: vector.shape for space_id, vector in vectors.items()} == {
+        index.space_id: (768,),
+        70: (128,),
+        71: (128,),
+    }
+    sold = np.array(vector_of("where are retries?", 128, old))
+    assert np.allclose(vectors[70], sold / np.linalg.norm(sold), atol=1e-6)
+
+
+def test_without_a_key_a_gemini_index_is_not_searched(app: App, tmp_path: Path) -> None:
+    with app.parts.state() as state:
+        [index] = state.catalog.indexes()
+    with ExitStack() as edges, pytest.raises(UsageError, match="CODECHUNK_GEMINI_API_KEY"):
+        app_in(tmp_path)._query_vectors([in_gemini_space(index, 70, "gemini-embedding-001")], edges)

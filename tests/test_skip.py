@@ -277,3 +277,54 @@ def test_ten_thousand_paths_are_classified_in_a_blink():
     started = time.process_time()
     assert all(rules.by_entry(entry) is None for entry in entries)
     assert time.process_time() - started < 0.3
+
+
+SECRETS_OUT = SkipRules.build(skip_secret_files=True)
+
+
+@pytest.mark.parametrize(
+    "path",
+    _words("""
+        .env .env.local .env.production.local app/.env deploy/.env.staging server.pem certs/client.p12 a.pfx a.jks
+        release.keystore id_rsa .ssh/id_ed25519 .netrc _netrc .pgpass .htpasswd .git-credentials .aws/credentials
+        home/.aws/credentials vault.kdbx putty.ppk terraform.tfstate .docker/config.json .kube/config master.key
+        .gnupg/secring.gpg .envrc
+    """),
+)
+def test_files_that_are_there_to_hold_secrets_are_skipped_unless_secrets_are_let_be(path):
+    assert SECRETS_OUT.by_entry(Entry(path)) is SkipReason.SECRET_FILE
+    assert RULES.by_entry(Entry(path)) is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    _words("""
+        .env.example .env.sample .env.template .env.dist .env.local.example env.py .environment src/.envfile.c
+        id_rsa.pub id_ed25519.pub my_id_rsa.py credentials.py aws/credentials.go src/credentials docs/pem.md
+        pem/parse.c netrc.py keystore.java jks.rs docs/.netrc.md app/config.json .docker/config.yml kube/config
+        config.key.py i18n.key data.json npmrc.md
+    """),
+)
+def test_files_that_only_sound_like_secrets_are_kept(path):
+    assert SECRETS_OUT.by_entry(Entry(path)) is None
+    assert SECRETS_OUT.by_content(path, b"hello = 1\n") is None
+
+
+PRIVATE = b"-----BEGIN RSA PRIVATE" + b" KEY-----\nMIIE\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "secret", "harmless"),
+    [
+        ("server.key", PRIVATE, b"C major\n"),
+        (".npmrc", b"//registry.example.org/:_authToken=6f3c1b2e\n", b"registry=https://r/\n_authToken=${TOKEN}\n"),
+        (".pypirc", b"[pypi]\nusername = x\npassword = y1\n", b"[pypi]\nusername = __token__\n"),
+        ("gcp/robot.json", b'{"type": "service_account", "private_key": "' + PRIVATE + b'"}', b'{"private_key": ""}'),
+        ("kubeconfig", b"users:\n- user:\n    client-key-data: LS0t\n", b"clusters: []\n"),
+    ],
+)
+def test_the_content_decides_about_names_that_may_hold_a_secret(path, secret, harmless):
+    assert SECRETS_OUT.by_entry(Entry(path)) is None
+    assert SECRETS_OUT.by_content(path, secret) is SkipReason.SECRET_FILE
+    assert SECRETS_OUT.by_content(path, harmless) is None
+    assert RULES.by_content(path, secret) is None

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -43,6 +43,21 @@ config_app = typer.Typer(
     help="Show and check the configuration.\n\n[bold]Example[/bold]\n\ncodechunk --config configs/dev.yaml config show",
 )
 app.add_typer(config_app, name="config")
+queue_app = typer.Typer(
+    no_args_is_help=True,
+    help="Texts and batch jobs that wait, are out, or came back.\n\n[bold]Example[/bold]\n\ncodechunk queue status",
+)
+app.add_typer(queue_app, name="queue")
+worker_app = typer.Typer(
+    no_args_is_help=True,
+    help="Submit batch jobs and take in their results.\n\n[bold]Example[/bold]\n\ncodechunk worker start --once",
+)
+app.add_typer(worker_app, name="worker")
+jobs_app = typer.Typer(
+    no_args_is_help=True,
+    help="The runs of index, and how they stand.\n\n[bold]Example[/bold]\n\ncodechunk jobs list",
+)
+app.add_typer(jobs_app, name="jobs")
 
 
 @dataclass(slots=True)
@@ -121,6 +136,8 @@ Source = Annotated[
         metavar="SOURCE",
     ),
 ]
+Mode = Literal["auto", "batch", "sequential"]
+JobId = Annotated[str, typer.Argument(help="Id of a job, or the beginning of it.", metavar="ID")]
 Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")]
 
 
@@ -130,7 +147,11 @@ def index(
     source: Source,
     ref: Annotated[str | None, typer.Option(help="Branch, tag or commit.", show_default="HEAD", metavar="REF")] = None,
     mode: Annotated[
-        str, typer.Option(help="How Gemini is called; synthetic vectors need no calls.", metavar="MODE")
+        Mode,
+        typer.Option(
+            help="How Gemini is called: batch (half the price, takes a while), sequential (at once), auto (batch when "
+            "there is much to do).",
+        ),
     ] = "auto",
     token_mode: Annotated[
         str | None,
@@ -149,12 +170,15 @@ def index(
         int | None,
         typer.Option(min=1, help="Processes that cut files.", show_default="all cores", metavar="N"),
     ] = None,
-    wait: Annotated[bool, typer.Option(help="Wait for Gemini batch jobs; synthetic vectors need none.")] = True,
+    wait: Annotated[
+        bool,
+        typer.Option(help="Wait for batch jobs, or leave them to `worker start` and `queue sync`."),
+    ] = True,
     full: Annotated[bool, typer.Option("--full", help="Cut every file again; nothing is paid again.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and why not.")] = False,
     max_cost: Annotated[
         float | None,
-        typer.Option(min=0, help="Stop before spending more; synthetic vectors are free.", metavar="USD"),
+        typer.Option(min=0, help="Stop before spending anything when it would cost more.", metavar="USD"),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -164,15 +188,12 @@ def index(
 
     codechunk index https://github.com/redis/redis --ref unstable --test-embeddings
     """
-    del wait, max_cost  # for paid providers, which this version has none of
     flags: dict[str, Any] = {
         "token_counting.mode": token_mode,
         "git.include": include,
         "git.exclude": exclude,
         "batch_processing.use_test_embeddings": True if test_embeddings else None,
     }
-    if mode not in {"auto", "batch", "sequential"}:
-        raise typer.BadParameter("auto, batch or sequential is needed.", param_hint="--mode")
     with _exit_codes():
         from codechunk.cli.index import run
 
@@ -180,6 +201,9 @@ def index(
             context.obj.load(flags),
             source=source,
             ref=ref,
+            mode=mode,
+            wait=wait,
+            max_cost=max_cost,
             jobs=jobs,
             full=full,
             dry_run=dry_run,
@@ -248,6 +272,211 @@ def chunk(
 
         code = run(context.obj.load(log_file=False), paths=paths, json=json)
     raise typer.Exit(code)
+
+
+@app.command()
+def estimate(
+    context: typer.Context,
+    source: Source,
+    ref: Annotated[str | None, typer.Option(help="Branch, tag or commit.", show_default="HEAD", metavar="REF")] = None,
+    json: Json = False,
+) -> None:
+    """What indexing a repository with Gemini would cost: files, chunks, tokens, price. Needs no key, buys nothing.
+
+    [bold]Example[/bold]
+
+    codechunk estimate https://github.com/redis/redis --ref unstable
+    """
+    with _exit_codes():
+        from codechunk.cli.estimate import run
+
+        run(context.obj.load(), source=source, ref=ref, json=json, quiet=context.obj.quiet)
+
+
+@app.command()
+def doctor(
+    context: typer.Context,
+    remote: Annotated[
+        bool, typer.Option("--remote", help="Also ask the provider for batch jobs that got lost (needs the key).")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """What is stuck, missing or misconfigured, and the mend. Exit 1 when something is wrong.
+
+    [bold]Example[/bold]
+
+    codechunk doctor
+    """
+    with _exit_codes():
+        from codechunk.cli.doctor import run
+
+        code = run(context.obj.load(), remote=remote, json=json, quiet=context.obj.quiet)
+    raise typer.Exit(code)
+
+
+@queue_app.command("status")
+def queue_status(context: typer.Context, json: Json = False) -> None:
+    """How many texts and batch jobs wait, are out, are back or have failed.
+
+    [bold]Example[/bold]
+
+    codechunk queue status --json
+    """
+    with _exit_codes():
+        from codechunk.cli.queue import status
+
+        status(context.obj.load(), json=json)
+
+
+@queue_app.command("flush")
+def queue_flush(
+    context: typer.Context,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also when fewer texts wait than worker.min_queue_size.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Make batch jobs of the texts that wait, and submit them. Exit 1 when the provider cannot be reached.
+
+    [bold]Example[/bold]
+
+    codechunk queue flush --force
+    """
+    with _exit_codes():
+        from codechunk.cli.queue import flush
+
+        code = flush(context.obj.load(), force=force, json=json, quiet=context.obj.quiet)
+    raise typer.Exit(code)
+
+
+@queue_app.command("sync")
+def queue_sync(context: typer.Context, json: Json = False) -> None:
+    """Look at the batch jobs that are out, take in what came back, finish indexes. Exit 3 when texts failed for good.
+
+    [bold]Example[/bold]
+
+    codechunk queue sync
+    """
+    with _exit_codes():
+        from codechunk.cli.queue import sync
+
+        code = sync(context.obj.load(), json=json, quiet=context.obj.quiet)
+    raise typer.Exit(code)
+
+
+@queue_app.command("retry")
+def queue_retry(context: typer.Context, json: Json = False) -> None:
+    """Let every failed text wait again.
+
+    [bold]Example[/bold]
+
+    codechunk queue retry
+    """
+    with _exit_codes():
+        from codechunk.cli.queue import retry
+
+        retry(context.obj.load(), json=json, quiet=context.obj.quiet)
+
+
+@queue_app.command("remote")
+def queue_remote(
+    context: typer.Context,
+    cancel: Annotated[str | None, typer.Option(help="First cancel this job at the provider.", metavar="NAME")] = None,
+    delete: Annotated[str | None, typer.Option(help="First delete this job at the provider.", metavar="NAME")] = None,
+    json: Json = False,
+) -> None:
+    """The batch jobs at the provider beside ours; marks those that are lost, or not ours.
+
+    [bold]Example[/bold]
+
+    codechunk queue remote --cancel batches/abc123
+    """
+    with _exit_codes():
+        from codechunk.cli.queue import remote
+
+        remote(context.obj.load(), cancel=cancel, delete=delete, json=json)
+
+
+@worker_app.command("start")
+def worker_start(
+    context: typer.Context,
+    interval: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Seconds between two looks.", show_default="worker.interval", metavar="SECONDS"),
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Do what is due now, then stop.")] = False,
+) -> None:
+    """Submit batch jobs and take in their results, until Ctrl-C or SIGTERM; both end it with exit code 0.
+
+    [bold]Example[/bold]
+
+    codechunk worker start --interval 60
+    """
+    with _exit_codes():
+        from codechunk.cli.worker import start
+
+        start(context.obj.load(), interval_s=interval, once=once, quiet=context.obj.quiet)
+
+
+@jobs_app.command("list")
+def jobs_list(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option("-n", min=1, help="How many, the newest first.", metavar="N")] = 20,
+    json: Json = False,
+) -> None:
+    """The runs of index, the newest first.
+
+    [bold]Example[/bold]
+
+    codechunk jobs list -n 5
+    """
+    with _exit_codes():
+        from codechunk.cli.jobs import list_jobs
+
+        list_jobs(context.obj.load(), limit=limit, json=json)
+
+
+@jobs_app.command("show")
+def jobs_show(context: typer.Context, job_id: JobId, json: Json = False) -> None:
+    """One run: its chunks, its batch jobs, and what failed with the reason.
+
+    [bold]Example[/bold]
+
+    codechunk jobs show 3f2a
+    """
+    with _exit_codes():
+        from codechunk.cli.jobs import show
+
+        show(context.obj.load(), job_id=job_id, json=json)
+
+
+@jobs_app.command("resume")
+def jobs_resume(context: typer.Context, job_id: JobId, json: Json = False) -> None:
+    """Index the repository and ref of a run again; what was done is not done again.
+
+    [bold]Example[/bold]
+
+    codechunk jobs resume 3f2a
+    """
+    with _exit_codes():
+        from codechunk.cli.jobs import resume
+
+        code = resume(context.obj.load(), job_id=job_id, json=json, quiet=context.obj.quiet)
+    raise typer.Exit(code)
+
+
+@jobs_app.command("cancel")
+def jobs_cancel(context: typer.Context, job_id: JobId, json: Json = False) -> None:
+    """End a run: drop the texts that wait for it alone, cancel the batch jobs that carry nothing else.
+
+    [bold]Example[/bold]
+
+    codechunk jobs cancel 3f2a
+    """
+    with _exit_codes():
+        from codechunk.cli.jobs import cancel
+
+        cancel(context.obj.load(), job_id=job_id, json=json)
 
 
 @config_app.command("show")

@@ -8,10 +8,13 @@ from rich.text import Text
 
 from codechunk.app import App, IndexRequest
 from codechunk.cli import EXIT_FAILED_CHUNKS
-from codechunk.cli.terminal import Rows, reporter, shown, stderr, stdout, write_json
+from codechunk.cli.terminal import Rows, reporter, shown, stderr, stdout, usd, write_json
 from codechunk.config import Loaded
 from codechunk.plan import DryRun
 from codechunk.pricing import LIST_PRICES, price_usd
+from codechunk.report import secrets_document
+from codechunk.run import Mode
+from codechunk.secrets import counts
 
 REASONS = {
     "symlink": "symbolic links",
@@ -24,6 +27,15 @@ REASONS = {
     "excluded": "excluded",
     "undecodable": "not readable as text",
     "empty": "empty",
+    "secret_file": "files for secrets",
+    "secret": "with secrets in them",
+}
+# What became of the secrets that were found, by the setting.
+SECRETS_DONE = {
+    "redact": "replaced in",
+    "skip": "found, which kept out",
+    "fail": "found, which would stop the run, in",
+    "off": "found in",
 }
 SHOWN_PATHS = 20
 
@@ -33,6 +45,9 @@ def run(
     *,
     source: str,
     ref: str | None,
+    mode: Mode,
+    wait: bool,
+    max_cost: float | None,
     jobs: int | None,
     full: bool,
     dry_run: bool,
@@ -42,7 +57,7 @@ def run(
     """Index (or plan) and print. Returns the exit code."""
     app = App(loaded)
     console = stderr()
-    request = IndexRequest(source=source, ref=ref, jobs=jobs, full=full)
+    request = IndexRequest(source=source, ref=ref, jobs=jobs, full=full, mode=mode, wait=wait, max_cost=max_cost)
     if dry_run:
         with reporter(console, quiet=quiet) as progress:
             plan = app.plan(request, progress)
@@ -53,10 +68,15 @@ def run(
         return 0
     with reporter(console, quiet=quiet) as progress:
         document = app.index(request, progress)
+    return show_result(loaded, document, json=json, quiet=quiet)
+
+
+def show_result(loaded: Loaded, document: Mapping[str, Any], *, json: bool, quiet: bool) -> int:
+    """Print what came of a run of `index`. Returns its exit code: 3 when something failed for good."""
     if json:
         write_json(document)
     if not quiet:
-        _summary(console, loaded, document)
+        _summary(stderr(), loaded, document)
     return EXIT_FAILED_CHUNKS if document["status"] == "partial" else 0
 
 
@@ -78,6 +98,7 @@ def _summary(console: Console, loaded: Loaded, document: Mapping[str, Any]) -> N
         table.add("", f"{files['unchanged']:,} unchanged, {files['deleted']:,} deleted since the last run")
     if files["skipped"]:
         table.add("skipped", _reasons(files["skipped_by_reason"]))
+    _add_secrets(table, document["secrets"])
     table.add(
         "chunks",
         f"{chunks['total']:,} = {chunks['ready']:,} ready + {chunks['pending'] + chunks['processing']:,} "
@@ -90,9 +111,22 @@ def _summary(console: Console, loaded: Loaded, document: Mapping[str, Any]) -> N
         "vectors",
         f"{embedding['texts_sent']:,} texts embedded with {embedding['model']} ({embedding['dimensions']} dimensions)",
     )
-    table.add("cost", _cost(loaded, embedding["provider"], tokens["total"]))
+    if embedding["provider"] == "synthetic":
+        table.add("cost", _synthetic_cost(loaded, tokens["total"]))
+    else:
+        table.add("mode", f"{document['mode']}: {shown(document['mode_reason'])}")
+        table.add("sent", _sent(embedding))
+        table.add("cost", _cost(document["cost"]))
+    if document["status"] == "embedding":
+        table.add("next", "`codechunk worker start` or `codechunk queue sync` finishes it")
     console.print(title)
     table.show(console)
+
+
+def _add_secrets(table: Rows, secrets: Mapping[str, Any]) -> None:
+    if secrets["found"]:
+        files = f"{secrets['files']:,} file{'' if secrets['files'] == 1 else 's'}"
+        table.add("secrets", f"{secrets['found']:,} {SECRETS_DONE[secrets['mode']]} {files}")
 
 
 def _reasons(reasons: Mapping[str, int]) -> str:
@@ -107,14 +141,25 @@ def _tokens(tokens: Mapping[str, Any]) -> str:
     return f"{tokens['total']:,} (cl100k, counted)"
 
 
-def _cost(loaded: Loaded, provider: str, tokens: int | None) -> str:
-    """What was spent, and what the whole repository would cost with the configured model."""
+def _sent(embedding: Mapping[str, Any]) -> str:
+    """How the texts went out; a batch job that fell back to direct calls cost twice the batch price."""
+    fallbacks = embedding["fallbacks"]
+    fell_back = f", {fallbacks:,} batch jobs fell back to direct calls (at twice the price)" if fallbacks else ""
+    return f"{embedding['requests']:,} direct requests, {embedding['batches']:,} batch jobs{fell_back}"
+
+
+def _cost(cost: Mapping[str, Any]) -> str:
+    if cost["estimated"] is None and cost["spent"] is None:
+        return "not known: set pricing for this model"
+    return f"{usd(cost['spent'])} spent, {usd(cost['estimated'])} estimated"
+
+
+def _synthetic_cost(loaded: Loaded, tokens: int | None) -> str:
+    """Nothing was spent; what the whole repository would cost with the configured model."""
     model = loaded.config.embedding.model
     prices = _prices(loaded, model, tokens)
-    spent = "nothing: synthetic vectors" if provider == "synthetic" else ""
-    if prices is None:
-        return spent
-    return f"{spent}; all of it with {model}: {prices}"
+    spent = "nothing: synthetic vectors"
+    return spent if prices is None else f"{spent}; all of it with {model}: {prices}"
 
 
 def _prices(loaded: Loaded, model: str, tokens: int | None) -> str | None:
@@ -147,12 +192,21 @@ def _plan_document(loaded: Loaded, plan: DryRun) -> dict[str, Any]:
             "skipped_by_reason": plan.reasons(),
             "by_language": dict(plan.languages.most_common()),
         },
+        "secrets": {
+            **_plan_secrets(loaded, plan),
+            "by_kind": counts([place for _, place in plan.secrets]),
+            "places": [{"path": path, "line": place.line, "kind": place.kind} for path, place in plan.secrets],
+        },
         "chunks": {"total": plan.chunks, "texts": plan.texts, "texts_to_embed": plan.texts_to_embed},
         "tokens": {"total": plan.tokens, "to_embed": plan.tokens_to_embed},
         "cost": {"currency": "USD", "model": model, **cost},
         "skipped": [{"path": path, "reason": reason} for path, reason in plan.skipped],
         "failed": [{"path": path, "reason": reason} for path, reason in plan.failed],
     }
+
+
+def _plan_secrets(loaded: Loaded, plan: DryRun) -> dict[str, Any]:
+    return secrets_document(loaded.config.secrets, len(plan.secrets), len({path for path, _ in plan.secrets}))
 
 
 def _show_plan(console: Console, loaded: Loaded, plan: DryRun) -> None:
@@ -170,6 +224,7 @@ def _show_plan(console: Console, loaded: Loaded, plan: DryRun) -> None:
     )
     languages = plan.languages.most_common(8)
     table.add("languages", ", ".join(f"{count:,} {language}" for language, count in languages))
+    _add_secrets(table, _plan_secrets(loaded, plan))
     table.add("chunks", f"{plan.chunks:,}, {plan.texts:,} distinct texts, {plan.texts_to_embed:,} to embed")
     table.add("tokens", f"{plan.tokens:,}, {plan.tokens_to_embed:,} to embed")
     synthetic = loaded.config.synthetic
@@ -180,7 +235,19 @@ def _show_plan(console: Console, loaded: Loaded, plan: DryRun) -> None:
         )
         table.add("cost", told)
     table.show(console)
+    _show_secrets(console, plan)
     _show_skipped(console, plan)
+
+
+def _show_secrets(console: Console, plan: DryRun) -> None:
+    if plan.secrets:
+        console.print(Text(f"\nsecrets: {len(plan.secrets):,}", style="bold"))
+    for path, place in plan.secrets[:SHOWN_PATHS]:
+        console.print(Text(f"  {shown(path)}:{place.line} ({place.kind})"))
+    if len(plan.secrets) > SHOWN_PATHS:
+        console.print(
+            Text(f"  ... and {len(plan.secrets) - SHOWN_PATHS:,} more (all of them with --json)", style="dim")
+        )
 
 
 def _show_skipped(console: Console, plan: DryRun) -> None:

@@ -3,10 +3,11 @@
 import json
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,12 +18,19 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
-from codechunk.progress import Reporter, Silence
+from codechunk.log import mask_secrets
+from codechunk.progress import BatchView, Reporter, Silence
 
 # A line in a log for a stage that lasts, not more often than this.
 PLAIN_EVERY_S = 10.0
+# Batch jobs in the live table, which must fit under the bars; the last line counts the others.
+TABLE_ROWS = 12
+# Columns of a file or pipe, where nothing must be cut off.
+FILE_WIDTH = 10_000
+STATE_COLOURS = {"processing": "cyan", "retry_scheduled": "yellow", "completed": "green", "failed": "red"}
 
 
 def stderr() -> Console:
@@ -56,8 +64,8 @@ class _Stdout(Console):
 
 
 def stdout() -> Console:
-    """The console for results: stdout, with colour only where somebody looks at it."""
-    return _Stdout(soft_wrap=True, highlight=False)
+    """The console for results: stdout, with colour only where somebody looks at it; a table in a file is whole."""
+    return _Stdout(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
 
 
 def write_json(document: object, *, indent: int | None = 2) -> None:
@@ -86,12 +94,65 @@ class _Rate(TextColumn):
         return Text("" if speed is None else f"{speed:,.0f} {task.fields['unit']}/s", style="progress.data.speed")
 
 
+def duration(seconds: float) -> str:
+    """A time span for people, in its two largest units: `12s`, `3m05s`, `2h07m`, `3d04h`."""
+    whole = max(0, int(seconds))
+    for size, unit, below, small in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "m"), (60, "m", 1, "s")):
+        if whole >= size:
+            return f"{whole // size}{unit}{whole % size // below:02d}{small}"
+    return f"{whole}s"
+
+
+def usd(amount: float | None) -> str:
+    """An amount of money for people; a dash when it is not known. What was paid is never shown as nothing."""
+    if amount is None:
+        return "-"
+    return "<$0.0001" if 0 < amount < 0.00005 else f"${amount:,.4f}"
+
+
+def batch_table(rows: Sequence[BatchView], *, most: int) -> Table:
+    """Batch jobs, one a line; when there are more than `most`, the last line counts the others."""
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for title in ("batch job", "state", "provider"):
+        table.add_column(title, no_wrap=True)
+    for title in ("rows", "age", "cost"):
+        table.add_column(title, no_wrap=True, justify="right")
+    table.add_column("", overflow="ellipsis", no_wrap=True)
+    for row in rows[:most]:
+        table.add_row(
+            shown(row.id),
+            Text(row.state, style=STATE_COLOURS.get(row.state, "")),
+            shown(row.remote_state or "-"),
+            f"{row.done:,}/{row.texts:,}",
+            duration(row.age_s),
+            usd(row.cost_usd),
+            Text(shown(mask_secrets(row.note)), style="yellow"),
+        )
+    if len(rows) > most:
+        others = rows[most:]
+        done, texts = sum(row.done for row in others), sum(row.texts for row in others)
+        table.add_row(f"+{len(others):,} more", "", "", f"{done:,}/{texts:,}", "", "", "")
+    return table
+
+
+class _BarsAndBatches(Progress):
+    """Bars, and below them the batch jobs."""
+
+    batch_jobs: Sequence[BatchView] = ()
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """What is drawn, from the top down."""
+        yield from super().get_renderables()
+        if self.batch_jobs:
+            yield batch_table(self.batch_jobs, most=TABLE_ROWS)
+
+
 class Bars:
     """Progress as bars with counts and rates. A context manager: the bars stay when it is left."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._progress = Progress(
+        self._progress = _BarsAndBatches(
             SpinnerColumn(finished_text="[green]✓[/green]"),
             TextColumn("{task.description:<16}"),
             BarColumn(bar_width=28),
@@ -132,6 +193,10 @@ class Bars:
         """A sentence above the bars."""
         self._console.print(Text(f"! {shown(sentence)}", style="yellow"))
 
+    def batches(self, rows: Sequence[BatchView]) -> None:
+        """Draw the table under the bars anew."""
+        self._progress.batch_jobs = tuple(rows)
+
     def _finish(self) -> None:
         if self._task is None:
             return
@@ -148,6 +213,7 @@ class Lines:
         self._total: int | None = None
         self._count = 0
         self._started = self._told = time.monotonic()
+        self._batch_states: dict[str, tuple[str, str | None]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -179,6 +245,21 @@ class Lines:
     def say(self, sentence: str) -> None:
         """A sentence on a line of its own."""
         self._line(shown(sentence))
+
+    def batches(self, rows: Sequence[BatchView]) -> None:
+        """A line for every batch job that is new, or in another state than before."""
+        for row in rows:
+            now = (row.state, row.remote_state)
+            if self._batch_states.get(row.id) == now:
+                continue
+            self._batch_states[row.id] = now
+            remote = f" ({shown(row.remote_state)})" if row.remote_state else ""
+            cost = "" if row.cost_usd is None else f", {usd(row.cost_usd)}"
+            note = f": {shown(mask_secrets(row.note))}" if row.note else ""
+            self._line(
+                f"batch job {shown(row.id)}: {row.state}{remote}, {row.done:,} of {row.texts:,} rows, "
+                f"{duration(row.age_s)}{cost}{note}"
+            )
 
     def _finish(self) -> None:
         if self._name:
@@ -212,4 +293,4 @@ def reporter(console: Console, *, quiet: bool) -> Bars | Lines | Quiet:
     return Bars(console) if console.is_terminal else Lines()
 
 
-__all__ = ["Bars", "Lines", "Quiet", "Reporter", "reporter", "shown", "stderr"]
+__all__ = ["Bars", "Lines", "Quiet", "Reporter", "batch_table", "duration", "reporter", "shown", "stderr", "usd"]

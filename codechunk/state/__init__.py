@@ -7,11 +7,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 
+from codechunk.state.batches import Batches, BatchRow, LostClaim, Member
 from codechunk.state.catalog import Catalog, IndexRow, JobRow, Space
 from codechunk.state.contents import Contents, CutFile, KnownFile, PlannedFile, SizedSource, UnreadFile
 from codechunk.state.database import Database
 from codechunk.state.embeddings import Embeddings, PendingText, Storable
 from codechunk.state.lookup import Filter, FoundChunk, Lookup
+from codechunk.state.queue import BoughtTexts, ClaimedText, Queue, QueueCounts, Throttle
 
 
 class State(AbstractContextManager["State"]):
@@ -29,6 +31,8 @@ class State(AbstractContextManager["State"]):
         self.contents = Contents(self.database)
         self.embeddings = Embeddings(self.database)
         self.lookup = Lookup(self.database)
+        self.queue = Queue(self.database)
+        self.batches = Batches(self.database)
 
     def close(self) -> None:
         """Release the connections."""
@@ -41,17 +45,24 @@ class State(AbstractContextManager["State"]):
 
 
 __all__ = [
+    "BatchRow",
+    "BoughtTexts",
+    "ClaimedText",
     "CutFile",
     "Filter",
     "FoundChunk",
     "IndexRow",
     "JobRow",
     "KnownFile",
+    "LostClaim",
+    "Member",
     "PendingText",
     "PlannedFile",
+    "QueueCounts",
     "SizedSource",
     "Space",
     "State",
     "Storable",
+    "Throttle",
     "UnreadFile",
 ]

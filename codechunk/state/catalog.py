@@ -10,9 +10,13 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, exists, func, insert, or_, select, update
 
-from codechunk.state.contents import delete_chunks
+from codechunk.jobs import BATCH_ENDS
+from codechunk.state.contents import delete_chunks, live_at
 from codechunk.state.database import Database
 from codechunk.state.tables import (
+    batches,
+    chunks,
+    embeddings,
     files,
     indexes,
     jobs,
@@ -67,6 +71,8 @@ class JobRow:
     redo: bool
     error: str | None
     report: str | None
+    plan: str | None
+    requests: int
     started_at: float
     finished_at: float | None
 
@@ -104,6 +110,23 @@ class Catalog:
         query = _index_query().where(indexes.c.generation > 0).order_by(indexes.c.updated_at.desc())
         with self._db.read() as connection:
             return [_index_row(row) for row in connection.execute(query)]
+
+    def space(self, space_id: int) -> Space:
+        """A vector space by its row number."""
+        with self._db.read() as connection:
+            row = connection.execute(select(spaces).where(spaces.c.id == space_id)).one()
+            return Space(
+                provider=row.provider,
+                model=row.model,
+                dimensions=row.dimensions,
+                task=row.task,
+                header_version=row.header_version,
+            )
+
+    def space_id(self, space: Space) -> int:
+        """The row number of a vector space, made when it is new."""
+        with self._db.begin() as connection:
+            return self._space(connection, space)
 
     def refreshed(self, index: IndexRow) -> IndexRow:
         """The index as it is now."""
@@ -188,6 +211,7 @@ class Catalog:
                         attempts=jobs.c.attempts + 1,
                         redo=redo or old.redo,
                         error=None,
+                        plan=None,
                         finished_at=None,
                     )
                 )
@@ -215,6 +239,50 @@ class Catalog:
                 )
             )
 
+    def wait_job(self, job_id: str) -> None:
+        """Record that a job waits for vectors from the provider."""
+        with self._db.begin() as connection:
+            connection.execute(update(jobs).where(jobs.c.id == job_id).values(status="embedding"))
+
+    def plan_job(self, job_id: str, plan: str) -> None:
+        """Keep what is needed to finish a job once its vectors are there."""
+        with self._db.begin() as connection:
+            connection.execute(update(jobs).where(jobs.c.id == job_id).values(plan=plan))
+
+    def embedding_jobs(self) -> list[tuple[JobRow, IndexRow]]:
+        """Jobs that asked for vectors and that nobody has finished yet, with their indexes, oldest first.
+
+        Also those whose process was killed while it waited (`running`) or gave up waiting (`failed`).
+        """
+        unfinished = jobs.c.status.in_(("embedding", "running", "failed"))
+        query = select(jobs).where(unfinished, jobs.c.plan.is_not(None)).order_by(jobs.c.started_at)
+        with self._db.read() as connection:
+            found = [_job_row(row) for row in connection.execute(query)]
+            return [
+                (job, _index_row(connection.execute(_index_query().where(indexes.c.id == job.index_id)).one()))
+                for job in found
+            ]
+
+    def reopen_partial_jobs(self, space_id: int | None = None) -> int:
+        """Let the last job of each index that ended with failures be finished anew: its failed texts wait again."""
+        newer = jobs.alias()
+        last = (
+            select(func.max(newer.c.finished_at))
+            .where(newer.c.index_id == jobs.c.index_id, newer.c.status.in_(("succeeded", "partial")))
+            .scalar_subquery()
+        )
+        mine = (
+            []
+            if space_id is None
+            else [jobs.c.index_id.in_(select(indexes.c.id).where(indexes.c.space_id == space_id))]
+        )
+        with self._db.begin() as connection:
+            return connection.execute(
+                update(jobs)
+                .where(jobs.c.status == "partial", jobs.c.finished_at == last, jobs.c.plan.is_not(None), *mine)
+                .values(status="embedding", finished_at=None)
+            ).rowcount
+
     def last_finished_job(self, index_id: int) -> JobRow | None:
         """The newest job of the index that ended with a published state."""
         with self._db.read() as connection:
@@ -226,12 +294,68 @@ class Catalog:
             ).first()
             return None if row is None else _job_row(row)
 
+    def jobs(self, *, limit: int | None = None) -> list[tuple[JobRow, IndexRow]]:
+        """Runs of `index` with what they make, the newest first."""
+        return self._jobs(select(jobs).order_by(jobs.c.started_at.desc(), jobs.c.id).limit(limit))
+
+    def job(self, job_id: str) -> tuple[JobRow, IndexRow] | None:
+        """A run by its id or the beginning of it; None when there is none, or not only one."""
+        found = self._jobs(select(jobs).where(jobs.c.id.startswith(job_id, autoescape=True)).limit(2))
+        return found[0] if len(found) == 1 else None
+
+    def _jobs(self, query: Select[Any]) -> list[tuple[JobRow, IndexRow]]:
+        with self._db.read() as connection:
+            rows = connection.execute(query).all()
+            wanted = sorted({row.index_id for row in rows})
+            made = {
+                row.id: _index_row(row) for row in connection.execute(_index_query().where(indexes.c.id.in_(wanted)))
+            }
+        return [(_job_row(row), made[row.index_id]) for row in rows]
+
+    def spaces(self) -> dict[int, Space]:
+        """The vector spaces by their row."""
+        with self._db.read() as connection:
+            return {row.id: _space_of(row) for row in connection.execute(select(spaces))}
+
+    def cancel_job(self, job: JobRow, index: IndexRow) -> int:
+        """End a run, and forget the texts that wait for it alone. Returns how many texts.
+
+        Texts that a published index or another run has chunks of stay, and so do those in a batch job.
+        """
+        with self._db.begin() as connection:
+            connection.execute(
+                update(jobs)
+                .where(jobs.c.id == job.id)
+                .values(status="cancelled", error="cancelled by the user", finished_at=time.time())
+            )
+            return connection.execute(
+                delete(embeddings).where(
+                    embeddings.c.job_id == job.id, embeddings.c.state == "pending", ~_wanted_elsewhere(index)
+                )
+            ).rowcount
+
+    def batches_of_job(self, job: JobRow, index: IndexRow) -> tuple[list[str], list[str]]:
+        """Open batch jobs with texts of the run: those that carry nothing else, and those that others need too."""
+        waiting = and_(embeddings.c.batch_id == batches.c.id, embeddings.c.state == "processing")
+        mine = select(embeddings.c.id).where(waiting, embeddings.c.job_id == job.id).exists()
+        foreign = or_(embeddings.c.job_id.is_(None), embeddings.c.job_id != job.id, _wanted_elsewhere(index))
+        shared = select(embeddings.c.id).where(waiting, foreign).exists()
+        query = (
+            select(batches.c.id, shared.label("shared"))
+            .where(batches.c.state.not_in(BATCH_ENDS), mine)
+            .order_by(batches.c.created_at, batches.c.id)
+        )
+        alone: list[str] = []
+        others: list[str] = []
+        with self._db.read() as connection:
+            for row in connection.execute(query):
+                (others if row.shared else alone).append(row.id)
+        return alone, others
+
     def interrupted_jobs(self) -> int:
         """How many jobs say they are running: after a clean shutdown, none."""
         with self._db.read() as connection:
-            return connection.execute(
-                select(func.count()).where(jobs.c.status.in_(("running", "embedding")))
-            ).scalar_one()
+            return connection.execute(select(func.count()).where(jobs.c.status == "running")).scalar_one()
 
     def _drop_sources(self, connection: Connection, source_ids: Sequence[int]) -> None:
         """Delete those of the contents that no file refers to any more."""
@@ -264,6 +388,34 @@ class Catalog:
         return int(connection.execute(select(spaces.c.id).where(*where)).scalar_one())
 
 
+def _wanted_elsewhere(index: IndexRow) -> ColumnElement[bool]:
+    """Whether a text has a chunk in what the index has published, or in any other index of its vector space."""
+    other = indexes.alias()
+    return (
+        select(files.c.id)
+        .select_from(
+            chunks.join(files, files.c.source_id == chunks.c.source_id).join(other, other.c.id == files.c.index_id)
+        )
+        .where(
+            chunks.c.text_sha == embeddings.c.text_sha,
+            other.c.space_id == embeddings.c.space_id,
+            or_(files.c.index_id != index.id, live_at(index.generation)),
+        )
+        .exists()
+    )
+
+
+def _space_of(row: Row[Any]) -> Space:
+    value = row._mapping
+    return Space(
+        provider=value["provider"],
+        model=value["model"],
+        dimensions=value["dimensions"],
+        task=value["task"],
+        header_version=value["header_version"],
+    )
+
+
 def _index_query() -> Select[tuple[object, ...]]:
     return (
         select(
@@ -292,13 +444,7 @@ def _index_row(row: Row[tuple[object, ...]]) -> IndexRow:
         epoch=value["epoch"],
         ref=value["ref"],
         space_id=value["space_id"],
-        space=Space(
-            provider=value["provider"],
-            model=value["model"],
-            dimensions=value["dimensions"],
-            task=value["task"],
-            header_version=value["header_version"],
-        ),
+        space=_space_of(row),
         collection=value["collection"],
         fingerprint=value["fingerprint"],
         commit=value["commit_sha"],
@@ -319,6 +465,8 @@ def _job_row(row: Row[tuple[object, ...]]) -> JobRow:
         redo=value["redo"],
         error=value["error"],
         report=value["report"],
+        plan=value["plan"],
+        requests=value["requests"],
         started_at=value["started_at"],
         finished_at=value["finished_at"],
     )

@@ -82,6 +82,8 @@ class CutFile:
     chunks: Sequence[Chunk] = ()
     chunk_ids: Sequence[str] = ()
     words: Sequence[str] = ()
+    secrets: int | None = None
+    """How many secrets the file holds, replaced in `chunks`; None: not looked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -374,6 +376,17 @@ class Contents:
         with self._db.read() as connection:
             return [(row.path, row.fallback) for row in connection.execute(query)]
 
+    def secrets(self, index_id: int, generation: int) -> tuple[int, int]:
+        """(secrets found in the contents of the generation, files that hold any)."""
+        query = (
+            select(func.coalesce(func.sum(sources.c.secrets), 0), func.count())
+            .select_from(files.join(sources, sources.c.id == files.c.source_id))
+            .where(files.c.index_id == index_id, live_at(generation), sources.c.secrets > 0)
+        )
+        with self._db.read() as connection:
+            row = connection.execute(query).one()
+            return int(row[0]), int(row[1])
+
     def token_sums(self, index_id: int, generation: int) -> tuple[int, int, int, int, int]:
         """What is known of the generation's size.
 
@@ -437,13 +450,14 @@ class Contents:
                 "status": part.status,
                 "reason": part.reason,
                 "fallback": part.fallback,
+                "secrets": part.secrets,
             }
             for part in cut
         }
         statement = self._db.upsert(
             sources,
             key=["repository_id", "path", "blob", "fingerprint"],
-            values=["language", "status", "reason", "fallback"],
+            values=["language", "status", "reason", "fallback", "secrets"],
         ).returning(sources.c.id, sources.c.path, sources.c.blob)
         saved = connection.execute(statement, list(rows.values()))
         return {(row.path, row.blob): int(row.id) for row in saved}

@@ -22,8 +22,8 @@ from codechunk.interrupts import deferred
 
 # The newest migration in codechunk/migrations/versions. Alembic itself (0.25 s to import) is only loaded
 # when the database is not at this revision; a test holds the two together.
-SCHEMA_REVISION = "0001"
-KNOWN_REVISIONS = ("0001",)
+SCHEMA_REVISION = "0002"
+KNOWN_REVISIONS = ("0001", "0002")
 
 BUSY_TIMEOUT_MS = 30_000
 # Vectors live in the database: 16 KiB pages keep a row of 1.5 kB float16 in one page (reliability.md, 1).
@@ -87,6 +87,16 @@ class Database:
     def is_sqlite(self) -> bool:
         """Whether this is SQLite, which carries the lexical index in itself."""
         return self.engine.dialect.name == "sqlite"
+
+    def lease_now(self, connection: Connection) -> float:
+        """The lease clock in seconds: one for all processes of this database, and it never jumps.
+
+        SQLite serves one machine, which has a clock that counts from its boot. On PostgreSQL it is the server's.
+        """
+        if self.is_sqlite:
+            return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+        seconds: float = connection.execute(text("SELECT extract(epoch FROM clock_timestamp())::float8")).scalar_one()
+        return seconds
 
     def quick_check(self) -> None:
         """Read every page of a SQLite database once.

@@ -46,8 +46,11 @@ class Embeddings:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def request(self, space_id: int, source_ids: Sequence[int]) -> int:
-        """Make a pending row for every text of these contents that has none, in order. Returns how many."""
+    def request(self, space_id: int, source_ids: Sequence[int], *, job_id: str | None = None) -> int:
+        """Make a pending row for every text of these contents that has none, in order. Returns how many.
+
+        Texts that wait already belong to the run `job_id` from now on, the last that asked for them.
+        """
         order = {source_id: number for number, source_id in enumerate(source_ids)}
         missing = (
             select(chunks.c.text_sha, chunks.c.source_id, chunks.c.ordinal)
@@ -70,9 +73,18 @@ class Embeddings:
                             "state": "pending",
                             "attempts": 0,
                             "error": None,
+                            "job_id": job_id,
                         }
                         for sha in shas
                     ],
+                )
+            if job_id is not None:
+                mine = select(chunks.c.text_sha).where(chunks.c.source_id.in_(source_ids))
+                waits = embeddings.c.state.in_(("pending", "processing"))
+                connection.execute(
+                    update(embeddings)
+                    .where(embeddings.c.space_id == space_id, embeddings.c.text_sha.in_(mine), waits)
+                    .values(job_id=job_id)
                 )
             return len(shas)
 

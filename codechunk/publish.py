@@ -1,0 +1,277 @@
+"""The last part of an index run: vectors into Chroma, the ledger, the switch of searches to the new generation.
+
+Needs nothing but the state database and the vector store, so that whoever sees the last vectors come can do it: the
+run itself, a worker hours later, or `queue sync` on another day.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from codechunk import embedding, report
+from codechunk.crash import crash
+from codechunk.errors import IndexBusy
+from codechunk.parts import Parts
+from codechunk.progress import Reporter
+from codechunk.state import IndexRow, JobRow, State
+from codechunk.vectors import Collection, VectorStore
+
+log = logging.getLogger(__name__)
+
+# Failed files and chunks named one by one; the report counts them all.
+LISTED = 20
+# How long a finished run waits for another process that writes vectors, before it leaves that to the next one.
+BUSY_PATIENCE_S = 600.0
+BUSY_LOOK_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outline:
+    """What a run knows when its texts wait for vectors; kept with the job so that anybody can finish it."""
+
+    generation: int
+    commit: str
+    identity: str
+    token_mode: str
+    discovered: int
+    unchanged: int
+    deleted_files: int
+    mode: str
+    mode_reason: str
+    estimated_usd: float | None
+    started_at: float
+
+    def dump(self) -> str:
+        """As JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def load(cls, text: str) -> Self:
+        """From what `dump` wrote."""
+        return cls(**json.loads(text))
+
+
+class Door:
+    """The vector store's lock: taken for a while, given back while a run waits for the provider, taken again."""
+
+    def __init__(self, parts: Parts, state: State) -> None:
+        self._parts, self._state = parts, state
+        self._store: VectorStore | None = None
+        self.stamp: str | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def open(self, *, patience_s: float = 0.0, say: Callable[[str], None] | None = None) -> VectorStore:
+        """Take the lock, unless it is held already. Raises IndexBusy when another process keeps it for `patience_s`."""
+        deadline = time.monotonic() + patience_s
+        while self._store is None:
+            try:
+                self._store = self._parts.store(write=True)
+            except IndexBusy as exc:
+                if time.monotonic() >= deadline:
+                    raise
+                if say is not None:
+                    say(f"{exc} Waiting for it.")
+                    say = None
+                time.sleep(BUSY_LOOK_S)
+        self.stamp = self._parts.stamp()
+        return self._store
+
+    def sound(self, index_id: int) -> None:
+        """Give the lock back after an index was brought to its sound state; what the directory looks like is kept."""
+        if self._store is not None:
+            self._store.close_index()
+            self._state.catalog.follow_vectors_stamp([index_id], old=self.stamp, new=self._parts.stamp())
+            self.close()
+
+    def close(self) -> None:
+        """Give the lock back."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+
+class Publication:
+    """One job's way from the last vector to a published generation."""
+
+    def __init__(
+        self, parts: Parts, state: State, index: IndexRow, job: JobRow, outline: Outline, reporter: Reporter
+    ) -> None:
+        self._parts, self._state, self._reporter = parts, state, reporter
+        self._index, self._job, self._outline = index, job, outline
+
+    def waiting(self) -> dict[str, Any]:
+        """Write down that the job's texts are out, and return its document so far."""
+        document = self._document(self._ledger(new=None))
+        self._state.catalog.finish_job(self._job.id, status="embedding", report=document)
+        return document
+
+    def publish(self, door: Door, *, made: int | None = None) -> dict[str, Any]:
+        """Store the vectors, check the ledger, switch searches, then let go of what is gone.
+
+        Args:
+            made: how many vectors were made here; None: what the rows say was bought.
+
+        Raises:
+            IndexBusy: another process keeps writing vectors; the next run or worker finishes the job.
+        """
+        state, outline = self._state, self._outline
+        collection = self._stored(door.open(patience_s=BUSY_PATIENCE_S, say=self._reporter.say))
+        index, generation = self._index, outline.generation
+        ledger = self._ledger(new=made, final=True)
+        ledger.balance()
+        crash("ledger balanced")
+        state.catalog.publish(index.id, commit=outline.commit, fingerprint=outline.identity, generation=generation)
+        crash("published")
+        embedding.remove(state, index, collection, state.contents.gone_chunks(index.id, generation))
+        state.catalog.sweep(index.id, generation)
+        state.catalog.drop_unused_sources(index.repository_id)
+        state.embeddings.drop_unwanted(index.space_id)
+        crash("swept")
+        for path, why in state.contents.fallbacks(index.id, generation):
+            self._reporter.say(f"{path}: cut by lines, the parser was stopped ({why}).")
+        failed = state.embeddings.failures(index.id, index.space_id, generation, limit=LISTED)
+        for place, why in (*ledger.failed_files, *failed):
+            self._reporter.say(f"{place}: failed ({why}).")
+        document = self._document(ledger)
+        state.catalog.finish_job(self._job.id, status=ledger.status, report=document)
+        door.sound(index.id)
+        return document
+
+    def unchanged(self) -> dict[str, Any]:
+        """The document of a run that found nothing to do."""
+        document = self._document(self._ledger(new=0))
+        self._state.catalog.finish_job(self._job.id, status=document["status"], report=document)
+        return document
+
+    # ------------------------------------------------------------------ Chroma
+
+    def _stored(self, store: VectorStore) -> Collection:
+        """The collection of the index with every vector of the generation in it."""
+        state, generation, reporter = self._state, self._outline.generation, self._reporter
+        collection = self._sound_collection(store)
+        index = self._index
+        sources = embedding.unsettled(state, index, generation)
+        embedding.store(state=state, index=index, sources=sources, collection=collection, reporter=reporter)
+        if state.embeddings.ledger(index.id, index.space_id, generation)["unstored"]:
+            # What an abandoned run put under the ids of chunks that were kept: the right vectors again.
+            sources = state.contents.new_sources(index.id, generation, all_files=True)
+            embedding.store(state=state, index=index, sources=sources, collection=collection, reporter=reporter)
+        crash("vectors stored")
+        return collection
+
+    def _sound_collection(self, store: VectorStore) -> Collection:
+        """The collection of the index, emptied when it is not what it should be."""
+        index, state = self._index, self._state
+        collection = store.collection(index.collection)
+        if store.recovered:
+            self._reporter.say(
+                f"The vector index could not be opened ({store.recovered}); it is rebuilt from the state "
+                f"database, nothing is embedded again."
+            )
+        trouble = embedding.check(state, index, collection)
+        if trouble is None:
+            return collection
+        if state.embeddings.held(index.id):
+            self._reporter.say(
+                f"The vector index of {index.repository}@{index.ref} is not sound ({trouble}); it is rebuilt from "
+                f"the state database, nothing is embedded again."
+            )
+        store.drop(index.collection)
+        state.embeddings.forget_stored(index.id)
+        self._index = state.catalog.refreshed(index)
+        return store.collection(index.collection)
+
+    # ------------------------------------------------------------------ documents
+
+    def _ledger(self, *, new: int | None, final: bool = False) -> report.Ledger:
+        """Everything that is true of the generation. `new` texts were embedded; None: as many as were bought."""
+        index, state, outline = self._index, self._state, self._outline
+        generation = outline.generation
+        nothing_new = generation == index.generation
+        came, gone = (0, 0) if nothing_new else state.contents.difference(index.id, index.generation, generation)
+        return report.Ledger(
+            discovered=outline.discovered,
+            files=state.contents.file_counts(index.id, generation),
+            unchanged=outline.unchanged,
+            deleted_files=outline.deleted_files,
+            chunks=state.embeddings.ledger(index.id, index.space_id, generation),
+            new_chunks=came,
+            deleted_chunks=gone,
+            bought=self._bought(new),
+            failed_files=state.contents.failed_files(index.id, generation, limit=LISTED) if final else [],
+            secrets=state.contents.secrets(index.id, generation),
+        )
+
+    def _bought(self, made: int | None) -> report.Bought:
+        if self._index.space.provider == "synthetic":
+            return report.Bought(texts_sent=made or 0, estimated_usd=0.0, spent_usd=0.0)
+        bought = self._state.queue.bought(self._job.id)
+        return report.Bought(
+            requests=bought.requests,
+            texts_sent=bought.sent,
+            batches=bought.batches,
+            fallbacks=bought.fallbacks,
+            estimated_usd=self._outline.estimated_usd,
+            spent_usd=self._parts.spent_usd(self._state, self._index, bought),
+        )
+
+    def _document(self, ledger: report.Ledger) -> dict[str, Any]:
+        index, outline = self._index, self._outline
+        sums = self._state.contents.token_sums(index.id, outline.generation)
+        return report.document(
+            job_id=self._job.id,
+            repository=index.repository,
+            url=index.url,
+            ref=index.ref,
+            commit=outline.commit,
+            mode=outline.mode,
+            mode_reason=outline.mode_reason,
+            ledger=ledger,
+            tokens=report.extrapolate(outline.token_mode, sums),
+            provider=index.space.provider,
+            model=index.space.model,
+            dimensions=index.space.dimensions,
+            secrets_mode=self._parts.config.secrets,
+            seconds=max(0.0, time.time() - outline.started_at),
+        )
+
+
+def settle(parts: Parts, state: State, reporter: Reporter) -> int:
+    """Finish every index run whose texts have all come or failed. Returns how many were finished.
+
+    One that another process is working on, or whose vectors another process is writing, is left for later.
+    """
+    finished = 0
+    for job, index in state.catalog.embedding_jobs():
+        if job.plan is None or not _is_next(index, Outline.load(job.plan)):
+            continue
+        outline = Outline.load(job.plan)
+        counts = state.embeddings.ledger(index.id, index.space_id, outline.generation)
+        if counts["pending"] or counts["processing"]:
+            continue
+        try:
+            with parts.alone(index), Door(parts, state) as door:
+                found = state.catalog.job(job.id)
+                if found is None or found[0].plan != job.plan or not _is_next(found[1], outline):
+                    continue  # another process was faster
+                Publication(parts, state, found[1], found[0], outline, reporter).publish(door)
+                finished += 1
+        except IndexBusy as exc:
+            log.info("Left for later", extra={"action": "settle_busy", "job": job.id, "why": str(exc)})
+    return finished
+
+
+def _is_next(index: IndexRow, outline: Outline) -> bool:
+    """Whether the generation is the one after the published one, or that one itself, whose failures were mended."""
+    return outline.generation in {index.generation, index.generation + 1}

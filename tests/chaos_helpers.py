@@ -1,0 +1,288 @@
+"""What the chaos and crash tests share: commands that start fast and can be killed, and what must hold in the end."""
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from cli_helpers import Cli, Done
+from gemini_emulator import GeminiEmulator, vector_of
+from git_helpers import GitRepo
+
+from codechunk.chunks import with_header
+from codechunk.overview import check_invariants
+from codechunk.state import State
+
+DIMENSIONS = 128
+# Longer than any command takes here, also on a busy machine.
+PATIENCE_S = 120.0
+IDS = (
+    "import sys, json, chromadb\n"
+    "from chromadb.config import Settings\n"
+    "c = chromadb.PersistentClient(sys.argv[1], settings=Settings(anonymized_telemetry=False))\n"
+    "print(json.dumps(sorted(i for k in c.list_collections() for i in k.get(include=[])['ids'])))\n"
+)
+
+# Waits of minutes made short. A claim outlives a call, and the grace time outlives the lag of the list.
+SETTINGS = {
+    "EMBEDDING__DIMENSIONS": str(DIMENSIONS),
+    "EMBEDDING__TIMEOUT": "2s",
+    "BATCH_PROCESSING__MAX_BATCH_SIZE": "20",
+    "BATCH_PROCESSING__FALLBACK_TO_SEQUENTIAL": "false",
+    "BATCH_PROCESSING__LEASE": "3s",
+    "BATCH_PROCESSING__RECONCILE_GRACE": "1s",
+    "BATCH_PROCESSING__POLLER_INTERVAL": "100ms",
+    "BATCH_PROCESSING__INITIAL_BACKOFF": "100ms",
+    "BATCH_PROCESSING__MAX_BACKOFF": "300ms",
+    "BATCH_PROCESSING__MAX_RETRIES": "60",
+    "BATCH_PROCESSING__SUBMITTER_POLL_INTERVAL": "50ms",
+    "BATCH_PROCESSING__SUBMISSION_INITIAL_BACKOFF": "200ms",
+    "BATCH_PROCESSING__SUBMISSION_MAX_BACKOFF": "1s",
+    "BATCH_PROCESSING__MAX_SUBMISSION_ATTEMPTS": "60",
+    "WORKER__MIN_QUEUE_SIZE": "1",
+}
+
+
+def settings(**changes: str) -> dict[str, str]:
+    """The environment of the settings above, some of them changed (`max_batch_size="3"` is of batch_processing)."""
+    found = {f"CODECHUNK_{name}": value for name, value in SETTINGS.items()}
+    sections = ("EMBEDDING__", "WORKER__", "BATCH_PROCESSING__")
+    for name, value in changes.items():
+        upper = name.upper()
+        section = "" if upper.startswith(sections) else "BATCH_PROCESSING__"
+        found[f"CODECHUNK_{section}{upper}"] = value
+    return found
+
+
+class Running:
+    """A command under way in a process of its own."""
+
+    def __init__(self, connection: socket.socket, out: Path, err: Path) -> None:
+        self._connection, self._out, self._err = connection, out, err
+        self._lines = connection.makefile()
+        self.pid = int(self._lines.readline())
+        self._done: Done | None = None
+
+    def send(self, sig: int = signal.SIGKILL) -> None:
+        """Send it a signal; one that has ended does not mind."""
+        if self._done is None:
+            try:
+                os.kill(self.pid, sig)
+            except ProcessLookupError:
+                return
+
+    def wait(self, timeout_s: float = PATIENCE_S) -> Done | None:
+        """How it ended; None when it has not after `timeout_s`."""
+        if self._done is not None:
+            return self._done
+        self._connection.settimeout(max(0.001, timeout_s))
+        try:
+            line = self._connection.recv(64)
+        except TimeoutError:
+            return None
+        self._lines.close()
+        self._connection.close()
+        self._done = Done(int(line), self._out.read_text(), self._err.read_text())
+        return self._done
+
+
+class WarmStart:
+    """Starts commands by forking a process that has imported everything; see warm_start.py."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="warm-")
+        self._path = str(Path(self._folder.name) / "socket")
+        script = Path(__file__).parent / "warm_start.py"
+        command = [sys.executable, "-W", "ignore", script, self._path]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._folder.cleanup()
+
+    def start(
+        self, arguments: list[str], *, env: Mapping[str, str], cwd: Path, out: Path, err: Path, script: str = ""
+    ) -> Running:
+        """Start `codechunk` with these arguments, or a script of Python."""
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(self._path)
+        wish = {
+            "arguments": arguments,
+            "env": dict(env),
+            "cwd": str(cwd),
+            "in": os.devnull,
+            "out": str(out),
+            "err": str(err),
+            "script": script,
+        }
+        connection.sendall(json.dumps(wish).encode() + b"\n")
+        return Running(connection, out, err)
+
+
+class Trial(Cli):
+    """A data directory, a small repository and an emulated provider, to be maltreated and then held to account."""
+
+    def __init__(self, root: Path, warm: WarmStart, emulator: GeminiEmulator, env: Mapping[str, str]) -> None:
+        root.mkdir(parents=True, exist_ok=True)
+        super().__init__(root)
+        self._warm = warm
+        self._commands = 0
+        self._launched: list[Running] = []
+        self.emulator = emulator
+        self.env = {
+            **env,
+            "CODECHUNK_GEMINI_API_KEY": emulator.key,
+            "CODECHUNK_EMBEDDING__BASE_URL": emulator.url,
+        }
+        self.repo = GitRepo(root / "repo")
+
+    def launch(self, *arguments: str | Path, crash_at: int = 0, script: str = "") -> Running:
+        """Start a command at once."""
+        self._commands += 1
+        extra = {**self.env, **({"CODECHUNK_CRASH": str(crash_at)} if crash_at else {})}
+        given = [str(argument) for argument in arguments]
+        running = self._warm.start(
+            given if script else ["--data-dir", str(self.data), *given],
+            env=self.environment(extra),
+            cwd=self.root,
+            out=self.root / f"{self._commands:03}.out",
+            err=self.root / f"{self._commands:03}.err",
+            script=script,
+        )
+        self._launched.append(running)
+        return running
+
+    def end(self) -> None:
+        """Kill what a failed test left running."""
+        for running in self._launched:
+            if running.wait(0.0) is None:
+                running.send(signal.SIGKILL)
+                running.wait()
+
+    def do(self, *arguments: str | Path, crash_at: int = 0) -> Done:
+        """Run a command to its end."""
+        done = self.launch(*arguments, crash_at=crash_at).wait()
+        assert done is not None, f"{arguments} did not end"
+        assert done.code != 70, done.err  # a bug that was caught
+        return done
+
+    def ids(self) -> list[str]:
+        """What Chroma holds."""
+        done = self.launch(self.data / "chroma", script=IDS).wait()
+        assert done is not None
+        assert done.code == 0, done.err
+        found: list[str] = done.json
+        return found
+
+    def statuses(self) -> list[str]:
+        """How the runs of index stand, the oldest first; empty before there is a database."""
+        try:
+            return [row[0] for row in self.sql("SELECT status FROM jobs ORDER BY started_at")]
+        except sqlite3.OperationalError:
+            return []
+
+    def texts(self) -> dict[str, bytes]:
+        """Each text as it is sent -> its stored vector; texts without one are missing."""
+        rows = self.sql(
+            "SELECT c.header, c.text, v.vector FROM chunks c JOIN embeddings e ON e.text_sha = c.text_sha"
+            " JOIN vectors v ON v.embedding_id = e.id"
+        )
+        return {with_header(header, text): vector for header, text, vector in rows}
+
+
+def functions(files: int, each: int) -> dict[str, bytes | str]:
+    """Python files of `each` functions, one chunk a function."""
+    return {
+        f"m{number:03}.py": "".join(_function(f"work_{number}_{part}", 20) for part in range(each))
+        for number in range(files)
+    }
+
+
+def _function(name: str, lines: int) -> str:
+    steps = "".join(f"    total += {name}_step(value, {number})\n" for number in range(lines))
+    return f"def {name}(value):\n    '''Compute {name}.'''\n    total = 0\n{steps}    return total\n\n\n"
+
+
+@contextmanager
+def deadline(seconds: float, what: str) -> Iterator[Any]:
+    """Calls of the given function raise after `seconds`."""
+    until = time.monotonic() + seconds
+
+    def check() -> None:
+        assert time.monotonic() < until, f"{what} took more than {seconds:g} s"
+
+    yield check
+
+
+# ---------------------------------------------------------------------- what must hold in the end
+
+
+def assert_sound(trial: Trial, chunks: int) -> None:
+    """Every chunk is ready with its own text's vector, is in Chroma, and every invariant holds."""
+    assert trial.sql("SELECT state, count(*) FROM embeddings GROUP BY state") == [("ready", chunks)]
+    stored = trial.texts()
+    assert len(stored) == chunks
+    wrong = [text for text, vector in stored.items() if not np.array_equal(_numbers(vector), expected(text))]
+    near = [text for text in wrong if not np.allclose(_numbers(stored[text]), expected(text), atol=2e-3)]
+    assert not near, f"{len(near)} texts have another text's vector: {near[0][:80]}"
+    with State(trial.data / "state.db") as state:
+        errors = [finding for finding in check_invariants(state) if finding.status == "error"]
+    assert not errors
+    ids = [row[0] for row in trial.sql("SELECT chunk_id FROM chunks ORDER BY chunk_id")]
+    assert trial.ids() == ids
+    done = trial.do("doctor")
+    assert done.code == 0, done.out
+    live = [job.display_name for job in trial.emulator.live_jobs()]
+    assert not live, f"remote jobs that nobody waits for: {live}"
+
+
+def expected(text: str) -> Any:
+    """The vector of a text as it should be stored."""
+    vector = np.array(vector_of(text, DIMENSIONS), dtype=np.float32)
+    return (vector / np.linalg.norm(vector)).astype("<f2")
+
+
+def _numbers(vector: bytes) -> Any:
+    return np.frombuffer(vector, "<f2")
+
+
+def bought_twice(trial: Trial) -> dict[str, list[str]]:
+    """Texts that were sold more than once, and by whom."""
+    return {text: sellers for text, sellers in trial.emulator.paid_by.items() if len(sellers) > 1}
+
+
+def transcript(trial: Trial, last: int = 6) -> str:
+    """The ends of the last commands' messages, the batch jobs, and the provider's jobs: for a failure."""
+    parts = []
+    for path in sorted(trial.root.glob("*.err"))[-last:]:
+        parts.append(f"--- {path.name}\n{path.read_text()[-1500:]}")
+    if trial.count("batches"):
+        rows = trial.sql(
+            "SELECT state, display_name, remote_name, texts, failures, submissions, rows_ok, rows_failed, error"
+            " FROM batches ORDER BY created_at"
+        )
+        parts += [str(row) for row in rows]
+    for job in trial.emulator.jobs.values():
+        parts.append(
+            f"{job.name} {job.display_name} {job.state} rows {len(job.rows)} deleted {job.deleted}"
+            f" vanished {job.vanished} ok {job.succeeded} bad {job.failed}"
+        )
+    return "\n".join(parts)
