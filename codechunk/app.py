@@ -108,7 +108,7 @@ class App:
     # ------------------------------------------------------------------ queue and worker
 
     def queue_status(self) -> dict[str, Any]:
-        """The document of `queue status --json`: texts of the configured model by state, batch jobs by state."""
+        """The document of `queue status --json`: texts by state and batch jobs by state, of all models."""
         with self.parts.state() as state:
             return overview.queue_status(state)
 
@@ -194,7 +194,7 @@ class App:
     def resume_job(self, job_id: str, reporter: Reporter) -> dict[str, Any]:
         """Index again what an unfinished job was to index; what is there already is used. See `index`."""
         with self.parts.state() as state:
-            source, ref = overview.source_of_job(state, job_id, self.parts.space())
+            source, ref = overview.take_up_job(state, job_id, self.parts.space())
         return self.index(IndexRequest(source=source, ref=ref), reporter)
 
     def cancel_job(self, job_id: str) -> dict[str, Any]:

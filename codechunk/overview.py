@@ -1,7 +1,7 @@
 """Workflow: what there is and how it stands: the queue, the jobs, their batch jobs, and what `doctor` finds.
 
 Everything is read from rows at the moment it is asked, never from a counter: a job is not `succeeded` while a chunk of
-it waits, whatever was written down when its command ended. Only `cancel_job` changes something.
+it waits, whatever was written down when its command ended. Only `cancel_job` and `take_up_job` change something.
 """
 
 import json
@@ -34,7 +34,7 @@ __all__ = [
     "job_documents",
     "plain_state",
     "queue_status",
-    "source_of_job",
+    "take_up_job",
 ]
 
 Prices = Mapping[str, Mapping[PriceMode, float]]
@@ -157,8 +157,8 @@ def find_job(state: State, job_id: str) -> tuple[JobRow, IndexRow]:
     return found
 
 
-def source_of_job(state: State, job_id: str, space: Space) -> tuple[str, str]:
-    """What `index` must be given to take a run up again: its source and its ref.
+def take_up_job(state: State, job_id: str, space: Space) -> tuple[str, str]:
+    """Let the failed texts of a run wait again; returns what `index` must be given to go on: its source and its ref.
 
     Raises:
         UsageError: when there is no such run, it is over, or it makes vectors that this configuration does not make.
@@ -173,6 +173,7 @@ def source_of_job(state: State, job_id: str, space: Space) -> tuple[str, str]:
             f"Job {job.id} makes vectors of {index.space.model} with {index.space.dimensions} dimensions, and this "
             f"configuration those of {space.model} with {space.dimensions}: use the configuration it was begun with."
         )
+    state.catalog.requeue_failed(job)
     return index.url, index.ref
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from gemini_emulator import Exchange, Faults, GeminiEmulator, Job, vector_of
 from queue_helpers import DIMENSIONS, MODEL, add_texts, by_text, open_state, rows, stored_vectors
 
-from codechunk.batch import BatchSettings, Machine
+from codechunk.batch import BatchSettings, Machine, poll
 from codechunk.direct import Direct
 from codechunk.fit import Fit
 from codechunk.gemini import Gemini
@@ -58,6 +59,10 @@ PACE = Pace(
 PACED = {field_: getattr(PACE, field_) for field_ in Pace.__dataclass_fields__}
 
 
+class KilledError(BaseException):
+    """Stands for kill -9 in the middle of a step."""
+
+
 @dataclass
 class Bench:
     """One vector space with texts that wait, the emulator, and hands for both."""
@@ -82,12 +87,18 @@ class Bench:
         return Fit(state=self.state, space_id=self.space_id, model=self.form.model, limit_tokens=limit)
 
     def machine(
-        self, *, owner: str | None = None, provider: Any = None, limit: int | None = 2048, **changes: Any
+        self,
+        *,
+        owner: str | None = None,
+        provider: Any = None,
+        form: Form | None = None,
+        limit: int | None = 2048,
+        **changes: Any,
     ) -> Machine:
         return Machine(
             state=self.state,
             provider=self.gemini if provider is None else provider,
-            form=self.form,
+            form=form or self.form,
             fit=self.fit(limit),
             space_id=self.space_id,
             settings=BatchSettings(**{**FAST, **changes}),
@@ -122,6 +133,7 @@ class Bench:
             machine=machine,
             direct=direct,
             pace=Pace(**{**PACED, **(pace or {})}),
+            others=lambda: [],
             settle=settle,
             watch=lambda: None,
         )
@@ -186,6 +198,10 @@ class Bench:
         with self.state.database.begin() as connection:
             connection.exec_driver_sql(statement)
 
+    def free_claims(self) -> None:
+        """As if every process that held something had died."""
+        self.change("UPDATE batches SET owner = NULL, lease_until = NULL")
+
     def grow_older(self, seconds: float) -> None:
         """As if everything about the batch jobs had happened so much earlier."""
         times = ("upload_began_at", "file_expires_at", "create_began_at", "cancel_began_at", "submitted_at", "next_at")
@@ -230,3 +246,20 @@ def bench(
     ):
         index = add_texts(state, texts, tokens=tokens)
         yield Bench(folder=folder, state=state, emulator=emulator, index=index, gemini=gemini, form=form)
+
+
+def spoil(made: Bench, job: Job, change: Any) -> None:
+    """End a job and rewrite its result file: `change` gets its lines and returns bytes."""
+    made.emulator.finish(job.name)
+    path = made.emulator.files[str(job.result_file)].path
+    path.write_bytes(change(path.read_bytes().splitlines(keepends=True)))
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let polling stop dead at a crash point."""
+
+    def crash(point: str) -> None:
+        if point == name:
+            raise KilledError
+
+    monkeypatch.setattr(poll, "crash", crash)

@@ -103,8 +103,8 @@ class WarmStart:
         self._folder = tempfile.TemporaryDirectory(prefix="warm-")
         self._path = str(Path(self._folder.name) / "socket")
         script = Path(__file__).parent / "warm_start.py"
-        command = [sys.executable, "-W", "ignore", script, self._path]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, "-W", "ignore", str(script), self._path]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "ready\n"
 
@@ -112,10 +112,7 @@ class WarmStart:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        self._process.communicate()  # closes its standard input, which ends it
         self._folder.cleanup()
 
     def start(
@@ -140,7 +137,15 @@ class WarmStart:
 class Trial(Cli):
     """A data directory, a small repository and an emulated provider, to be maltreated and then held to account."""
 
-    def __init__(self, root: Path, warm: WarmStart, emulator: GeminiEmulator, env: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        warm: WarmStart,
+        emulator: GeminiEmulator,
+        env: Mapping[str, str],
+        *,
+        repo: GitRepo | None = None,
+    ) -> None:
         root.mkdir(parents=True, exist_ok=True)
         super().__init__(root)
         self._warm = warm
@@ -152,7 +157,7 @@ class Trial(Cli):
             "CODECHUNK_GEMINI_API_KEY": emulator.key,
             "CODECHUNK_EMBEDDING__BASE_URL": emulator.url,
         }
-        self.repo = GitRepo(root / "repo")
+        self.repo = GitRepo(root / "repo") if repo is None else repo
 
     def launch(self, *arguments: str | Path, crash_at: int = 0, script: str = "") -> Running:
         """Start a command at once."""

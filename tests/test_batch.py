@@ -454,8 +454,7 @@ def test_no_5xx_and_no_hang_up_is_ever_final_at_submission(tmp_path: Path, kind:
 def test_a_file_that_the_provider_rejects_sends_its_texts_directly_at_once(tmp_path: Path) -> None:
     with bench(tmp_path) as made:
         broken = Form("gemini-embedding-001", 128, task="NO_SUCH_TASK")
-        machine = made.planned()
-        machine._shop.__class__.form.__set__(machine._shop, broken)
+        machine = made.planned(form=broken)
         machine.submit()
         assert made.row.state == "failed"
         assert "task_type" in str(made.row.error) or "NO_SUCH_TASK" in str(made.row.error)

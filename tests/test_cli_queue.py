@@ -6,30 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli_helpers import Cli, Done
 from gemini_emulator import Faults, GeminiEmulator
 from git_helpers import GitRepo
-
-FUNCTION = 'def function_{0}(value):\n    """Return value number {0} of the great table."""\n    return value + {0}\n'
-
-
-class Paid(Cli):
-    """codechunk with the emulator as its provider."""
-
-    def __init__(self, root: Path, emulator: GeminiEmulator) -> None:
-        super().__init__(root)
-        self.settings = {
-            "CODECHUNK_GEMINI_API_KEY": emulator.key,
-            "CODECHUNK_EMBEDDING__BASE_URL": emulator.url,
-            "CODECHUNK_EMBEDDING__DIMENSIONS": "128",
-            "CODECHUNK_BATCH_PROCESSING__POLLER_INTERVAL": "1s",
-            "CODECHUNK_BATCH_PROCESSING__INITIAL_BACKOFF": "1s",
-            "CODECHUNK_BATCH_PROCESSING__MAX_RETRIES": "0",
-        }
-
-    def paid(self, *arguments: str | Path, **more: str) -> Done:
-        """Run a command to its end; `more` are settings of this command alone."""
-        return self.run(*arguments, env={**self.settings, **more})
+from paid_helpers import Paid, small_repository
 
 
 @pytest.fixture
@@ -45,9 +24,7 @@ def cli(tmp_path: Path, emulator: GeminiEmulator) -> Paid:
 
 @pytest.fixture
 def repo(tmp_path: Path) -> GitRepo:
-    made = GitRepo(tmp_path / "demo")
-    made.commit({f"f{number}.py": FUNCTION.format(number) for number in range(6)}, "first")
-    return made
+    return small_repository(tmp_path / "demo")
 
 
 def no_wait(cli: Paid, repo: GitRepo) -> None:
@@ -59,8 +36,7 @@ def no_wait(cli: Paid, repo: GitRepo) -> None:
 
 
 def counts(cli: Paid) -> dict[str, int]:
-    status = cli.paid("queue", "status", "--json").json
-    return {state: status[state] for state in ("pending", "processing", "ready", "failed")}
+    return dict(cli.sql("SELECT state, count(*) FROM embeddings GROUP BY state"))
 
 
 def test_a_run_that_did_not_wait_is_finished_by_queue_sync(cli: Paid, repo: GitRepo, emulator: GeminiEmulator) -> None:
@@ -92,9 +68,9 @@ def test_the_worker_ends_with_0_on_sigterm_and_gives_back_its_claims(
     emulator.faults.stuck = True
     no_wait(cli, repo)
     worker = cli.start("worker", "start", "--interval", "1", env=cli.settings)
-    before = emulator.requests["get"]
+    before = emulator.requests["get_batch"]
     deadline = time.monotonic() + 60
-    while emulator.requests["get"] == before:
+    while emulator.requests["get_batch"] == before:
         assert worker.poll() is None, worker.communicate()
         assert time.monotonic() < deadline, "the worker never looked at the job"
         time.sleep(0.05)
@@ -102,7 +78,7 @@ def test_the_worker_ends_with_0_on_sigterm_and_gives_back_its_claims(
     _, told = worker.communicate(timeout=30)
     assert worker.returncode == 0, told
     assert cli.sql("SELECT count(*) FROM batches WHERE owner IS NOT NULL") == [(0,)]
-    assert counts(cli)["processing"] == 6
+    assert counts(cli) == {"processing": 6}
 
 
 def test_the_worker_that_runs_once_finishes_what_is_back(cli: Paid, repo: GitRepo, emulator: GeminiEmulator) -> None:
@@ -110,8 +86,8 @@ def test_the_worker_that_runs_once_finishes_what_is_back(cli: Paid, repo: GitRep
     emulator.finish()
     cli.sql("UPDATE batches SET next_at = 0")
     assert cli.paid("worker", "start", "--once").code == 0
-    assert counts(cli) == {"pending": 0, "processing": 0, "ready": 6, "failed": 0}
-    assert cli.paid("jobs", "list", "--json").json[0]["status"] == "succeeded"
+    assert counts(cli) == {"ready": 6}
+    assert cli.sql("SELECT status FROM jobs") == [("succeeded",)]
 
 
 def test_failed_texts_come_back_with_retry_and_flush_respects_the_queue_size(
@@ -123,7 +99,7 @@ def test_failed_texts_come_back_with_retry_and_flush_respects_the_queue_size(
     synced = cli.paid("queue", "sync", "--json")
     assert synced.json["texts_failed"] == 6
     assert synced.code == 3
-    assert counts(cli)["failed"] == 6
+    assert counts(cli) == {"failed": 6}
     retried = cli.paid("queue", "retry", "--json")
     assert (retried.code, retried.json["requeued"]) == (0, 6)
     assert cli.paid("queue", "retry").out == "No text has failed.\n"
@@ -135,8 +111,8 @@ def test_failed_texts_come_back_with_retry_and_flush_respects_the_queue_size(
     assert "Submitted 1 batch jobs" in forced.out
     emulator.finish()
     assert cli.paid("queue", "sync").code == 0
-    assert counts(cli)["ready"] == 6
-    assert cli.paid("jobs", "list", "--json").json[0]["status"] == "succeeded"
+    assert counts(cli) == {"ready": 6}
+    assert cli.sql("SELECT status FROM jobs") == [("succeeded",)]
 
 
 def test_jobs_of_the_provider_are_shown_beside_ours_and_a_lost_one_can_be_cancelled(
@@ -146,7 +122,6 @@ def test_jobs_of_the_provider_are_shown_beside_ours_and_a_lost_one_can_be_cancel
     no_wait(cli, repo)
     ours = cli.paid("queue", "remote", "--json").json
     assert [(job["relation"], job["rows"]) for job in ours] == [("ours", 6)]
-    assert cli.paid("queue", "remote").out.split()[-1] != "lost"
     cli.sql("UPDATE batches SET remote_name = 'batches/other'")
     lost = cli.paid("queue", "remote", "--json").json[0]
     assert lost["relation"] == "lost"
@@ -167,7 +142,7 @@ def test_a_provider_out_of_reach_is_exit_1_with_a_sentence_and_nothing_is_lost(c
     assert done.code == 1
     assert "nothing is lost" in done.err
     assert "Traceback" not in done.err
-    assert counts(cli)["processing"] == 6
+    assert counts(cli) == {"processing": 6}
 
 
 def test_without_a_key_the_queue_says_what_to_set_and_its_status_needs_none(cli: Paid) -> None:

@@ -6,19 +6,25 @@ Each command is a process of its own with its own environment, folder and output
 or two that imports take are saved, so that a kill at a random moment falls into the work and not into the imports.
 """
 
+import atexit
+import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import sys
-from typing import Any
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 
 def import_all() -> None:
     """What a run of index or of the worker imports; importing has no effect that a fork could double."""
-    import chromadb.api.rust
-    import google.genai.types
-    import tiktoken_ext.openai_public  # noqa: F401
+    import chromadb.api.rust  # noqa: F401
+    import google.genai.types  # noqa: F401
+    import tiktoken  # noqa: F401
 
     import codechunk.app
     import codechunk.cli.doctor
@@ -53,15 +59,32 @@ def become(wish: dict[str, Any]) -> None:
     main()
 
 
+def end_as(work: Callable[[dict[str, Any]], None], wish: dict[str, Any]) -> NoReturn:
+    """Do the work and end with its exit code, but without tearing down every module: in a fork that takes seconds."""
+    code = 0
+    try:
+        work(wish)
+    except SystemExit as exc:
+        code = exc.code if isinstance(exc.code, int) else int(exc.code is not None)
+    except BaseException:  # noqa: BLE001 - as the end of any Python
+        traceback.print_exc()
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as the end of any Python does
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def serve(path: str) -> None:
-    """Fork a command for every connection; ends when its own parent closes our stdin."""
+    """Fork a command for every connection, until standard input ends: with the process that started this one."""
     import_all()
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)
         listening.listen(64)
         print("ready", flush=True)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # who waits for a command is forked away too
-        while True:
+        while listening in select.select([listening, sys.stdin], [], [])[0]:
             connection, _ = listening.accept()
             if os.fork():
                 connection.close()
@@ -72,11 +95,11 @@ def serve(path: str) -> None:
             pid = os.fork()
             if pid == 0:
                 connection.close()
-                become(wish)
-                return
+                end_as(become, wish)
             connection.sendall(f"{pid}\n".encode())
             _, status = os.waitpid(pid, 0)
-            connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+            with contextlib.suppress(BrokenPipeError):  # nobody asks any more
+                connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
             os._exit(0)
 
 

@@ -78,8 +78,12 @@ class Poll:
                 "Cancelled a batch job that is too old",
                 extra={"action": "batch_too_old", "batch_id": batch.id, "age_s": round(age_s)},
             )
-        elif batch.cancel_began_at is not None and not 0 <= now - batch.cancel_began_at < settings.grace_s:
+        elif batch.cancel_began_at is not None and 0 <= now - batch.cancel_began_at < settings.grace_s:
+            # Asked again: the one who meant to may have been killed before, or the job not have been known yet.
+            self._shop.provider.cancel_batch(job.name)
+        elif batch.cancel_began_at is not None:
             with suppress(ProviderError):  # it may end and be forgotten by the provider itself
+                self._shop.provider.cancel_batch(job.name)
                 self._shop.provider.delete_batch(job.name)
             if batch.cancelled_by_user:
                 return self._shop.cancelled(batch)
@@ -111,11 +115,18 @@ class Poll:
                     self._shop.provider.download(job.result_file, path)
                 except Missing as exc:
                     return self._shop.end_badly(batch, f"its results are gone: {exc}")
+                except ProviderError:
+                    raise
+                except CodechunkError:
+                    self._shop.now(batch)  # raises when another process has taken over, and with it our file
+                    raise
                 crash("downloaded")
             ingested = self._ingest(batch, path)
         done = Done(polled=1, texts_ready=ingested.taken)
         succeeded = job.state in {"succeeded", "partially_succeeded"}
-        if succeeded and (ingested.taken or not ingested.errors):
+        # Taken now, or before a kill: then their rows are here again and belong to no open text.
+        some = ingested.taken or (batch.rows_ok and ingested.ignored)
+        if succeeded and (some or not ingested.errors):
             done.add(self._complete(batch, ingested))
         elif batch.cancelled_by_user:
             done.add(self._shop.cancelled(batch))

@@ -98,15 +98,16 @@ def cancel(loaded: Loaded, *, job_id: str, json: bool) -> None:
     if document["batches_cancelled"]:
         console.print(f"{len(document['batches_cancelled']):,} batch jobs were cancelled.")
     for kept in document["batches_kept"]:
-        console.print(f"Batch job {kept['id'][:12]} goes on: {shown(mask_secrets(kept['reason']))}")
+        console.print(Text(f"Batch job {kept['id'][:12]} goes on: {shown(mask_secrets(kept['reason']))}"))
 
 
 def _show_batches(console: Console, batches: Sequence[Mapping[str, Any]]) -> None:
     if not batches:
         return
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for title in ("batch job", "state", "provider", "name there"):
+    for title in ("batch job", "state", "provider"):
         table.add_column(title, no_wrap=True)
+    table.add_column("name there", overflow="fold")  # whole, to be copied
     for title in ("rows", "failed", "age", "cost"):
         table.add_column(title, no_wrap=True, justify="right")
     table.add_column("error")
@@ -114,8 +115,8 @@ def _show_batches(console: Console, batches: Sequence[Mapping[str, Any]]) -> Non
         table.add_row(
             batch["id"][:12],
             batch["state"],
-            shown(batch["remote_state"] or "-"),
-            shown(batch["remote_name"] or "-"),
+            Text(shown(batch["remote_state"] or "-")),
+            Text(shown(batch["remote_name"] or "-")),
             f"{batch['done']:,}/{batch['rows']:,}",
             f"{batch['failed']:,}",
             duration(batch["age_s"]),

@@ -120,9 +120,9 @@ def batch_table(rows: Sequence[BatchView], *, most: int) -> Table:
     table.add_column("", overflow="ellipsis", no_wrap=True)
     for row in rows[:most]:
         table.add_row(
-            shown(row.id),
+            Text(shown(row.id)),
             Text(row.state, style=STATE_COLOURS.get(row.state, "")),
-            shown(row.remote_state or "-"),
+            Text(shown(row.remote_state or "-")),
             f"{row.done:,}/{row.texts:,}",
             duration(row.age_s),
             usd(row.cost_usd),

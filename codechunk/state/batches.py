@@ -215,7 +215,7 @@ class Batches:
         first = select(func.min(chunks.c.id)).where(chunks.c.text_sha == embeddings.c.text_sha).scalar_subquery()
         query = (
             select(embeddings.c.id, embeddings.c.text_sha, first.label("chunk"))
-            .where(embeddings.c.batch_id == batch.id, embeddings.c.state == "processing")
+            .where(_inside(batch))
             .order_by(embeddings.c.id)
         )
         with self._db.read() as connection:
@@ -260,7 +260,7 @@ class Batches:
         has failed for good after `most_attempts` attempts. Returns how many failed for good."""
         with self._db.begin() as connection:
             self._record(connection, batch, values={"rows_failed": batches.c.rows_failed + len(errors)})
-            mine = and_(embeddings.c.batch_id == batch.id, embeddings.c.state == "processing")
+            mine = _inside(batch)
             connection.execute(
                 update(embeddings)
                 .where(mine, embeddings.c.id == bindparam("row"))
@@ -290,7 +290,7 @@ class Batches:
                     "error": None,
                 },
             )
-            mine = and_(embeddings.c.batch_id == batch.id, embeddings.c.state == "processing")
+            mine = _inside(batch)
             self._put_back(connection, mine)
             return done
 
@@ -309,9 +309,7 @@ class Batches:
             result_file=None,
             cancel_began_at=None,
             submitted_at=None,
-            texts=select(func.count())
-            .where(embeddings.c.batch_id == batch.id, embeddings.c.state == "processing")
-            .scalar_subquery(),
+            texts=select(func.count()).where(_inside(batch)).scalar_subquery(),
             # The file holds texts that are ready by now when some were taken from a part of the results.
             **({"file_name": None, "upload_began_at": None, "file_sha": None} if batch.rows_ok else {}),
             error=error,
@@ -327,7 +325,7 @@ class Batches:
             self._record(
                 connection, batch, release=True, values={"state": state, "error": error, "finished_at": time.time()}
             )
-            mine = and_(embeddings.c.batch_id == batch.id, embeddings.c.state == "processing")
+            mine = _inside(batch)
             values: dict[str, Any] = (
                 {"state": "pending", "route": "direct", "next_at": None} if fall_back else {"state": "failed"}
             )
@@ -391,7 +389,11 @@ class Batches:
         with self._db.read() as connection:
             found = connection.execute(
                 select(embeddings.c.batch_id, func.count().label("n"))
-                .where(embeddings.c.state == "processing", embeddings.c.batch_id.is_not(None))
+                .where(
+                    embeddings.c.state == "processing",
+                    embeddings.c.batch_id.is_not(None),
+                    embeddings.c.owner.is_(None),
+                )
                 .group_by(embeddings.c.batch_id)
             )
             return {row.batch_id: row.n for row in found}
@@ -424,6 +426,11 @@ class Batches:
 
     def _put_back(self, connection: Connection, which: ColumnElement[bool]) -> None:
         connection.execute(update(embeddings).where(which).values(state="pending", batch_id=None, next_at=None))
+
+
+def _inside(batch: BatchRow) -> ColumnElement[bool]:
+    """The texts that are waited for in a batch job. One with an owner was in it once, and is sent directly now."""
+    return and_(embeddings.c.batch_id == batch.id, embeddings.c.state == "processing", embeddings.c.owner.is_(None))
 
 
 def _fitting(found: Sequence[ClaimedText], most_tokens: int | None) -> list[ClaimedText]:

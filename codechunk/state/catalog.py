@@ -334,6 +334,15 @@ class Catalog:
                 )
             ).rowcount
 
+    def requeue_failed(self, job: JobRow) -> int:
+        """Let the failed texts of a run wait again, as if they had never been tried. Returns how many."""
+        with self._db.begin() as connection:
+            return connection.execute(
+                update(embeddings)
+                .where(embeddings.c.job_id == job.id, embeddings.c.state == "failed")
+                .values(state="pending", attempts=0, error=None, next_at=None, route="any", batch_id=None)
+            ).rowcount
+
     def batches_of_job(self, job: JobRow, index: IndexRow) -> tuple[list[str], list[str]]:
         """Open batch jobs with texts of the run: those that carry nothing else, and those that others need too."""
         waiting = and_(embeddings.c.batch_id == batches.c.id, embeddings.c.state == "processing")

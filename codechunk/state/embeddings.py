@@ -16,7 +16,7 @@ from codechunk.chunks import with_header
 from codechunk.state.catalog import Space
 from codechunk.state.contents import live_at
 from codechunk.state.database import Database
-from codechunk.state.tables import chunks, embeddings, files, index_chunks, indexes, spaces, vectors
+from codechunk.state.tables import batches, chunks, embeddings, files, index_chunks, indexes, spaces, vectors
 
 Vectors = NDArray[np.float32]
 
@@ -49,7 +49,8 @@ class Embeddings:
     def request(self, space_id: int, source_ids: Sequence[int], *, job_id: str | None = None) -> int:
         """Make a pending row for every text of these contents that has none, in order. Returns how many.
 
-        Texts that wait already belong to the run `job_id` from now on, the last that asked for them.
+        Texts that wait already belong to the run `job_id` from now on, the last that asked for them; those that failed
+        only because a person cancelled their batch job wait again.
         """
         order = {source_id: number for number, source_id in enumerate(source_ids)}
         missing = (
@@ -78,8 +79,15 @@ class Embeddings:
                         for sha in shas
                     ],
                 )
+            mine = select(chunks.c.text_sha).where(chunks.c.source_id.in_(source_ids))
+            called_off = select(batches.c.id).where(batches.c.state == "cancelled")
+            connection.execute(
+                update(embeddings)
+                .where(embeddings.c.space_id == space_id, embeddings.c.text_sha.in_(mine))
+                .where(embeddings.c.state == "failed", embeddings.c.batch_id.in_(called_off))
+                .values(state="pending", attempts=0, error=None, next_at=None, batch_id=None)
+            )
             if job_id is not None:
-                mine = select(chunks.c.text_sha).where(chunks.c.source_id.in_(source_ids))
                 waits = embeddings.c.state.in_(("pending", "processing"))
                 connection.execute(
                     update(embeddings)
