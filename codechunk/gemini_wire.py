@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from codechunk.errors import Denied, Missing, ProviderError, RateLimited, Rejected, Unavailable
 from codechunk.jobs import REMOTE_ENDS, RemoteFile, RemoteJob, RemoteState
-from codechunk.log import mask_secrets
+from codechunk.log import mask_secrets, storable
 
 KEY_VARIABLE = "CODECHUNK_GEMINI_API_KEY"
 # How much of the provider's own words goes into a message, in characters.
@@ -36,7 +36,7 @@ class UnreadableReply(ValueError):
 
 def words(text: object) -> str:
     """The provider's own words for a message: one line, at most 300 characters, no secrets."""
-    line = mask_secrets(" ".join(str(text).split()))
+    line = mask_secrets(storable(" ".join(str(text).split())))
     return line if len(line) <= MOST_WORDS else f"{line[: MOST_WORDS - 1]}…"
 
 
@@ -127,7 +127,7 @@ def _text(holder: Mapping[str, Any], key: str) -> str | None:
     value = holder.get(key)
     if value is not None and not isinstance(value, str):
         raise UnreadableReply(f"its {key} is not a text")
-    return value or None
+    return storable(value) if value else None
 
 
 def _count(holder: Mapping[str, Any], key: str) -> int:
@@ -135,7 +135,7 @@ def _count(holder: Mapping[str, Any], key: str) -> int:
     value = holder.get(key, 0)
     try:
         return int(value)
-    except (TypeError, ValueError) as exc:
+    except (TypeError, ValueError, OverflowError) as exc:
         raise UnreadableReply(f"its {key} is not a number") from exc
 
 

@@ -63,6 +63,11 @@ def mask_secrets(text: str) -> str:
     return text
 
 
+def storable(text: str) -> str:
+    """Words of somebody else without what no database takes: zero bytes, and surrogates without their partner."""
+    return text.encode("utf-8", "replace").decode().replace("\0", " ")
+
+
 def setup(
     *,
     level: Literal["debug", "info", "warning", "error"] = "info",

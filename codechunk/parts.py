@@ -11,7 +11,7 @@ from codechunk.batch import BatchSettings, Machine
 from codechunk.chunking import ChunkSettings
 from codechunk.config import Loaded
 from codechunk.direct import Direct
-from codechunk.errors import CodechunkError, UsageError
+from codechunk.errors import CodechunkError, StateError, UsageError
 from codechunk.fit import Fit
 from codechunk.gemini import Gemini
 from codechunk.git import OpenedRepository, Progress, open_repository
@@ -99,7 +99,30 @@ class Parts:
         if self.config.state.url is not None:
             return State(self.config.state.url)
         _make_private(self.config.data_dir)
-        return State(self.config.data_dir / "state.db")
+        path = self.config.data_dir / "state.db"
+        self._refuse_to_start_anew(path)
+        return State(path)
+
+    def _refuse_to_start_anew(self, path: Path) -> None:
+        """An empty database beside vectors would buy them all again: say what is missing instead.
+
+        Raises:
+            StateError: when the database is gone or empty and its vector index, or a backup of it, is there.
+        """
+        if path.exists() and path.stat().st_size:
+            return
+        backups = sorted(path.parent.glob(f"{path.name}.backup-*"))
+        vectors = path.parent / "chroma" / "chroma.sqlite3"
+        if backups:
+            mend = f"copy {backups[-1].name} back to {path.name}"
+        elif vectors.exists():
+            mend = f"restore it from your own backup, or remove {vectors.parent} to start anew"
+        else:
+            return
+        raise StateError(
+            f"the state database {path} is {'empty' if path.exists() else 'missing'}, and with it what was embedded; "
+            f"{mend}. Starting anew would embed and pay for everything again"
+        )
 
     def store(self, *, write: bool) -> VectorStore:
         """The vector store, locked but not opened yet. Raises IndexBusy when another process has it."""

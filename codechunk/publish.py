@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from codechunk import embedding, report
 from codechunk.crash import crash
-from codechunk.errors import IndexBusy
+from codechunk.errors import CodechunkError, IndexBusy
 from codechunk.parts import Parts
 from codechunk.progress import Reporter
 from codechunk.state import IndexRow, JobRow, State
@@ -116,17 +116,18 @@ class Publication:
         self._state.catalog.finish_job(self._job.id, status="embedding", report=document)
         return document
 
-    def publish(self, door: Door, *, made: int | None = None) -> dict[str, Any]:
+    def publish(self, door: Door, *, made: int | None = None, patience_s: float = BUSY_PATIENCE_S) -> dict[str, Any]:
         """Store the vectors, check the ledger, switch searches, then let go of what is gone.
 
         Args:
             made: how many vectors were made here; None: what the rows say was bought.
+            patience_s: how long to wait for another process that writes vectors.
 
         Raises:
             IndexBusy: another process keeps writing vectors; the next run or worker finishes the job.
         """
         state, outline = self._state, self._outline
-        collection = self._stored(door.open(patience_s=BUSY_PATIENCE_S, say=self._reporter.say))
+        collection = self._stored(door.open(patience_s=patience_s, say=self._reporter.say))
         index, generation = self._index, outline.generation
         ledger = self._ledger(new=made, final=True)
         ledger.balance()
@@ -251,8 +252,11 @@ def settle(parts: Parts, state: State, reporter: Reporter) -> int:
     """Finish every index run whose texts have all come or failed. Returns how many were finished.
 
     One that another process is working on, or whose vectors another process is writing, is left for later.
+
+    Raises:
+        CodechunkError: one of them could not be finished; the others were, all the same.
     """
-    finished = 0
+    finished, failures = 0, list[CodechunkError]()
     for job, index in state.catalog.embedding_jobs():
         if job.plan is None or not _is_next(index, Outline.load(job.plan)):
             continue
@@ -265,10 +269,15 @@ def settle(parts: Parts, state: State, reporter: Reporter) -> int:
                 found = state.catalog.job(job.id)
                 if found is None or found[0].plan != job.plan or not _is_next(found[1], outline):
                     continue  # another process was faster
-                Publication(parts, state, found[1], found[0], outline, reporter).publish(door)
+                Publication(parts, state, found[1], found[0], outline, reporter).publish(door, patience_s=0.0)
                 finished += 1
         except IndexBusy as exc:
             log.info("Left for later", extra={"action": "settle_busy", "job": job.id, "why": str(exc)})
+        except CodechunkError as exc:
+            log.error("Could not finish an index", extra={"action": "settle_failed", "job": job.id, "why": str(exc)})
+            failures.append(exc)
+    if failures:
+        raise failures[0]
     return finished
 
 

@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from codechunk.log import storable
+
 # A line of 3,072 numbers is 60 kB. A longer one than this is no result, and must not fill the memory.
 LONGEST_LINE_BYTES = 4 * 2**20
 LONGEST_REASON = 300
+# More tokens than any model takes of one text: a count above is none.
+MOST_TOKENS = 10**6
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +67,17 @@ def _row(line: bytes) -> ResultRow:
 
 
 def _count(value: object) -> int | None:
-    """A 64-bit number, which is a string in JSON."""
+    """A 64-bit number, which is a string in JSON; None when it cannot be the count of one text."""
     try:
-        return int(value) if isinstance(value, str | int) else None
+        count = int(value) if isinstance(value, str | int) and not isinstance(value, bool) else 0
     except ValueError:
         return None
+    return count if 0 < count <= MOST_TOKENS else None
 
 
 def _reason(error: object) -> str:
     if isinstance(error, dict):
         code = error.get("code")
-        message = str(error.get("message") or "no message")
+        message = storable(str(error.get("message") or "no message"))
         return f"{message} (code {code})"[:LONGEST_REASON] if code is not None else message[:LONGEST_REASON]
-    return str(error)[:LONGEST_REASON]
+    return storable(str(error))[:LONGEST_REASON]

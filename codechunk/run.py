@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from codechunk.indexing import Comparison, Indexing, changed_settings, fingerpri
 from codechunk.parts import Parts, read_attributes
 from codechunk.progress import Reporter
 from codechunk.publish import Door, Outline, Publication
-from codechunk.state import IndexRow, JobRow, State
+from codechunk.state import IndexRow, JobRow, SizedSource, State
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ class Run:
     ) -> dict[str, Any]:
         """Ask for vectors, choose how, tell what it costs, then send directly or in batch jobs."""
         state, job, parts = self._state, self._job, self._parts
-        self._request(indexing.generation)
+        self._request(self._unsettled(indexing.generation))
         texts, tokens = state.queue.wanted(job.id)
         mode, reason = self._choose(texts, wishes.mode)
         log.info("Chose how to embed", extra={"action": "mode_chosen", "mode": mode, "why": reason})
@@ -112,7 +112,7 @@ class Run:
                 f"secrets found in it: {parts.config.secrets}. This is said once."
             )
         generation = indexing.generation
-        if state.queue.still_open(job.id) and self._send(mode, wishes, generation=generation, texts=texts):
+        if self._still_open(generation) and self._send(mode, wishes, generation=generation, texts=texts):
             return publication.waiting()
         return publication.publish(self._door)
 
@@ -121,14 +121,9 @@ class Run:
         state, job, index = self._state, self._job, self._index
 
         def still_open() -> int:
-            waiting = state.queue.still_open(job.id)
+            waiting = self._still_open(generation)
             self._reporter.reach(max(0, texts - waiting), total=texts)
-            if waiting:
-                return waiting
-            counts = state.embeddings.ledger(index.id, index.space_id, generation)
-            if counts["pending"] or counts["processing"]:
-                self._request(generation)  # another run has asked for them since, or they came back
-            return counts["pending"] + counts["processing"]
+            return waiting
 
         def price() -> None:
             count, tokens = state.queue.wanted(job.id, fallen_back=True)
@@ -150,19 +145,36 @@ class Run:
                 worker.plan(job.id)
                 if not wishes.wait:
                     worker.submit()
-                    return still_open()
+            if not wishes.wait:  # texts may be out in batch jobs of other runs, also when this one sent directly
+                return still_open()
+            if still_open():
                 state.catalog.wait_job(job.id)
                 self._door.close()  # others may write vectors while this run waits for hours
-            worker.wait_for(job.id, still_open=still_open, batches=mode == "batch", price=price)
+                worker.wait_for(job.id, still_open=still_open, batches=mode == "batch", price=price)
         return 0
 
-    def _request(self, generation: int) -> None:
-        embedding.request(
-            state=self._state,
-            index=self._index,
-            sources=embedding.unsettled(self._state, self._index, generation),
-            job_id=self._job.id,
-        )
+    def _still_open(self, generation: int) -> int:
+        """How many texts of the run, or chunks of the generation, have neither come nor failed."""
+        waiting = self._state.queue.still_open(self._job.id)
+        if waiting:
+            return waiting
+        counts = self._state.embeddings.ledger(self._index.id, self._index.space_id, generation)
+        waiting = counts["pending"] + counts["processing"]
+        if waiting:
+            # Another run has asked for them since, or they came back: of any file, also one that did not change.
+            self._request(self._state.contents.new_sources(self._index.id, generation, all_files=True))
+        return waiting
+
+    def _unsettled(self, generation: int) -> list[SizedSource]:
+        """Contents whose chunks may lack a vector: old ones too, when texts of what is published wait again."""
+        state, index = self._state, self._index
+        published = state.embeddings.ledger(index.id, index.space_id, index.generation)
+        if published["pending"] or published["processing"]:
+            return state.contents.new_sources(index.id, generation, all_files=True)
+        return embedding.unsettled(state, index, generation)
+
+    def _request(self, sources: Sequence[SizedSource]) -> None:
+        embedding.request(state=self._state, index=self._index, sources=sources, job_id=self._job.id)
 
     def _choose(self, texts: int, wished: Mode) -> tuple[str, str]:
         """The mode and its reason."""
@@ -305,8 +317,9 @@ def recorded(state: State, job: JobRow) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         # What is out at the provider comes back, and a worker may finish the job when it does.
-        out = state.queue.still_open(job.id)
-        status = "embedding" if out else "cancelled"
+        found = state.catalog.job(job.id)
+        planned = found is not None and found[0].plan is not None
+        status = "embedding" if planned and state.queue.still_open(job.id) else "cancelled"
         state.catalog.finish_job(job.id, status=status, error="interrupted by the user")
         raise
     except CodechunkError as exc:

@@ -108,7 +108,7 @@ class Worker:
 
     def sync(self) -> Done:
         """Look at every remote job now, due or not, take what has come, and finish index runs."""
-        self._state.batches.hurry(self._space_id)
+        self._state.batches.hurry()
         with beating(self._state, self._owner, self._pace.lease_s):
             try:
                 self._state.queue.free_abandoned(is_gone, lease_s=self._pace.lease_s)
@@ -222,10 +222,11 @@ class Worker:
             done = self.step(job_id=job_id, batches=batches, price=price)
             total.add(done)
             if done.unreachable:
-                unreachable += 1
                 log.warning("The provider did not answer", extra={"action": "unreachable", "why": done.unreachable[0]})
-            elif done.polled or done.submitted or done.texts_ready:
-                unreachable = 0
+            if done.polled or done.submitted or done.texts_ready:
+                unreachable = 0  # of many calls a few fail: somebody is there
+            elif done.unreachable:
+                unreachable += 1
             if unreachable >= MOST_UNREACHABLE:
                 raise CodechunkError(
                     f"{done.unreachable[-1] if done.unreachable else 'the provider cannot be reached'}; nothing is "
@@ -253,9 +254,15 @@ class Worker:
 
     def _turn(self, interval_s: float, once: bool, told: Callable[[str], None]) -> float:
         """One step of the loop; an expected failure is told and tried again later. Returns the pause in seconds."""
+        unfinished: CodechunkError | None = None
         try:
             self._settle()
+        except CodechunkError as exc:  # of one index: what comes for the others must be fetched all the same
+            unfinished = exc
+        try:
             done = self.step(batches=self._pace.batches)
+            if unfinished is not None:
+                raise unfinished
         except (Denied, ProviderError, CodechunkError) as exc:
             if once:
                 raise

@@ -32,7 +32,8 @@ def make_repository(path, chunks):
     for number in range(-(-chunks // FUNCTIONS_PER_FILE)):
         functions = []
         for part in range(FUNCTIONS_PER_FILE):
-            steps = "\n".join(f"    total += weigh_{number}_{part}(value, {step}, scale={step * part})" for step in range(8))
+            call = f"    total += weigh_{number}_{part}(value"
+            steps = "\n".join(f"{call}, {step}, scale={step * part})" for step in range(8))
             functions.append(f"def compute_{number}_{part}(value):\n    total = 0\n{steps}\n    return total\n")
         (path / f"module_{number:04}.py").write_text("\n\n".join(functions))
     environment = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null"}
@@ -98,7 +99,7 @@ def main():
         work = Path(folder)
         make_repository(work / "repo", options.chunks)
         emulator = subprocess.Popen(
-            [sys.executable, ROOT / "tests/gemini_emulator.py", "--port", "0", "--job-seconds", str(options.job_seconds)],
+            [sys.executable, ROOT / "tests/gemini_emulator.py", "--job-seconds", str(options.job_seconds)],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
         try:
@@ -125,7 +126,8 @@ def main():
     chunks = document["chunks"]["ready"]
     print(f"{chunks:,} chunks ready, {document['embedding']['batches']} batch jobs, status {document['status']}")
     print(f"wall {seconds:.1f} s, CPU {cpu:.1f} s; stages {stages}")
-    print(f"peak RSS {peaks['to vectors'] / 1e6:.0f} MB until the last vector was saved, {peaks['all'] / 1e6:.0f} MB in all")
+    vectors, whole = peaks["to vectors"] / 1e6, peaks["all"] / 1e6
+    print(f"peak RSS {vectors:.0f} MB until the last vector was saved, {whole:.0f} MB in all")
     print("requests", json.dumps(ledger.get("requests", {}), sort_keys=True))
 
 

@@ -112,7 +112,11 @@ class WarmStart:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.communicate()  # closes its standard input, which ends it
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()  # which ends it
+        self._process.wait()
+        self._process.stdout.close()
         self._folder.cleanup()
 
     def start(
@@ -175,7 +179,10 @@ class Trial(Cli):
         self._launched.append(running)
         return running
 
-    def end(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Kill what a failed test left running."""
         for running in self._launched:
             if running.wait(0.0) is None:

@@ -269,7 +269,9 @@ def test_a_file_of_the_same_name_with_other_content_is_not_used(tmp_path: Path) 
     with bench(tmp_path) as made:
         machine = made.planned()
         other = tmp_path / "other.jsonl"
-        other.write_bytes(made.form.line("chunk_" + "0" * 32, "another text"))
+        shas = made.of_texts("text_sha")
+        lines = b"".join(made.form.line(request_key(str(shas[text])), text) for text in TEXTS)
+        other.write_bytes(lines.replace(b"return 3", b"return 8"))  # of the same size
         file = made.gemini.upload(other, display_name=made.row.file_display_name)
         made.change("UPDATE batches SET upload_began_at = 1.0")
         machine.submit()

@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import threading
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -40,8 +42,6 @@ def test_a_running_job_is_left_alone_longer_the_larger_and_older_it_is(tmp_path:
 
 
 def test_no_more_jobs_are_looked_at_side_by_side_than_allowed(tmp_path: Path) -> None:
-    import threading
-
     at_once, most, lock = 0, 0, threading.Lock()
     with bench(tmp_path) as made:
 
@@ -105,6 +105,19 @@ def test_a_cut_download_is_repeated_and_nothing_of_it_is_taken(tmp_path: Path, f
         assert list(made.batches_folder.iterdir()) == []
         machine.poll()
         assert made.emulator.requests["download"] == 3
+        made.check()
+
+
+@pytest.mark.parametrize("kind", ["get_batch", "download"])
+def test_an_answer_that_drips_is_given_up_after_a_total_time_and_asked_for_again(tmp_path: Path, kind: str) -> None:
+    with bench(tmp_path, faults=Faults(trickle_s=8.0), timeout_s=0.5) as made:
+        machine = made.out()
+        made.emulator.fail_next(kind, "trickle")
+        began = time.monotonic()
+        done = machine.poll()
+        assert time.monotonic() - began < 6
+        assert len(done.unreachable) == 1
+        machine.poll()
         made.check()
 
 

@@ -43,11 +43,8 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> GitRepo:
 def trial_of(
     folder: Path, warm: WarmStart, repo: GitRepo, emulator: GeminiEmulator, env: Mapping[str, str] | None = None
 ) -> Iterator[Trial]:
-    trial = Trial(folder / "trial", warm, emulator, settings(**QUICK) if env is None else env, repo=repo)
-    try:
+    with Trial(folder / "trial", warm, emulator, settings(**QUICK) if env is None else env, repo=repo) as trial:
         yield trial
-    finally:
-        trial.end()
 
 
 @pytest.fixture
@@ -116,14 +113,13 @@ def test_a_key_that_is_withdrawn_while_jobs_are_out_stops_and_they_are_taken_in_
     assert trial.emulator.requests["create"] == 3
 
 
-@pytest.mark.parametrize("command", [BATCH, DIRECT])
-def test_without_a_network_a_sentence_says_so_and_nothing_is_lost(trial: Trial, command: tuple[str, ...]) -> None:
+def test_without_a_network_a_sentence_says_so_and_nothing_is_lost(trial: Trial) -> None:
     address = trial.env["CODECHUNK_EMBEDDING__BASE_URL"]
     trial.env["CODECHUNK_EMBEDDING__BASE_URL"] = "http://127.0.0.1:9"
-    done = trial.do(*command, trial.repo.path)
+    done = trial.do(*BATCH, trial.repo.path)
     one_sentence(done, "127.0.0.1:9", "check the network", "nothing is lost")
     trial.env["CODECHUNK_EMBEDDING__BASE_URL"] = address
-    goes_on(trial, *command)
+    goes_on(trial, *BATCH)
 
 
 def test_an_exhausted_quota_ends_direct_calls_with_a_sentence(trial: Trial) -> None:
@@ -262,6 +258,23 @@ def test_search_works_from_the_old_index_while_the_new_one_is_out(
         assert done.json["chunks"]["pending"] + done.json["chunks"]["processing"] == 4
         paths = {hit["path"] for hit in trial.do("search", "compute", "--json").json}
         assert paths == {"m000.py"}
+
+
+def test_a_branch_that_is_rewritten_while_its_texts_are_out_is_published_as_it_was_and_then_as_it_is(
+    tmp_path: Path, warm: WarmStart, emulator: GeminiEmulator
+) -> None:
+    repo = GitRepo(tmp_path / "demo")
+    first = repo.commit(functions(2, 2))
+    with trial_of(tmp_path, warm, repo, emulator) as trial:
+        done = trial.do(*BATCH, "--no-wait", repo.path, "--json")
+        assert done.json["commit"] == first
+        repo.git("commit", "--amend", "-m", "rewritten")
+        second = repo.commit(functions(3, 2))
+        assert trial.do("queue", "sync").code == 0
+        assert trial.sql("SELECT commit_sha FROM indexes") == [(first,)]
+        done = trial.do(*BATCH, repo.path, "--json")
+        assert (done.json["commit"], done.json["status"]) == (second, "succeeded")
+        assert set(emulator.paid.values()) == {1}
 
 
 # ---------------------------------------------------------------- signals

@@ -287,7 +287,8 @@ def test_ci_checks_and_tests_in_the_same_environment_and_touches_no_system_packa
 ) -> None:
     code, out, _ = checkout.run(".ci/run")
     assert code == 0
-    assert out.splitlines() == ["-m ruff format --check .", "-m ruff check .", "-m mypy", "-m pytest"]
+    checks = ["-m ruff format --check .", "-m ruff check .", "-m mypy"]
+    assert out.splitlines() == [*checks, "-m pytest -n 2 --dist worksteal"]
     assert checkout.notes() == INSTALLED
 
 

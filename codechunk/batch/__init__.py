@@ -82,6 +82,7 @@ class Machine:
 
         Raises:
             Denied: the key is refused. The claim is given back.
+            CodechunkError: the file of a job cannot be written here (a full disk).
         """
         done = Done()
         tried: set[str] = set()

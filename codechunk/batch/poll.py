@@ -58,7 +58,10 @@ class Poll:
             return Done(polled=1)
         except (Unavailable, Rejected) as exc:
             self._shop.later(batch, jittered_s(settings.poller_interval_s), str(exc))
-            return Done(polled=1, unreachable=[str(exc)])
+            return Done(unreachable=[str(exc)])
+        except CodechunkError:
+            self._shop.now(batch)  # without the claim it was no full disk: the new owner took the file away
+            raise
         except OSError as exc:
             self._shop.later(batch, settings.poller_interval_s, str(exc))
             raise CodechunkError(
@@ -85,8 +88,6 @@ class Poll:
             with suppress(ProviderError):  # it may end and be forgotten by the provider itself
                 self._shop.provider.cancel_batch(job.name)
                 self._shop.provider.delete_batch(job.name)
-            if batch.cancelled_by_user:
-                return self._shop.cancelled(batch)
             return self._shop.end_badly(
                 batch, f"still {job.state_name} after {age_s / 3600:.0f} hours, and not to be cancelled"
             )
@@ -100,8 +101,6 @@ class Poll:
         if 0 <= young_s < self._shop.settings.grace_s:
             self._shop.later(batch, self._shop.settings.poller_interval_s, str(exc))
             return Done(polled=1)
-        if batch.cancelled_by_user:
-            return self._shop.cancelled(batch)
         return self._shop.end_badly(batch, f"the remote job is gone: {exc}")
 
     def _take_results(self, batch: BatchRow, job: RemoteJob) -> Done:
@@ -123,18 +122,18 @@ class Poll:
                 crash("downloaded")
             ingested = self._ingest(batch, path)
         done = Done(polled=1, texts_ready=ingested.taken)
-        succeeded = job.state in {"succeeded", "partially_succeeded"}
+        # Without a file nothing says of any text that it was tried: sent again, it must count as a failure of the job.
+        succeeded = job.state in {"succeeded", "partially_succeeded"} and job.result_file is not None
         # Taken now, or before a kill: then their rows are here again and belong to no open text.
         some = ingested.taken or (batch.rows_ok and ingested.ignored)
         if succeeded and (some or not ingested.errors):
             done.add(self._complete(batch, ingested))
-        elif batch.cancelled_by_user:
-            done.add(self._shop.cancelled(batch))
         else:
+            without = "" if job.result_file else " without results"
             why = (
                 f"every row failed, the first with: {next(iter(ingested.errors.values()))}"
                 if succeeded
-                else (job.error or f"the provider ended it as {job.state_name}")
+                else (job.error or f"the provider ended it as {job.state_name}{without}")
             )
             done.add(self._shop.end_badly(self._shop.now(batch), why))
         path.unlink(missing_ok=True)

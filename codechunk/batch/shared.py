@@ -122,7 +122,12 @@ class Shop:
         return current
 
     def end_badly(self, batch: BatchRow, reason: str, *, final: bool = False) -> Done:
-        """Send the texts that are left in a new remote job, later; or give up when that was tried often enough."""
+        """Send the texts that are left in a new remote job, later; or give up when that was tried often enough.
+
+        A batch job that a person cancelled is given up at once.
+        """
+        if batch.cancelled_by_user:
+            return self.cancelled(batch)
         settings = self.settings
         failures = batch.failures + 1
         self.state.queue.end_throttle(only_quota=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from codechunk.batch.shared import Done, Shop
 from codechunk.crash import crash
-from codechunk.errors import Denied, Missing, ProviderError, RateLimited, Rejected, Unavailable
+from codechunk.errors import CodechunkError, Denied, Missing, ProviderError, RateLimited, Rejected, Unavailable
 from codechunk.jobs import RemoteFile, RemoteJob
 from codechunk.retry import backoff_s, jittered_s, poll_wait_s
 from codechunk.state import BatchRow
@@ -30,7 +30,7 @@ class Submit:
         self._shop = shop
 
     def __call__(self, batch: BatchRow, /) -> Done:
-        """One step towards a recorded remote job, and the claim is given back. Raises Denied."""
+        """One step towards a recorded remote job, and the claim is given back. Raises Denied, CodechunkError."""
         settings = self._shop.settings
         batch = self._shop.state.batches.record(batch, state="submitting")
         try:
@@ -51,6 +51,12 @@ class Submit:
             # If this was the create, the job may exist now: the list decides, asked at once and after the grace time.
             self._shop.later(self._shop.now(batch), settings.submitter_poll_s, str(exc))
             return Done(unreachable=[str(exc)])
+        except OSError as exc:
+            self._shop.later(self._shop.now(batch), settings.submitter_poll_s, str(exc))
+            raise CodechunkError(
+                f"the file of batch job {batch.id[:12]} cannot be written in {self._shop.directory} ({exc.strerror}); "
+                f"nothing was sent: make space and run the same command again"
+            ) from exc
 
     def _uploaded(self, batch: BatchRow) -> BatchRow | None:
         """The batch job with an input file at the provider; None when no text is left to send.
@@ -130,8 +136,9 @@ class Submit:
         try:
             job = self._shop.provider.create_batch(file_name, display_name=batch.display_name, priority=batch.priority)
         except ProviderError as exc:
-            if not isinstance(exc, Unavailable) or not exc.sent:  # an answer that says no, or nobody heard us
-                self._shop.state.batches.record(batch, create_began_at=None)
+            # A clear no, or nobody heard us. Else the grace time begins now: it may have been done until now.
+            no_effect = not isinstance(exc, Unavailable) or not exc.sent
+            self._shop.state.batches.record(batch, create_began_at=None if no_effect else time.time())
             raise
         crash("created")
         self._recorded(batch, job)

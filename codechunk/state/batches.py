@@ -339,9 +339,9 @@ class Batches:
             rows = connection.execute(select(batches).where(batches.c.id.startswith(batch_id, autoescape=True))).all()
             return _row(rows[0]) if len(rows) == 1 else None
 
-    def rows(self, *, open_only: bool = False, job_id: str | None = None, limit: int = 1000) -> list[BatchRow]:
+    def rows(self, *, open_only: bool = False, job_id: str | None = None) -> list[BatchRow]:
         """Batch jobs, the newest first; `job_id`: only those that carry texts of this run of index."""
-        query = select(batches).order_by(batches.c.created_at.desc(), batches.c.id).limit(limit)
+        query = select(batches).order_by(batches.c.created_at.desc(), batches.c.id)
         if open_only:
             query = query.where(batches.c.state.not_in(BATCH_ENDS))
         if job_id is not None:
@@ -400,14 +400,10 @@ class Batches:
 
     # ------------------------------------------------------------------ a person's wishes
 
-    def hurry(self, space_id: int) -> None:
-        """Let every open batch job be looked at now, not when it is due."""
+    def hurry(self) -> None:
+        """Let every remote job be looked at now, not when it is due."""
         with self._db.begin() as connection:
-            connection.execute(
-                update(batches)
-                .where(batches.c.space_id == space_id, batches.c.state == "processing")
-                .values(next_at=time.time())
-            )
+            connection.execute(update(batches).where(batches.c.state == "processing").values(next_at=time.time()))
 
     # ------------------------------------------------------------------ inside
 

@@ -446,12 +446,19 @@ def save_vectors(
     tokens: Sequence[int | None],
     paid: str,
 ) -> None:
-    """Store vectors, then mark their texts ready; what is ready already stays as it is."""
+    """Store vectors, then mark their texts ready; what is ready already stays as it is.
+
+    A text that was forgotten meanwhile, its claim having been lost, needs none.
+    """
+    known = set(connection.execute(select(embeddings.c.id).where(embeddings.c.id.in_(embedding_ids))).scalars())
     stored = values.astype(STORED)
     rows = [
         {"embedding_id": embedding_id, "vector": stored[number].tobytes()}
         for number, embedding_id in enumerate(embedding_ids)
+        if embedding_id in known
     ]
+    if not rows:
+        return
     connection.execute(database.insert_new(vectors), rows)
     connection.execute(
         update(embeddings)
