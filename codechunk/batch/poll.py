@@ -113,7 +113,7 @@ class Poll:
                     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                     self._shop.provider.download(job.result_file, path)
                 except Missing as exc:
-                    return self._shop.end_badly(batch, f"its results are gone: {exc}")
+                    return self._without_results(batch, f"its results are gone: {exc}")
                 except ProviderError:
                     raise
                 except CodechunkError:
@@ -139,6 +139,13 @@ class Poll:
         path.unlink(missing_ok=True)
         self._shop.state.queue.end_throttle(only_quota=True)
         return done
+
+    def _without_results(self, batch: BatchRow, why: str) -> Done:
+        """The results cannot be found. Told so once, look again: to believe it costs the price of the whole job."""
+        if batch.error == why:
+            return self._shop.end_badly(batch, why)
+        self._shop.later(batch, self._shop.settings.poller_interval_s, why)
+        return Done(polled=1)
 
     def _ingest(self, batch: BatchRow, path: Path) -> "_Ingested":
         """Take the good vectors of a result file by their keys, a hundred at a time."""

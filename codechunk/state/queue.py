@@ -14,14 +14,12 @@ from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, delete,
 
 from codechunk.chunks import with_header
 from codechunk.state.database import Database
-from codechunk.state.embeddings import STORED, Vectors
+from codechunk.state.embeddings import CAREFUL_BYTES_PER_TOKEN, STORED, Vectors
 from codechunk.state.tables import batches, chunks, embeddings, facts, jobs, vectors
 
 # A time further away than any wait of ours was written by a clock that has jumped: it counts as come.
 LONGEST_WAIT_S = 2 * 86_400.0
 IDS_AT_ONCE = 500
-# Bytes per token of a text that was not counted, on the careful side: code has 3.4 to 4.4 (gemini-wire.md, 6).
-CAREFUL_BYTES_PER_TOKEN = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -156,7 +156,7 @@ embeddings = Table(
     UniqueConstraint("space_id", "text_sha"),
     Index(None, "space_id", "state", "id"),
     Index(None, "batch_id"),
-    Index(None, "job_id"),
+    Index(None, "job_id", "state"),
     comment="One row per text and vector space: a text is bought once.",
 )
 
@@ -174,6 +174,7 @@ index_chunks = Table(
     Column("index_id", ForeignKey("indexes.id"), primary_key=True, autoincrement=False),
     Column("chunk_id", String(32), primary_key=True),
     Column("embedding_id", ForeignKey("embeddings.id"), nullable=False, comment="the vector it has there"),
+    Index(None, "embedding_id"),  # or each text that is deleted scans all of this for its foreign key
     comment="What the Chroma collection of an index holds, written after the upsert.",
 )
 

@@ -128,7 +128,7 @@ def upgrade() -> None:
             sa.Column("tokens", sa.Integer(), nullable=True, comment="the provider's own count; NULL: it told none")
         )
         batch_op.create_index(batch_op.f("ix_embeddings_batch_id"), ["batch_id"], unique=False)
-        batch_op.create_index(batch_op.f("ix_embeddings_job_id"), ["job_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_embeddings_job_id_state"), ["job_id", "state"], unique=False)
 
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.add_column(
@@ -150,7 +150,11 @@ def upgrade() -> None:
             )
         )
 
+    with op.batch_alter_table("index_chunks", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_index_chunks_embedding_id"), ["embedding_id"], unique=False)
+
     if op.get_bind().dialect.name == "sqlite":
         # Fixed like those of 0001: the planner must not guess from the first repository.
         op.execute("INSERT INTO sqlite_stat1 VALUES ('embeddings', 'ix_embeddings_batch_id', '1000000 500')")
-        op.execute("INSERT INTO sqlite_stat1 VALUES ('embeddings', 'ix_embeddings_job_id', '1000000 20000')")
+        op.execute("INSERT INTO sqlite_stat1 VALUES ('embeddings', 'ix_embeddings_job_id_state', '1000000 20000 5000')")
+        op.execute("INSERT INTO sqlite_stat1 VALUES ('index_chunks', 'ix_index_chunks_embedding_id', '1000000 2')")
