@@ -101,10 +101,12 @@ class Run:
         mode, reason = self._choose(texts, wishes.mode)
         log.info("Chose how to embed", extra={"action": "mode_chosen", "mode": mode, "why": reason})
         estimate = parts.estimate_usd(state, self._index, tokens, mode)
-        outline = self._outline(indexing, comparison, identity, token_mode, (mode, reason), estimate)
         self._tell_changed_space(texts, estimate)
         _within(wishes.max_cost_usd, estimate, texts, self._index.space.model)
         self._request(self._unsettled(indexing.generation))
+        waited_for, tokens = state.queue.wanted(job.id)  # with what an earlier attempt has sent already
+        estimate = parts.estimate_usd(state, self._index, tokens, mode)
+        outline = self._outline(indexing, comparison, identity, token_mode, (mode, reason), estimate)
         state.catalog.plan_job(job.id, outline.dump())
         publication = self._publication(outline)
         if texts and state.queue.first_time("code_is_sent"):
@@ -113,7 +115,7 @@ class Run:
                 f"secrets found in it: {parts.config.secrets}. This is said once."
             )
         generation = indexing.generation
-        if self._still_open(generation) and self._send(mode, wishes, generation=generation, texts=texts):
+        if self._still_open(generation) and self._send(mode, wishes, generation=generation, texts=waited_for):
             return publication.waiting()
         return publication.publish(self._door)
 

@@ -1,6 +1,7 @@
 """What holds for every test: no network beyond loopback, no real home, no configuration of the user."""
 
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +10,10 @@ from pathlib import Path
 import pytest
 
 pytest_plugins = ["pytester"]
+
+# A worker of pytest-xdist ignores Ctrl-C, and so would everything it starts: tests send that signal.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GUARD = Path(__file__).parent / "guard"
 

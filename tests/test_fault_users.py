@@ -327,7 +327,10 @@ def test_a_provider_that_hangs_holds_nobody_back_and_a_second_signal_is_immediat
         ) as emulator,
         trial_of(tmp_path, warm, repo, emulator, env) as trial,
     ):
-        assert trial.do(*BATCH, "--no-wait", repo.path, "--max-cost", "0").code == 1, "only cut, nothing sent"
+        emulator.fail_next("create", "quota_full")
+        assert trial.do(*BATCH, "--no-wait", repo.path).code == 0, "planned, and turned away"
+        trial.sql("DELETE FROM facts WHERE name = 'throttle'")  # as if its wait were over
+        came.clear()
         emulator.fail_next("create", "stall")
         running = trial.launch("worker", "start", "--interval", "1")
         deadline = time.monotonic() + 30

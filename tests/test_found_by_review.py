@@ -332,3 +332,26 @@ def test_an_interrupted_run_says_it_is_embedding_only_when_somebody_can_finish_i
             with pytest.raises(KeyboardInterrupt), recorded(made.state, job):
                 raise KeyboardInterrupt
             assert made.sql("SELECT status FROM jobs") == [(status,)]
+
+
+def test_a_404_for_a_job_that_the_list_still_has_is_not_believed(tmp_path: Path) -> None:
+    with bench(tmp_path) as made:
+        machine = made.out(grace_s=0.0)
+        made.emulator.fail_next("get_batch", "not_found", times=3)
+        for _ in range(3):
+            assert machine.poll().ended_badly == 0
+            made.grow_older(60)
+        made.finish(machine)
+        assert made.emulator.requests["create"] == 1
+        made.check()
+
+
+def test_an_empty_result_file_of_a_job_with_results_is_downloaded_once_more(tmp_path: Path) -> None:
+    with bench(tmp_path) as made:
+        machine = made.out()
+        made.emulator.fail_next("download", "empty_reply")
+        assert machine.poll().completed == 0
+        made.grow_older(60)
+        made.finish(machine)
+        assert made.emulator.requests["create"] == 1
+        made.check()

@@ -31,6 +31,11 @@ class _Ingested:
     taken: int = 0
     ignored: int = 0
 
+    @property
+    def nothing(self) -> bool:
+        """Whether the file had no line at all."""
+        return not (self.taken or self.errors or self.ignored)
+
 
 class Poll:
     """Looks at one claimed batch job's remote job."""
@@ -98,10 +103,17 @@ class Poll:
     def _vanished(self, batch: BatchRow, exc: Missing) -> Done:
         """The provider does not know the job (any more)."""
         young_s = time.time() - (batch.submitted_at or 0.0)
-        if 0 <= young_s < self._shop.settings.grace_s:
+        if 0 <= young_s < self._shop.settings.grace_s or self._is_listed(batch):
             self._shop.later(batch, self._shop.settings.poller_interval_s, str(exc))
             return Done(polled=1)
         return self._shop.end_badly(batch, f"the remote job is gone: {exc}")
+
+    def _is_listed(self, batch: BatchRow) -> bool:
+        """Whether the provider's list has the job, or does not tell: one 404 is not worth the price of a job."""
+        try:
+            return any(job.name == batch.remote_name for job in self._shop.provider.batches())
+        except (Missing, RateLimited, Rejected, Unavailable):
+            return True
 
     def _take_results(self, batch: BatchRow, job: RemoteJob) -> Done:
         """The remote job has ended: take every good vector first, then decide about the rest."""
@@ -121,6 +133,11 @@ class Poll:
                     raise
                 crash("downloaded")
             ingested = self._ingest(batch, path)
+            if ingested.nothing and job.rows_succeeded:
+                path.unlink()
+                return self._without_results(
+                    batch, f"its result file is empty, and {job.rows_succeeded} rows succeeded"
+                )
         done = Done(polled=1, texts_ready=ingested.taken)
         # Without a file nothing says of any text that it was tried: sent again, it must count as a failure of the job.
         succeeded = job.state in {"succeeded", "partially_succeeded"} and job.result_file is not None

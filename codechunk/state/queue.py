@@ -275,16 +275,20 @@ class Queue:
         return BoughtTexts(requests=requests, sent=sums.sent, batches=sums.batches, fallbacks=sums.fell, **tokens)
 
     def wanted(self, job_id: str, *, fallen_back: bool = False) -> tuple[int, int]:
-        """Texts that wait for a run of index and are in no batch job, and their tokens by our count or estimate."""
+        """Texts that a run of index waits for, and their tokens by our count or estimate.
+
+        Args:
+            fallen_back: only those whose batch jobs ended badly and that wait to be sent directly.
+        """
         tokens = (
             select(func.max(func.coalesce(chunks.c.tokens, func.length(chunks.c.text) / CAREFUL_BYTES_PER_TOKEN)))
             .where(chunks.c.text_sha == embeddings.c.text_sha)
             .scalar_subquery()
         )
-        route = [embeddings.c.route == "direct"] if fallen_back else []
-        query = select(func.count(), func.coalesce(func.sum(tokens), 0)).where(
-            embeddings.c.job_id == job_id, embeddings.c.state == "pending", *route
-        )
+        which: list[ColumnElement[bool]] = [embeddings.c.state.in_(("pending", "processing"))]
+        if fallen_back:
+            which = [embeddings.c.state == "pending", embeddings.c.route == "direct"]
+        query = select(func.count(), func.coalesce(func.sum(tokens), 0)).where(embeddings.c.job_id == job_id, *which)
         with self._db.read() as connection:
             count, total = connection.execute(query).one()
             return int(count), int(total)
