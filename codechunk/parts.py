@@ -264,14 +264,7 @@ class Parts:
                 machine=machine(space, space_id),
                 others=others,
                 direct=direct,
-                pace=Pace(
-                    batches=batch.enabled,
-                    min_queue_size=config.worker.min_queue_size,
-                    max_queue_size=batch.queue_limits.max_queue_size,
-                    max_wait_s=batch.queue_limits.max_wait_time.total_seconds(),
-                    poller_interval_s=batch.poller_interval.total_seconds(),
-                    lease_s=batch.lease.total_seconds(),
-                ),
+                pace=self._pace(),
                 settle=settle,
                 watch=lambda: reporter.batches(self._views(state, job_id)),
             )
@@ -284,6 +277,17 @@ class Parts:
             model=model,
             limit_tokens=self.config.token_counting.max_tokens_per_chunk or input_limit(model),
             count=None if gemini is None else gemini.count_tokens,
+        )
+
+    def _pace(self) -> Pace:
+        batch = self.config.batch_processing
+        return Pace(
+            batches=batch.enabled,
+            min_queue_size=self.config.worker.min_queue_size,
+            max_queue_size=batch.queue_limits.max_queue_size,
+            max_wait_s=batch.queue_limits.max_wait_time.total_seconds(),
+            poller_interval_s=batch.poller_interval.total_seconds(),
+            lease_s=batch.lease.total_seconds(),
         )
 
     def _batch_settings(self) -> BatchSettings:

@@ -17,6 +17,12 @@ from codechunk.jobs import request_key
 from codechunk.models import Form
 
 
+def over(throttle: object) -> object:
+    """The wait of all submissions, as if its time had come."""
+    assert isinstance(throttle, dict)
+    return {**throttle, "until": 0.0}
+
+
 def names(found: Bench) -> list[str | None]:
     return [job.display_name for job in found.jobs]
 
@@ -347,7 +353,7 @@ def test_a_429_that_names_a_time_makes_every_submission_wait_that_long(tmp_path:
         assert made.rows[0].create_began_at is None, "a 429 made no job: nothing is to be reconciled"
         other = made.machine()
         assert other.submit().submitted == 0, "nor by another process"
-        made.state.queue.remember("throttle", None)
+        made.state.queue.amend("throttle", lambda _: None)
         assert machine.submit().submitted == 2
         assert made.state.queue.throttle() is None
 
@@ -362,9 +368,7 @@ def test_a_429_without_a_time_doubles_the_wait_up_to_the_maximum(tmp_path: Path)
             assert throttle is not None
             assert throttle.quota
             waits.append(round(throttle.until - time.time()))
-            fact = made.state.queue.fact("throttle")
-            assert isinstance(fact, dict)
-            made.state.queue.remember("throttle", {**fact, "until": 0.0})
+            made.state.queue.amend("throttle", over)
         assert waits == [60, 120, 240, 300, 300]
         assert made.row.submissions == 5
 
@@ -374,9 +378,7 @@ def test_a_full_quota_waits_for_our_own_jobs_and_that_is_no_failed_attempt(tmp_p
         machine = made.planned(max_texts=5, max_submissions=2)
         for _ in range(4):
             machine.submit()
-            fact = made.state.queue.fact("throttle")
-            assert isinstance(fact, dict)
-            made.state.queue.remember("throttle", {**fact, "until": 0.0})
+            made.state.queue.amend("throttle", over)
         assert [(row.state, row.submissions) for row in made.rows] == [("processing", 0), ("pending_submission", 0)]
         machine.submit()
         assert made.state.queue.throttle() is not None

@@ -127,7 +127,7 @@ def test_what_two_processes_learn_is_added_up_and_there_at_the_next_start(state:
 
 @pytest.mark.parametrize("value", ["rubbish", {"texts": 5, "of_a_later_version": 1}, [1]])
 def test_a_memory_that_cannot_be_read_counts_as_none(state: State, value: object) -> None:
-    state.queue.remember("calibration:1", value)
+    state.queue.amend("calibration:1", lambda _: value)
     learner = fit(state)
     assert learner.calibration.texts == 0
     learner.learn(100, 110)

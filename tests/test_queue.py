@@ -68,7 +68,7 @@ def test_texts_are_claimed_in_order_as_many_as_asked_for_and_once(state: State, 
     assert claim(state, index, "other", most=4) == TEXTS[4:8]
     assert claim(state, index, most=4) == TEXTS[8:]
     assert claim(state, index) == []
-    assert state.queue.claimed_directly(index.space_id) == 10
+    assert state.queue.counts().processing == 10
 
 
 def test_a_claimed_text_comes_with_our_count_or_with_a_careful_estimate(state: State) -> None:
@@ -207,7 +207,6 @@ def test_release_gives_back_what_is_ones_own_and_not_done(state: State, index: I
 def test_texts_of_a_batch_job_are_nobodys_claim(state: State, index: IndexRow) -> None:
     change(state, "UPDATE embeddings SET state = 'processing', batch_id = 'b'")
     assert state.queue.free_abandoned(lambda owner: True, lease_s=LEASE_S) == 0
-    assert state.queue.claimed_directly(index.space_id) == 0
     assert state.queue.counts().processing == 10
 
 
@@ -271,10 +270,10 @@ def test_counts_tell_every_state_and_how_long_the_oldest_has_waited(state: State
 
 def test_a_fact_is_remembered_replaced_and_forgotten(state: State) -> None:
     assert state.queue.fact("x") is None
-    state.queue.remember("x", {"a": [1, None]})
-    state.queue.remember("x", {"b": 2.5})
+    state.queue.amend("x", lambda _: {"a": [1, None]})
+    state.queue.amend("x", lambda _: {"b": 2.5})
     assert state.queue.fact("x") == {"b": 2.5}
-    state.queue.remember("x", None)
+    state.queue.amend("x", lambda _: None)
     assert state.queue.fact("x") is None
 
 

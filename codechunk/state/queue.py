@@ -233,17 +233,6 @@ class Queue:
             row = connection.execute(query).one()
             return int(row.ripe), row.next
 
-    def claimed_directly(self, space_id: int) -> int:
-        """How many texts some process is sending directly now."""
-        with self._db.read() as connection:
-            return connection.execute(
-                select(func.count()).where(
-                    embeddings.c.space_id == space_id,
-                    embeddings.c.state == "processing",
-                    embeddings.c.owner.is_not(None),
-                )
-            ).scalar_one()
-
     def bought(self, job_id: str) -> BoughtTexts:
         """What was sent and bought for a run of index so far."""
         mine = embeddings.c.job_id == job_id
@@ -309,22 +298,19 @@ class Queue:
             found = connection.execute(select(facts.c.value).where(facts.c.name == name)).scalar()
             return None if found is None else json.loads(found)
 
-    def remember(self, name: str, value: object) -> None:
-        """Remember a JSON value; None forgets it."""
+    def amend(self, name: str, change: Callable[[object], object]) -> object:
+        """Replace a remembered JSON value by `change(value)`, which nobody can come between. Returns the new one.
+
+        None stands for no value, before and after.
+        """
         with self._db.begin() as connection:
+            found = connection.execute(select(facts.c.value).where(facts.c.name == name).with_for_update()).scalar()
+            value = change(None if found is None else json.loads(found))
             if value is None:
                 connection.execute(delete(facts).where(facts.c.name == name))
             else:
                 statement = self._db.upsert(facts, key=["name"], values=["value"])
                 connection.execute(statement, {"name": name, "value": json.dumps(value)})
-
-    def amend(self, name: str, change: Callable[[object], object]) -> object:
-        """Replace a remembered JSON value by `change(value)`, which nobody can come between. Returns the new one."""
-        with self._db.begin() as connection:
-            found = connection.execute(select(facts.c.value).where(facts.c.name == name).with_for_update()).scalar()
-            value = change(None if found is None else json.loads(found))
-            statement = self._db.upsert(facts, key=["name"], values=["value"])
-            connection.execute(statement, {"name": name, "value": json.dumps(value)})
             return value
 
     def first_time(self, name: str) -> bool:
