@@ -63,7 +63,10 @@ class App:
             if state.catalog.interrupted_jobs():
                 state.database.quick_check()
             with Door(self.parts, state) as door:
-                door.open()
+                if self.parts.config.synthetic:
+                    door.open()  # a second process fails here, before it has done anything
+                else:
+                    door.look()
                 opened = self.parts.open_repository(source, request.ref, reporter)
                 index = state.catalog.open_index(
                     url=source.url, names=_names(source), ref=opened.ref, space=self.parts.space()
@@ -148,7 +151,8 @@ class App:
             reopened = state.catalog.reopen_partial_jobs(space_id) if requeued else 0
         if requeued:
             reporter.say(
-                f"{requeued:,} texts wait again; `codechunk worker start` or `codechunk queue flush` sends them."
+                f"{requeued:,} texts wait again. `codechunk queue flush --force` sends them now; a worker does when "
+                f"they are enough for a batch job, or have waited for batch_processing.queue_limits.max_wait_time."
             )
         return {"requeued": requeued, "jobs_reopened": reopened}
 
@@ -177,6 +181,7 @@ class App:
             mine = [row for row in state.batches.rows(open_only=True) if row.remote_name == name]
             if mine:
                 raise UsageError(f"{name} carries batch job {mine[0].id[:12]}, which is waited for; cancel it first.")
+            gemini.batch(name)  # raises Missing, in a sentence, when there is none
             gemini.delete_batch(name)
 
     # ------------------------------------------------------------------ jobs and doctor

@@ -15,7 +15,7 @@ from codechunk.crash import crash
 from codechunk.errors import ProviderError, RateLimited, Rejected, StateError, Unavailable
 from codechunk.fit import Fit
 from codechunk.heartbeat import Heartbeat, beating
-from codechunk.interrupts import deferred
+from codechunk.interrupts import deferred, raise_if_stopped
 from codechunk.state import ClaimedText, State
 
 log = logging.getLogger(__name__)
@@ -172,6 +172,7 @@ class _Run:
     def go(self) -> None:
         """Until nothing can be claimed and nothing is out."""
         while True:
+            raise_if_stopped()
             if not self._heartbeat.lapsed:
                 self._top_up()
             if self._out == 0:

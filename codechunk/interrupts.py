@@ -13,9 +13,34 @@ from types import FrameType
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
+_arrived = False
+
+
 def stop_like_ctrl_c() -> None:
     """Let SIGTERM, which cancelled CI jobs get, end a command as Ctrl-C does: with its state written down."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    global _arrived
+    _arrived = False
+    for number in STOPPING:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, and shells that put jobs in the background
+            signal.signal(number, _stop)
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    global _arrived
+    _arrived = True
+    raise KeyboardInterrupt
+
+
+def raise_if_stopped() -> None:
+    """Raise the KeyboardInterrupt that Python dropped, if it did.
+
+    One that is raised inside a weak reference's callback or a finaliser is printed and forgotten there (seen: a run
+    that got SIGTERM while it submitted went on and bought everything). So whoever begins the next thing asks first.
+    """
+    global _arrived
+    if _arrived:
+        _arrived = False
+        raise KeyboardInterrupt
 
 
 @contextmanager

@@ -22,6 +22,7 @@ class Nearest:
         self._collections: dict[int, Collection | None] = {}
         self._mended_ids: list[int] = []
         self._stamp: str | None = None
+        self._told = ""
 
     def __enter__(self) -> "Nearest":
         return self
@@ -90,6 +91,9 @@ class Nearest:
         return collection
 
     def _say_without(self, why: Exception) -> None:
+        if self._told == str(why):  # once, not once for each repository
+            return
+        self._told = str(why)
         self._reporter.say(f"{why} Searching the vectors in the state database meanwhile.")
 
     def _open(self, *, write: bool) -> None:

@@ -87,6 +87,10 @@ class Door:
         self.stamp = self._parts.stamp()
         return self._store
 
+    def look(self) -> None:
+        """Only see what the directory looks like: another process may write in it while this one waits for vectors."""
+        self.stamp = self._parts.stamp()
+
     def sound(self, index_id: int) -> None:
         """Give the lock back after an index was brought to its sound state; what the directory looks like is kept."""
         if self._store is not None:
@@ -272,7 +276,7 @@ def settle(parts: Parts, state: State, reporter: Reporter) -> int:
                 Publication(parts, state, found[1], found[0], outline, reporter).publish(door, patience_s=0.0)
                 finished += 1
         except IndexBusy as exc:
-            log.info("Left for later", extra={"action": "settle_busy", "job": job.id, "why": str(exc)})
+            log.debug("Left for later", extra={"action": "settle_busy", "job": job.id, "why": str(exc)})
         except CodechunkError as exc:
             log.error("Could not finish an index", extra={"action": "settle_failed", "job": job.id, "why": str(exc)})
             failures.append(exc)

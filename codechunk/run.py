@@ -19,6 +19,13 @@ from codechunk.state import IndexRow, JobRow, SizedSource, State
 log = logging.getLogger(__name__)
 
 Mode = Literal["auto", "batch", "sequential"]
+# What happens to secrets in the code, for the sentence before the first text is sent.
+SECRETS_SENTENCE = {
+    "redact": "Secrets found in it are replaced by [REDACTED:...] first.",
+    "skip": "Files with secrets are left out.",
+    "fail": "A secret in it stops the run before anything is sent.",
+    "off": "Secrets in it are sent too (secrets: off).",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,20 +106,24 @@ class Run:
         # Before any text waits: from then on a worker beside this run may buy it, whatever --max-cost says.
         texts, tokens = embedding.missing(state, self._index, self._unsettled(indexing.generation))
         mode, reason = self._choose(texts, wishes.mode)
-        log.info("Chose how to embed", extra={"action": "mode_chosen", "mode": mode, "why": reason})
         estimate = parts.estimate_usd(state, self._index, tokens, mode)
         self._tell_changed_space(texts, estimate)
         _within(wishes.max_cost_usd, estimate, texts, self._index.space.model)
         self._request(self._unsettled(indexing.generation))
-        waited_for, tokens = state.queue.wanted(job.id)  # with what an earlier attempt has sent already
-        estimate = parts.estimate_usd(state, self._index, tokens, mode)
+        waited_for, all_tokens = state.queue.wanted(job.id)  # with what an earlier attempt has sent already
+        if waited_for > texts:
+            out = parts.estimate_usd(state, self._index, max(0, all_tokens - tokens), "batch")
+            estimate = None if estimate is None or out is None else estimate + out
+        if not texts and waited_for:
+            mode, reason = "batch", f"{waited_for:,} texts are in batch jobs already"
+        log.debug("Chose how to embed", extra={"action": "mode_chosen", "mode": mode, "why": reason})
         outline = self._outline(indexing, comparison, identity, token_mode, (mode, reason), estimate)
         state.catalog.plan_job(job.id, outline.dump())
         publication = self._publication(outline)
         if texts and state.queue.first_time("code_is_sent"):
             self._reporter.say(
-                f"From here on the text of chunks is sent to Google ({self._index.space.model}) to be embedded; "
-                f"secrets found in it: {parts.config.secrets}. This is said once."
+                f"From here on the text of chunks is sent to Google ({self._index.space.model}) to be embedded. "
+                f"{SECRETS_SENTENCE[parts.config.secrets]} This is said once."
             )
         generation = indexing.generation
         if self._still_open(generation) and self._send(mode, wishes, generation=generation, texts=waited_for):

@@ -13,7 +13,7 @@ from codechunk.batch import Done, Machine
 from codechunk.direct import Direct, Sent
 from codechunk.errors import CodechunkError, Denied, ProviderError
 from codechunk.heartbeat import beating
-from codechunk.interrupts import finishing
+from codechunk.interrupts import finishing, raise_if_stopped
 from codechunk.owner import is_gone
 from codechunk.state import State
 
@@ -219,6 +219,7 @@ class Worker:
         """
         total, unreachable = Done(), 0
         while still_open():
+            raise_if_stopped()
             done = self.step(job_id=job_id, batches=batches, price=price)
             total.add(done)
             if done.unreachable:

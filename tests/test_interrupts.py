@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -55,3 +57,30 @@ def test_an_interrupted_transaction_is_committed_and_its_lock_given_back(tmp_pat
 def test_an_error_inside_is_not_swallowed() -> None:
     with pytest.raises(ValueError, match="mine"), deferred():
         raise ValueError("mine")
+
+
+SWALLOWED = """
+import os, signal, weakref
+from codechunk.interrupts import raise_if_stopped, stop_like_ctrl_c
+stop_like_ctrl_c()
+raise_if_stopped()
+
+class Thing:
+    pass
+
+thing = Thing()
+watch = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGTERM) or sum(range(1000)))
+del thing
+print("went on")
+try:
+    raise_if_stopped()
+except KeyboardInterrupt:
+    print("stopped after all")
+raise_if_stopped()
+"""
+
+
+def test_a_signal_that_python_drops_in_a_callback_is_raised_at_the_next_step() -> None:
+    done = subprocess.run([sys.executable, "-c", SWALLOWED], capture_output=True, text=True)
+    assert done.stdout.split("\n")[:2] == ["went on", "stopped after all"], done.stderr
+    assert done.returncode == 0

@@ -17,6 +17,7 @@ from codechunk.batch.shared import BatchProvider, BatchSettings, Done, Shop
 from codechunk.batch.submit import Submit
 from codechunk.crash import crash
 from codechunk.fit import Fit
+from codechunk.interrupts import raise_if_stopped
 from codechunk.jobs import BatchState
 from codechunk.models import Form
 from codechunk.state import BatchRow, LostClaim, State
@@ -65,6 +66,7 @@ class Machine:
     def plan(self, *, job_id: str | None = None) -> int:
         """Make intents of batch jobs from all texts that wait (of one run of index). Returns how many jobs."""
         made = 0
+        raise_if_stopped()
         while self._shop.state.batches.plan(
             self._shop.space_id,
             prefix=self._shop.settings.prefix,
@@ -142,6 +144,7 @@ class Machine:
         """Claim due jobs that this call has not had yet: one that is due again at once waits for the next call."""
         some: list[BatchRow] = []
         while len(some) < most:
+            raise_if_stopped()
             batch = self._shop.state.batches.claim(
                 states,
                 self._shop.owner,

@@ -227,7 +227,7 @@ class Poll:
         if batch.file_name is not None:
             with suppress(ProviderError):  # it expires by itself
                 self._shop.provider.delete_file(batch.file_name)
-        log.info(
+        log.debug(
             "Ingested batch",
             extra={
                 "action": "batch_completed",

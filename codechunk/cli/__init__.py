@@ -178,7 +178,11 @@ def index(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and why not.")] = False,
     max_cost: Annotated[
         float | None,
-        typer.Option(min=0, help="Stop before spending anything when it would cost more.", metavar="USD"),
+        typer.Option(
+            min=0,
+            help="Stop before anything is sent when the estimate is higher; the bill may differ by a fifth.",
+            metavar="USD",
+        ),
     ] = None,
     json: Json = False,
 ) -> None:

@@ -10,6 +10,7 @@ from rich.text import Text
 from codechunk.app import App
 from codechunk.cli.terminal import reporter, shown, stderr, stdout, write_json
 from codechunk.config import Loaded
+from codechunk.errors import ProviderError, UsageError
 from codechunk.log import mask_secrets
 from codechunk.overview import Finding
 
@@ -23,12 +24,21 @@ def run(loaded: Loaded, *, remote: bool, json: bool, quiet: bool) -> int:
     found = app.doctor()
     if remote:
         with reporter(stderr(), quiet=quiet):
-            found = [*found, _remote(app.remote())]
+            found = [*found, _asked(app)]
     if json:
         write_json([_masked(finding) for finding in found])
     else:
         _show(stdout(), found, quiet=quiet)
     return EXIT_SOMETHING_IS_WRONG if any(finding.status == "error" for finding in found) else 0
+
+
+def _asked(app: App) -> Finding:
+    """What the provider says; that it says nothing is a finding too."""
+    try:
+        return _remote(app.remote())
+    except (UsageError, ProviderError) as exc:
+        mend = "the sentence says it; the other checks did not need the provider"
+        return Finding(check="remote_jobs", status="error", count=1, message=str(exc), mend=mend)
 
 
 def _remote(jobs: Sequence[Mapping[str, Any]]) -> Finding:
@@ -65,5 +75,5 @@ def _show(console: Console, found: Sequence[Finding], *, quiet: bool) -> None:
             if finding.mend:
                 console.print(Text(f"{'':<9}{'':<{width}}mend: {shown(mask_secrets(finding.mend))}", style="dim"))
     counts = {status: sum(finding.status == status for finding in found) for status in order}
-    verdict = "something is wrong" if counts["error"] else "nothing is wrong"
-    console.print(Text(f"{verdict}: {counts['error']:,} errors, {counts['warning']:,} warnings, {counts['ok']:,} ok"))
+    told = [f"{counts[level]:,} {level}{'' if counts[level] == 1 else 's'}" for level in ("error", "warning")]
+    console.print(Text(f"{told[0]}, {told[1]}, {counts['ok']:,} checks are fine"))

@@ -107,18 +107,22 @@ def _summary(console: Console, loaded: Loaded, document: Mapping[str, Any]) -> N
     table.add("", f"{chunks['new']:,} new, {chunks['reused']:,} kept, {chunks['deleted']:,} removed")
     table.add("tokens", _tokens(tokens))
     embedding = document["embedding"]
+    synthetic = embedding["provider"] == "synthetic"
     table.add(
         "vectors",
-        f"{embedding['texts_sent']:,} texts embedded with {embedding['model']} ({embedding['dimensions']} dimensions)",
+        f"{embedding['texts_sent']:,} texts {'embedded with' if synthetic else 'sent to'} {embedding['model']} "
+        f"({embedding['dimensions']} dimensions)",
     )
-    if embedding["provider"] == "synthetic":
+    if synthetic:
         table.add("cost", _synthetic_cost(loaded, tokens["total"]))
     else:
         table.add("mode", f"{document['mode']}: {shown(document['mode_reason'])}")
         table.add("sent", _sent(embedding))
-        table.add("cost", _cost(document["cost"]))
+        table.add("cost", _cost(document["cost"], out=document["status"] == "embedding"))
     if document["status"] == "embedding":
         table.add("next", "`codechunk worker start` or `codechunk queue sync` finishes it")
+    if document["status"] == "partial" and chunks["failed"]:
+        table.add("next", "`codechunk queue retry` lets what failed wait again; `codechunk jobs show` has the reasons")
     console.print(title)
     table.show(console)
 
@@ -148,10 +152,11 @@ def _sent(embedding: Mapping[str, Any]) -> str:
     return f"{embedding['requests']:,} direct requests, {embedding['batches']:,} batch jobs{fell_back}"
 
 
-def _cost(cost: Mapping[str, Any]) -> str:
+def _cost(cost: Mapping[str, Any], *, out: bool) -> str:
+    """`out`: texts are at the provider, and are billed when they come back."""
     if cost["estimated"] is None and cost["spent"] is None:
         return "not known: set pricing for this model"
-    return f"{usd(cost['spent'])} spent, {usd(cost['estimated'])} estimated"
+    return f"{usd(cost['spent'])} {'billed so far' if out else 'spent'}, {usd(cost['estimated'])} estimated"
 
 
 def _synthetic_cost(loaded: Loaded, tokens: int | None) -> str:

@@ -96,7 +96,10 @@ def cancel(loaded: Loaded, *, job_id: str, json: bool) -> None:
     console = stdout()
     console.print(f"Job {document['id']} is cancelled; {document['texts_dropped']:,} waiting texts were dropped.")
     if document["batches_cancelled"]:
-        console.print(f"{len(document['batches_cancelled']):,} batch jobs were cancelled.")
+        console.print(
+            f"The provider was asked to cancel {len(document['batches_cancelled']):,} batch jobs; what they have "
+            f"finished is kept when it comes."
+        )
     for kept in document["batches_kept"]:
         console.print(Text(f"Batch job {kept['id'][:12]} goes on: {shown(mask_secrets(kept['reason']))}"))
 

@@ -15,7 +15,7 @@ from codechunk.log import mask_secrets
 from codechunk.overview import plain_state
 
 EXIT_UNREACHABLE = 1
-RELATIONS = {"ours": "", "lost": "lost: ours, and no row here knows it", "foreign": "not ours"}
+RELATIONS = {"ours": "", "lost": "not of this data directory: lost, or another machine's", "foreign": "not ours"}
 RELATION_STYLES = {"ours": "", "lost": "yellow", "foreign": "dim"}
 
 
