@@ -163,7 +163,6 @@ class Run:
                 return still_open()
             if still_open():
                 state.catalog.wait_job(job.id)
-                self._door.close()  # others may write vectors while this run waits for hours
                 worker.wait_for(job.id, still_open=still_open, batches=mode == "batch", price=price)
         return 0
 
