@@ -202,7 +202,7 @@ class Parts:
         config = self.config.embedding
         return Gemini(
             api_key=self._key(),
-            form=Form(space.model, space.dimensions, space.task),
+            form=_form(space),
             base_url=config.base_url,
             api_version=config.api_version,
             timeout_s=config.timeout.total_seconds(),
@@ -234,7 +234,7 @@ class Parts:
                 return Machine(
                     state=state,
                     provider=gemini,
-                    form=Form(space.model, space.dimensions, space.task),
+                    form=_form(space),
                     fit=self.fit(state, space_id, space.model, gemini),
                     space_id=space_id,
                     settings=self._batch_settings(),
@@ -368,6 +368,10 @@ def read_attributes(opened: OpenedRepository) -> dict[str, str]:
         entry.path.removesuffix(ATTRIBUTES_FILE).rstrip("/"): data.decode("utf-8", "replace")
         for entry, (_, data) in zip(found, contents, strict=True)
     }
+
+
+def _form(space: Space) -> Form:
+    return Form(space.model, space.dimensions, space.task)
 
 
 def _linguist_hash(attributes: Mapping[str, str]) -> str:

@@ -56,7 +56,7 @@ class Outline:
 
 
 class Door:
-    """The vector store's lock: taken for a while, given back while a run waits for the provider, taken again."""
+    """The vector store's lock: synthetic vectors hold it from the beginning, others when there is something to store."""
 
     def __init__(self, parts: Parts, state: State) -> None:
         self._parts, self._state = parts, state
@@ -262,9 +262,9 @@ def settle(parts: Parts, state: State, reporter: Reporter) -> int:
     """
     finished, failures = 0, list[CodechunkError]()
     for job, index in state.catalog.embedding_jobs():
-        if job.plan is None or not _is_next(index, Outline.load(job.plan)):
+        outline = None if job.plan is None else Outline.load(job.plan)
+        if outline is None or not _is_next(index, outline):
             continue
-        outline = Outline.load(job.plan)
         counts = state.embeddings.ledger(index.id, index.space_id, outline.generation)
         if counts["pending"] or counts["processing"]:
             continue

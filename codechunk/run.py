@@ -104,12 +104,13 @@ class Run:
         """Ask for vectors, choose how, tell what it costs, then send directly or in batch jobs."""
         state, job, parts = self._state, self._job, self._parts
         # Before any text waits: from then on a worker beside this run may buy it, whatever --max-cost says.
-        texts, tokens = embedding.missing(state, self._index, self._unsettled(indexing.generation))
+        unsettled = self._unsettled(indexing.generation)
+        texts, tokens = embedding.missing(state, self._index, unsettled)
         mode, reason = self._choose(texts, wishes.mode)
         estimate = parts.estimate_usd(state, self._index, tokens, mode)
         self._tell_changed_space(texts, estimate)
         _within(wishes.max_cost_usd, estimate, texts, self._index.space.model)
-        self._request(self._unsettled(indexing.generation))
+        self._request(unsettled)
         waited_for, all_tokens = state.queue.wanted(job.id)  # with what an earlier attempt has sent already
         if waited_for > texts:
             out = parts.estimate_usd(state, self._index, max(0, all_tokens - tokens), "batch")

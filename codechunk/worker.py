@@ -6,7 +6,8 @@ the state database, so it may be killed and started again, and several may run b
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from codechunk.batch import Done, Machine
@@ -77,6 +78,16 @@ class Worker:
         self.finished = 0
         """Index runs finished so far."""
 
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Claims are kept alive while something is done, those of dead processes are freed, and ours given back."""
+        with beating(self._state, self._owner, self._pace.lease_s):
+            try:
+                self._state.queue.free_abandoned(is_gone, lease_s=self._pace.lease_s)
+                yield
+            finally:
+                self._state.queue.release(self._owner)
+
     def flush(self, *, force: bool = False) -> Flushed:
         """Make batch jobs of what waits, when it is enough, has waited long enough, or `force` says so.
 
@@ -109,12 +120,8 @@ class Worker:
     def sync(self) -> Done:
         """Look at every remote job now, due or not, take what has come, and finish index runs."""
         self._state.batches.hurry()
-        with beating(self._state, self._owner, self._pace.lease_s):
-            try:
-                self._state.queue.free_abandoned(is_gone, lease_s=self._pace.lease_s)
-                done = self._poll()
-            finally:
-                self._state.queue.release(self._owner)
+        with self._at_work():
+            done = self._poll()
         self._settle()
         self._watch()
         return done
@@ -146,12 +153,8 @@ class Worker:
 
     def submit(self) -> Done:
         """Submit the batch jobs that are due."""
-        with beating(self._state, self._owner, self._pace.lease_s):
-            try:
-                self._state.queue.free_abandoned(is_gone, lease_s=self._pace.lease_s)
-                return self._machine.submit()
-            finally:
-                self._state.queue.release(self._owner)
+        with self._at_work():
+            return self._machine.submit()
 
     def step(self, *, job_id: str | None = None, batches: bool = True, price: Callable[[], None] | None = None) -> Done:
         """Do everything that is due, once.
@@ -165,21 +168,17 @@ class Worker:
             Denied: the key is refused.
             CodechunkError: something here stands in the way: the disk, the database, `price`.
         """
-        with beating(self._state, self._owner, self._pace.lease_s):
-            try:
-                self._state.queue.free_abandoned(is_gone, lease_s=self._pace.lease_s)
-                if batches:
-                    self._plan_or_flush(job_id)
-                done = self._machine.submit()
-                done.add(self._poll())
-                if not batches:
-                    done.add(self._sent(self._direct.run(job_id=job_id)))
-                elif self._state.queue.waiting(self._space_id, fallen_back=True, job_id=job_id)[0]:
-                    if price is not None:
-                        price()
-                    done.add(self._sent(self._direct.run(fallen_back=True, job_id=job_id)))
-            finally:
-                self._state.queue.release(self._owner)
+        with self._at_work():
+            if batches:
+                self._plan_or_flush(job_id)
+            done = self._machine.submit()
+            done.add(self._poll())
+            if not batches:
+                done.add(self._sent(self._direct.run(job_id=job_id)))
+            elif self._state.queue.waiting(self._space_id, fallen_back=True, job_id=job_id)[0]:
+                if price is not None:
+                    price()
+                done.add(self._sent(self._direct.run(fallen_back=True, job_id=job_id)))
         if done.completed or done.ended_badly or done.texts_ready or done.texts_failed:
             self._settle()
         self._watch()
@@ -197,12 +196,8 @@ class Worker:
 
     def send_directly(self, job_id: str) -> int:
         """Send every waiting text of a run of index directly. Returns how many vectors came."""
-        with beating(self._state, self._owner, self._pace.lease_s):
-            try:
-                self._state.queue.free_abandoned(is_gone, lease_s=self._pace.lease_s)
-                return self._direct.run(job_id=job_id).texts
-            finally:
-                self._state.queue.release(self._owner)
+        with self._at_work():
+            return self._direct.run(job_id=job_id).texts
 
     def wait_for(
         self,

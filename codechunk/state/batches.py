@@ -161,8 +161,7 @@ class Batches:
         """
         with self._db.begin() as connection:
             now = self._db.lease_now(connection)
-            free = or_(batches.c.owner.is_(None), lapsed(batches.c.lease_until, now, lease_s))
-            conditions = [batches.c.state.in_(states), batches.c.space_id == space_id, free]
+            conditions = [batches.c.state.in_(states), batches.c.space_id == space_id, _free(now, lease_s)]
             conditions += [due(batches.c.next_at, time.time()), batches.c.id.not_in(without)]
             found = connection.execute(
                 select(batches.c.id)
@@ -171,28 +170,13 @@ class Batches:
                 .limit(1)
                 .with_for_update(skip_locked=True)
             ).scalar()
-            if found is None:
-                return None
-            connection.execute(
-                update(batches)
-                .where(batches.c.id == found)
-                .values(owner=owner, lease_until=now + lease_s, fence=batches.c.fence + 1)
-            )
-            return _row(connection.execute(select(batches).where(batches.c.id == found)).one())
+            return None if found is None else _claimed(connection, found, owner, now=now, lease_s=lease_s)
 
     def claim_one(self, batch_id: str, owner: str, *, lease_s: float) -> BatchRow | None:
         """Take this batch job, due or not; None when a living process works on it."""
         with self._db.begin() as connection:
             now = self._db.lease_now(connection)
-            free = or_(batches.c.owner.is_(None), lapsed(batches.c.lease_until, now, lease_s))
-            taken = connection.execute(
-                update(batches)
-                .where(batches.c.id == batch_id, free)
-                .values(owner=owner, lease_until=now + lease_s, fence=batches.c.fence + 1)
-            )
-            if not taken.rowcount:
-                return None
-            return _row(connection.execute(select(batches).where(batches.c.id == batch_id)).one())
+            return _claimed(connection, batch_id, owner, now=now, lease_s=lease_s)
 
     def record(self, batch: BatchRow, *, release: bool = False, **values: Any) -> BatchRow:
         """Write columns of a claimed batch job; `release` ends the claim with it.
@@ -444,6 +428,23 @@ def _fitting(found: Sequence[ClaimedText], most_tokens: int | None) -> list[Clai
 
 
 _FIELDS = tuple(BatchRow.__dataclass_fields__)
+
+
+def _free(now: float, lease_s: float) -> ColumnElement[bool]:
+    """Whether nobody works on a batch job."""
+    return or_(batches.c.owner.is_(None), lapsed(batches.c.lease_until, now, lease_s))
+
+
+def _claimed(connection: Connection, batch_id: str, owner: str, *, now: float, lease_s: float) -> BatchRow | None:
+    """The batch job, now of this owner; None when somebody else has it."""
+    taken = connection.execute(
+        update(batches)
+        .where(batches.c.id == batch_id, _free(now, lease_s))
+        .values(owner=owner, lease_until=now + lease_s, fence=batches.c.fence + 1)
+    )
+    if not taken.rowcount:
+        return None
+    return _row(connection.execute(select(batches).where(batches.c.id == batch_id)).one())
 
 
 def _row(row: Row[Any]) -> BatchRow:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import and_, bindparam, delete, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, delete, func, literal, or_, select, update
 
 from codechunk.chunks import with_header
 from codechunk.state.catalog import Space
@@ -23,6 +23,11 @@ Vectors = NDArray[np.float32]
 STORED = np.dtype("<f2")
 # Bytes per token of a text that was not counted, on the careful side: code has 3.4 to 4.4 (gemini-wire.md, 6).
 CAREFUL_BYTES_PER_TOKEN = 3
+
+
+def tokens_of_text() -> ColumnElement[int]:
+    """The tokens of a text over the chunks that have it: our count, or a careful estimate where none was made."""
+    return func.max(func.coalesce(chunks.c.tokens, func.length(chunks.c.text) / CAREFUL_BYTES_PER_TOKEN))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,9 +108,8 @@ class Embeddings:
 
         Tokens are our count, or a careful estimate where none was made.
         """
-        tokens = func.max(func.coalesce(chunks.c.tokens, func.length(chunks.c.text) / CAREFUL_BYTES_PER_TOKEN))
         query = (
-            select(chunks.c.text_sha, tokens.label("tokens"))
+            select(chunks.c.text_sha, tokens_of_text().label("tokens"))
             .outerjoin(
                 embeddings,
                 and_(embeddings.c.text_sha == chunks.c.text_sha, embeddings.c.space_id == space_id),

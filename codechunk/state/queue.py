@@ -9,12 +9,13 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, and_, bindparam, case, delete, func, or_, select, update
 
 from codechunk.chunks import with_header
 from codechunk.state.database import Database
-from codechunk.state.embeddings import CAREFUL_BYTES_PER_TOKEN, STORED, Vectors
+from codechunk.state.embeddings import CAREFUL_BYTES_PER_TOKEN, STORED, Vectors, tokens_of_text
 from codechunk.state.tables import batches, chunks, embeddings, facts, jobs, vectors
 
 # A time further away than any wait of ours was written by a clock that has jumped: it counts as come.
@@ -246,11 +247,7 @@ class Queue:
             ).one()
             requests = connection.execute(select(jobs.c.requests).where(jobs.c.id == job_id)).scalar() or 0
             tokens = dict.fromkeys(("batch", "direct", "batch_estimated", "direct_estimated"), 0)
-            ours = (
-                select(func.max(func.coalesce(chunks.c.tokens, func.length(chunks.c.text) / CAREFUL_BYTES_PER_TOKEN)))
-                .where(chunks.c.text_sha == embeddings.c.text_sha)
-                .scalar_subquery()
-            )
+            ours = _our_tokens()
             known = select(embeddings.c.paid, func.sum(embeddings.c.tokens).label("n")).where(
                 mine, embeddings.c.paid.is_not(None), embeddings.c.tokens.is_not(None)
             )
@@ -269,11 +266,7 @@ class Queue:
         Args:
             fallen_back: only those whose batch jobs ended badly and that wait to be sent directly.
         """
-        tokens = (
-            select(func.max(func.coalesce(chunks.c.tokens, func.length(chunks.c.text) / CAREFUL_BYTES_PER_TOKEN)))
-            .where(chunks.c.text_sha == embeddings.c.text_sha)
-            .scalar_subquery()
-        )
+        tokens = _our_tokens()
         which: list[ColumnElement[bool]] = [embeddings.c.state.in_(("pending", "processing"))]
         if fallen_back:
             which = [embeddings.c.state == "pending", embeddings.c.route == "direct"]
@@ -298,7 +291,7 @@ class Queue:
             found = connection.execute(select(facts.c.value).where(facts.c.name == name)).scalar()
             return None if found is None else json.loads(found)
 
-    def amend(self, name: str, change: Callable[[object], object]) -> object:
+    def amend(self, name: str, change: Callable[[Any], Any]) -> Any:
         """Replace a remembered JSON value by `change(value)`, which nobody can come between. Returns the new one.
 
         None stands for no value, before and after.
@@ -330,29 +323,30 @@ class Queue:
 
     def raise_throttle(self, *, wait_s: Callable[[int], float], reason: str, quota: bool) -> Throttle:
         """Make all submissions wait; `wait_s(step)` says how long at the step-th time in a row (1, 2, ...)."""
-        with self._db.begin() as connection:
-            found = connection.execute(select(facts.c.value).where(facts.c.name == "throttle")).scalar()
-            step = (json.loads(found)["step"] if found else 0) + 1
-            throttle = Throttle(until=time.time() + wait_s(step), step=step, reason=reason, quota=quota)
-            statement = self._db.upsert(facts, key=["name"], values=["value"])
-            connection.execute(statement, {"name": "throttle", "value": json.dumps(asdict(throttle))})
-            return throttle
+
+        def raised(before: Any) -> dict[str, Any]:
+            step = (before["step"] if before else 0) + 1
+            return asdict(Throttle(until=time.time() + wait_s(step), step=step, reason=reason, quota=quota))
+
+        return Throttle(**self.amend("throttle", raised))
 
     def end_throttle(self, *, only_quota: bool = False) -> None:
         """Let submissions go on: one was accepted, or (`only_quota`) a job ended, so that there is room again.
 
         After an end of a job the steps are kept: only success proves that there is room.
         """
-        with self._db.begin() as connection:
-            found = connection.execute(select(facts.c.value).where(facts.c.name == "throttle")).scalar()
-            if found is None:
-                return
-            throttle = json.loads(found)
-            if only_quota and throttle["quota"]:
-                throttle["until"] = 0.0
-                connection.execute(update(facts).where(facts.c.name == "throttle").values(value=json.dumps(throttle)))
-            elif not only_quota:
-                connection.execute(delete(facts).where(facts.c.name == "throttle"))
+
+        def ended(before: Any) -> Any:
+            if before is None or not only_quota:
+                return None
+            return {**before, "until": 0.0} if before["quota"] else before
+
+        self.amend("throttle", ended)
+
+
+def _our_tokens() -> ScalarSelect[Any]:
+    """The tokens of a text in `embeddings` by our count or estimate."""
+    return select(tokens_of_text()).where(chunks.c.text_sha == embeddings.c.text_sha).scalar_subquery()
 
 
 def lapsed(lease_until: ColumnElement[float | None], now: float, lease_s: float) -> ColumnElement[bool]:
