@@ -4,11 +4,22 @@ Nothing here does I/O. A chunk is made once by `codechunk.chunking` and never ed
 """
 
 import hashlib
+import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+# The language of chunks cut from the cells of a Jupyter notebook.
+NOTEBOOK = "jupyter"
+# What stands in a notebook between the sources of two cells when no output does, from quote to quote.
+_SCALAR = r'(?:"[^"\\]*"|-?\d+|null|true|false)'
+_FLAT = r'\{(?:[^{}"]|"[^"\\]*"|\{[^{}]*\})*\}'
+BETWEEN_CELLS = re.compile(
+    rf'(?<!\\)"\s*\]?\s*\}}\s*,\s*\{{(?:\s*"\w+"\s*:\s*(?:{_SCALAR}|{_FLAT}|\[\s*\])\s*,)*\s*"source"\s*:\s*\[?\s*"'
+)
 
 
 class Kind(StrEnum):
@@ -53,12 +64,36 @@ class Chunk:
     @property
     def embedding_text(self) -> str:
         """What is embedded: the context header, when there is one, on lines of its own before the text."""
-        return with_header(self.header, self.text)
+        return with_header(self.header, self.text, self.language)
 
 
-def with_header(header: str, text: str) -> str:
-    """The form of what is embedded; another form is another HEADER_VERSION (parts.py)."""
+def with_header(header: str, text: str, language: str | None) -> str:
+    """The form of what is embedded; another form is another HEADER_VERSION (parts.py).
+
+    It depends on nothing else, so that stored chunks give the same text as new ones. The lines of a notebook's cells
+    are embedded as what was typed there, not as the strings of JSON that they are in the file.
+    """
+    if language == NOTEBOOK:
+        text = source_of_cell(text)
     return f"{header}\n{text}" if header else text
+
+
+def source_of_cell(text: str) -> str:
+    """The lines that the JSON strings of a notebook chunk's text stand for; an empty line between two cells.
+
+    Total: a line that is not one or more strings (it holds a marker, or part of a string) stays as it is.
+    """
+    text = BETWEEN_CELLS.sub(r'",\n"\\n\\n",\n"', text)
+    return "".join(_unquoted(line) for line in text.split("\n")).rstrip("\n")
+
+
+def _unquoted(line: str) -> str:
+    try:
+        value = "".join(json.loads(f"[{line.strip().removesuffix(',')}]"))
+        value.encode()  # half a surrogate pair cannot be sent
+    except (ValueError, RecursionError, TypeError):
+        return line + "\n"
+    return value
 
 
 class _Draft:

@@ -56,7 +56,7 @@ class Outline:
 
 
 class Door:
-    """The vector store's lock: synthetic vectors hold it from the beginning, others when there is something to store."""
+    """The vector store's lock: synthetic vectors hold it from the beginning, others take it when they store."""
 
     def __init__(self, parts: Parts, state: State) -> None:
         self._parts, self._state = parts, state

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # Sourced by the scripts beside it: finds Python and git, makes the environment once, keeps it right afterwards.
-# Works with bash 3.2. The environment is .venv in the checkout, or the folder that CODECHUNK_VENV names.
+# Works with bash 3.2. The environment is .venv in the checkout, or the folder that CODECHUNK_VENV names; the one with
+# other people's chunkers lies beside it and is called the same with -bench behind.
 
 set -euo pipefail
 # Another Python's modules must not leak into ours.
@@ -52,13 +53,13 @@ print("complete")' 2>/dev/null </dev/null) || true
   fail "Python 3.11 or newer is needed and none was found; install one, or name one with PYTHON=/path/to/python3."
 }
 
-# What the environment $1 (run or dev) is made from, word for word. The same text is its stamp, so nothing has to
+# What the environment $1 (run, dev or bench) is made from, word for word. The same text is its stamp, so nothing has to
 # be hashed. A moved checkout, another Python and a changed pin all make it differ.
 recipe() {
   printf '%s\n' "$root"
   "${PYTHON:-$venv/bin/python}" -V 2>&1 || true
   cat "$root/pyproject.toml" "$root/requirements.lock" "$root/requirements-build.lock"
-  if [ "$1" = dev ]; then cat "$root/requirements-dev.lock"; fi
+  if [ "$1" != run ]; then cat "$root/requirements-$1.lock"; fi
 }
 
 is_ready() {
@@ -118,7 +119,7 @@ install_env() {
   if [ "$fresh" = yes ] && [ -e "$venv" ] && [ ! -f "$venv/pyvenv.cfg" ] && [ -n "$(ls -A "$venv")" ]; then
     fail "$venv is not empty and no environment of Python; name another folder with CODECHUNK_VENV."
   fi
-  rm -f "$venv/stamp-run" "$venv/stamp-dev"
+  rm -f "$venv/stamp-run" "$venv/stamp-dev" "$venv/stamp-bench"
   if [ "$fresh" = yes ]; then
     say "installing into $venv (only on first use, a minute or two) ..."
     rm -rf "$venv"
@@ -127,12 +128,12 @@ install_env() {
     say "updating $venv ..."
   fi
   set -- -r "$root/requirements.lock" -r "$root/requirements-build.lock"
-  if [ "$kind" = dev ]; then set -- "$@" -r "$root/requirements-dev.lock"; fi
+  if [ "$kind" != run ]; then set -- "$@" -r "$root/requirements-$kind.lock"; fi
   step "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check --no-user "$@"
   step "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check --no-user \
     --no-deps --no-build-isolation --editable "$root"
   # Last, and by renaming: whoever sees a stamp sees a whole environment.
-  if [ "$kind" = dev ]; then write_stamp dev; fi
+  if [ "$kind" != run ]; then write_stamp "$kind"; fi
   write_stamp run
 }
 
@@ -146,10 +147,15 @@ compile_sources() {
   "$venv/bin/python" -m compileall -q "$root/codechunk" >/dev/null 2>&1 || true
 }
 
-# prepare_env run|dev: afterwards "$venv/bin" has codechunk, and with dev also what tests and checks need.
+# prepare_env run|dev|bench: afterwards "$venv/bin" has codechunk, and with dev also what tests and checks need. With
+# bench it has the extra of that name instead, in an environment of its own: nothing of it may reach the product's.
 prepare_env() {
   local python
   need_git
+  if [ "$1" = bench ]; then
+    venv=$venv-bench
+    lock=$venv.lock
+  fi
   if ! is_ready "$1"; then
     python=$(find_python) || exit 1
     trap drop_lock EXIT

@@ -217,7 +217,7 @@ class Trial(Cli):
             "SELECT c.header, c.text, v.vector FROM chunks c JOIN embeddings e ON e.text_sha = c.text_sha"
             " JOIN vectors v ON v.embedding_id = e.id"
         )
-        return {with_header(header, text): vector for header, text, vector in rows}
+        return {with_header(header, text, None): vector for header, text, vector in rows}
 
 
 def functions(files: int, each: int) -> dict[str, bytes | str]:

@@ -131,6 +131,18 @@ def test_later_runs_install_nothing_and_start_in_under_a_second(checkout: Checko
     assert "install" not in err
 
 
+def test_the_benchmarks_of_chunkers_have_an_environment_of_their_own(checkout: Checkout) -> None:
+    code, out, _ = checkout.run("bench", "chunkers", "--folder", "x")
+    assert (code, out) == (0, f"{checkout.root}/scripts/bench_chunkers.py --folder x\n")
+    assert checkout.notes() == INSTALLED
+    assert (checkout.root / ".venv-bench" / "stamp-bench").exists()
+    assert not checkout.venv.exists()
+    assert checkout.run("bench", "chunkers")[0] == 0
+    assert checkout.notes() == []
+    assert checkout.run("bench", "parsing")[0] == 0
+    assert (checkout.venv / "stamp-dev").exists()
+
+
 def test_a_changed_source_is_compiled_again_and_not_installed_again(checkout: Checkout) -> None:
     checkout.run("index", "repo")
     checkout.notes()
@@ -325,17 +337,19 @@ def pins(file: str) -> dict[str, Requirement]:
 def test_the_locks_pin_everything_that_pyproject_asks_for_within_its_bounds() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     run, dev = pins("requirements.lock"), pins("requirements-dev.lock")
-    build = pins("requirements-build.lock")
-    for pinned in (run, dev, build):
+    build, bench = pins("requirements-build.lock"), pins("requirements-bench.lock")
+    for pinned in (run, dev, build, bench):
         assert all(re.fullmatch(r"==[^*,]+", str(pin.specifier)) for pin in pinned.values())
     asked = [(run, text) for text in project["dependencies"]]
     asked += [(dev, text) for text in project["optional-dependencies"]["dev"]]
+    asked += [(run | bench, text) for text in project["optional-dependencies"]["bench"]]
     for pinned, text in asked:
         requirement = Requirement(text)
         version = str(pinned[canonicalize_name(requirement.name)].specifier).removeprefix("==")
         assert requirement.specifier.contains(version, prereleases=True), text
     for name in build.keys() & (run | dev).keys():
         assert build[name].specifier == (run | dev)[name].specifier
+    assert bench.keys() & run.keys() == set()
 
 
 def test_the_wheel_carries_the_data_and_the_migrations(tmp_path: Path) -> None:

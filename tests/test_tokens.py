@@ -30,6 +30,17 @@ def test_counts_are_those_of_cl100k(text, count):
     assert count_tokens(text) == count
 
 
+def test_ascii_counted_by_remembered_pieces_is_counted_as_tiktoken_does(monkeypatch):
+    monkeypatch.setattr(tokens, "_REMEMBERED", 500)  # so that it forgets now and then
+    exact = tokens._encoding().encode_ordinary
+    chooser = random.Random(5)
+    alphabets = ["".join(map(chr, range(128))), "aB1 \n\t'sS.", "  \n\r\t\v\f x", "sdmtlLvVeErR 'x\n ", "012345 .,\n"]
+    for _ in range(20_000):
+        alphabet = chooser.choice(alphabets)
+        text = "".join(chooser.choices(alphabet, k=chooser.randrange(40)))
+        assert count_tokens(text) == len(exact(text)), repr(text)
+
+
 def test_counting_needs_no_network_and_no_cache(tmp_path):
     program = (
         "import socket\n"

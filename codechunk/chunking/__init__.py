@@ -1,20 +1,28 @@
 """Cuts a file into chunks along its syntax tree. Pure: bytes in, chunks out; no files, no settings, no clock.
 
-`chunk_source` is the front. `languages` names the grammar, `rules` says what its nodes mean, `syntax` and
-`markdown` and `plain` find where a file may be cut and what each part is, `split` fills chunks to capacity.
+`chunk_source` is the front. `languages` names the grammar, `rules` says what its nodes mean, `syntax` finds where a
+file may be cut and what each part is, `split` fills chunks to capacity. Formats beside program code are outlined by
+their lines: `records` (YAML, TOML, JSON), `markdown`, `rest`, `sql`, `build` (Makefile, Dockerfile), `markup` (HTML,
+components, templates), through `nested`; `notebook` cuts the cells of notebooks, `plain` everything else.
 """
 
 import codecs
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from codechunk.chunking.build import docker_outline, make_outline, prefer_blank_lines
 from codechunk.chunking.languages import NEVER_PARSED, available_languages, detect_language, is_available
 from codechunk.chunking.markdown import markdown_outline
+from codechunk.chunking.markup import MARKUP, markup_outline
+from codechunk.chunking.notebook import notebook_chunks
 from codechunk.chunking.plain import plain_outline
+from codechunk.chunking.records import RECORDS, record_outline
+from codechunk.chunking.rest import rest_outline
 from codechunk.chunking.source import Outline, Source
 from codechunk.chunking.split import make_chunks
+from codechunk.chunking.sql import sql_outline
 from codechunk.chunking.syntax import syntax_outline, too_hostile_to_parse
-from codechunk.chunks import Chunk
+from codechunk.chunks import NOTEBOOK, Chunk
 from codechunk.tokens import count_tokens
 
 __all__ = [
@@ -28,7 +36,7 @@ __all__ = [
 ]
 
 # Part of the index fingerprint: raise it whenever the same bytes can give other chunks than before.
-CHUNKER_VERSION = 1
+CHUNKER_VERSION = 2
 _MIN_MAX_TOKENS = 16
 
 
@@ -54,6 +62,17 @@ class ChunkSettings:
 
 
 _DEFAULTS = ChunkSettings()
+# Formats that are read by their lines and need no grammar: file, max_tokens and min_tokens to outline.
+_BY_LINES: dict[str, Callable[[Source, int, int], Outline]] = {
+    "markdown": lambda source, _, __: markdown_outline(source),
+    "rst": lambda source, most, _: rest_outline(source, max_tokens=most),
+    "sql": lambda source, most, least: sql_outline(source, max_tokens=most, min_tokens=least),
+    "make": lambda source, most, _: make_outline(source, max_tokens=most),
+    "dockerfile": lambda source, most, _: docker_outline(source, max_tokens=most),
+} | {
+    language: lambda source, most, least: record_outline(source, max_tokens=most, min_tokens=least)
+    for language in RECORDS
+}
 
 
 def chunk_source(
@@ -69,7 +88,8 @@ def chunk_source(
     """The chunks of one file, in file order; survives any bytes.
 
     Chunks are disjoint byte ranges; every byte that is not white space is in exactly one (a UTF-8 byte order
-    mark at the very beginning is in none). `text` is the exact slice, decoded; `tokens` is left None.
+    mark at the very beginning is in none, nor is anything but the sources of its cells in a notebook). `text` is the
+    exact slice, decoded; `tokens` is left None.
 
     language: name of a grammar, "text", or None to detect it from path and content.
     encoding: "utf-8" or "latin-1"; None, or a "utf-8" that does not decode: UTF-8 if the bytes allow, else Latin-1.
@@ -83,8 +103,16 @@ def chunk_source(
     if name != "text" and not is_available(name):
         raise LookupError(f"no grammar is called {name!r}")
     source = Source(data, encoding=_encoding(data, encoding), language=name)
-    outline = _outline(source, settings, parse=parse)
-    return make_chunks(source, outline, path=path, settings=settings, trust_estimate=trust_estimate)
+
+    def make(piece: Source, outline: Outline) -> list[Chunk]:
+        return make_chunks(piece, outline, path=path, settings=settings, trust_estimate=trust_estimate)
+
+    if name == NOTEBOOK:
+        cells = notebook_chunks(source, make)
+        if cells is not None:
+            return cells
+        source.language = "json"
+    return make(source, _outline(source, settings, parse=parse))
 
 
 def with_tokens(chunk: Chunk) -> Chunk:
@@ -103,8 +131,6 @@ def _encoding(data: bytes, wanted: str | None) -> str:
         return "latin-1"
     if name not in {"utf-8", "utf-8-sig", "ascii"}:
         raise ValueError(f"chunks are cut from UTF-8 or Latin-1 bytes, not from {wanted}")
-    if data.isascii():
-        return "utf-8"
     if data.isascii():  # ten times faster than to decode it
         return "utf-8"
     try:
@@ -115,8 +141,12 @@ def _encoding(data: bytes, wanted: str | None) -> str:
 
 
 def _outline(source: Source, settings: ChunkSettings, *, parse: bool) -> Outline:
-    if source.language == "markdown":
-        return markdown_outline(source)
-    if source.language == "text" or source.language in NEVER_PARSED or not parse or too_hostile_to_parse(source.data):
+    language, most, least = source.language, settings.max_tokens, settings.min_tokens
+    if language in _BY_LINES:
+        return _BY_LINES[language](source, most, least)
+    if language == "text" or language in NEVER_PARSED or not parse or too_hostile_to_parse(source.data):
         return plain_outline(source)
-    return syntax_outline(source, max_tokens=settings.max_tokens)
+    if language in MARKUP:
+        return markup_outline(source, max_tokens=most, min_tokens=least)
+    outline = syntax_outline(source, max_tokens=most)
+    return prefer_blank_lines(source, outline) if language == "bash" else outline

@@ -42,7 +42,8 @@ _EXTENSIONS = {
     "f08": "fortran", "for": "fortran", "fc": "func", "fir": "firrtl", "fnl": "fennel", "fs": "fsharp",
     "fsx": "fsharp",
     "fsi": "fsharp_signature", "geojson": "json", "gn": "gn", "gni": "gn", "gradle": "groovy", "ha": "hare",
-    "hcl": "hcl", "hack": "hack", "heex": "heex", "hs": "haskell", "hx": "haxe", "ino": "arduino",
+    "hcl": "hcl", "hack": "hack", "hbs": "html", "handlebars": "html", "mustache": "html", "liquid": "html",
+    "gohtml": "html", "heex": "heex", "hs": "haskell", "hx": "haxe", "ino": "arduino",
     "ispc": "ispc",
     "janet": "janet", "jsonc": "json", "json5": "json", "jsonl": "json", "ndjson": "json", "jl": "julia",
     "kdl": "kdl", "ld": "linkerscript", "lds": "linkerscript", "libsonnet": "jsonnet", "ll": "llvm",
@@ -103,6 +104,8 @@ DATA = frozenset(
         "scss",
     }
 )
+# Formats that have a reader here and no grammar.
+_WITHOUT_GRAMMAR = frozenset({"jupyter"})
 # Grammars whose parsers crash the process (d, v) or never return (cobol) on a hundred bytes of broken code, seen with
 # 400 random inputs each (2026-11), or whose trees depend on what the process parsed before (cmake, in 5 of 8 runs of
 # the property tests): these files are cut by lines. Perl's can hang too, on rarer input, but its files
@@ -120,7 +123,7 @@ _TAGS = {
     "tex": "latex",
     "java-properties": "properties", "pofile": "po", "jinja": "twig", "twig": "twig", "csh": TEXT,
     "tcsh": TEXT,
-    "shell": "bash", "ts": "typescript", "protobuf": "proto", "jupyter": "json", "geojson": "json",
+    "shell": "bash", "ts": "typescript", "protobuf": "proto", "jupyter": "jupyter", "geojson": "json",
     "groovy": "groovy", "jenkins": "groovy", "expect": "tcl", "nodejs": "javascript", "inc": "",
     "def": TEXT, "map": TEXT, "header": "", "diff": TEXT, "salt": "yaml", "awk": TEXT, "nunjucks": "twig",
     "xml": "xml", "dtd": "dtd", "scons": "python",
@@ -159,8 +162,8 @@ def available_languages() -> list[str]:
 
 @cache
 def is_available(language: str) -> bool:
-    """Whether `language` is the name of a grammar that can be loaded."""
-    return language in available_languages()
+    """Whether `language` is the name of a grammar that can be loaded, or of a format that is read without one."""
+    return language in available_languages() or language in _WITHOUT_GRAMMAR
 
 
 @cache

@@ -10,14 +10,20 @@ _FENCE = re.compile(rb" {0,3}(`{3,}|~{3,})(.*)", re.S)
 _HEADING = re.compile(rb" {0,3}(#{1,6})(?=[ \t\r\n]|$)")
 _UNDERLINE = re.compile(rb" {0,3}(=+|-{2,})[ \t\r]*\n?$")
 _NOT_A_TITLE = re.compile(rb"[ \t]*(?:[-*+>|]|\d+[.)]|#|$)")
+_ITEM = re.compile(rb"(?:[-*+|]|\d{1,9}[.)])[ \t]*\S")
+_LINK = re.compile(r"!?\[([^\[\]]*)\](?:\([^()]*\)|\[[^\[\]]*\])")
+_ANCHOR = re.compile(r"<a\s[^<>]*>|</a>|\{#[^{}]*\}$")
+_LOOKED_AT_CHARS = 400
 _TITLE_CHARS = 80
+# Depths of cuts: between paragraphs 1.
+_NEXT_ITEM, _IN_FENCE = 2, 3
 
 
 def markdown_outline(source: Source) -> Outline:
     """Sections by `#` and underlined headings outside of fences; inside a section, paragraphs.
 
-    YAML front matter is part of what precedes the first heading. A code block in a fence is cut only
-    when it does not fit.
+    YAML front matter is part of what precedes the first heading. Where paragraphs are too large, lists are cut
+    between their items, tables between rows and code in fences at its blank lines.
     """
     data = source.data
     root = Scope(None, Kind.SECTION, None, source.start)
@@ -37,6 +43,8 @@ def markdown_outline(source: Source) -> Outline:
         if fence:
             if opening and opening[1].startswith(fence) and not opening[2].strip():
                 fence = b""
+            elif blank_before and not blank:
+                _inner(outline, start, scope, _IN_FENCE)
         elif opening and not (opening[1][:1] == b"`" and b"`" in opening[2]):
             fence = opening[1]
             _paragraph(outline, start, scope, blank_before)
@@ -46,12 +54,16 @@ def markdown_outline(source: Source) -> Outline:
                 levels.pop()
                 scope = scope.parent or root
             levels.append(level)
-            scope = _section(scope, source.text(*title)[:_TITLE_CHARS], begin)
-            if outline.cuts[-1] >= begin:
+            if begin > outline.cuts[-1]:
+                begin = outline.begin_with_outer(begin, scope, source)
+            scope = _section(scope, plain_title(source.text(*title)), begin)
+            if outline.cuts and outline.cuts[-1] >= begin:
                 outline.drop_last()
             outline.add(begin, scope, 0)
         elif not blank:
             _paragraph(outline, start, scope, blank_before)
+            if not blank_before and _ITEM.match(line):
+                _inner(outline, start, scope, _NEXT_ITEM)
         previous_start, blank_before = start, blank
     return outline
 
@@ -59,6 +71,17 @@ def markdown_outline(source: Source) -> Outline:
 def _paragraph(outline: Outline, start: int, scope: Scope, blank_before: bool) -> None:
     if blank_before and start > outline.cuts[-1]:
         outline.add(start, scope, 1)
+
+
+def plain_title(text: str) -> str:
+    """A heading as one would say it: links by their words, without marks and anchors; at most 80 characters."""
+    text = _LINK.sub(r"\1", text[:_LOOKED_AT_CHARS])
+    return _ANCHOR.sub("", text).replace("`", "").replace("**", "").strip()[:_TITLE_CHARS]
+
+
+def _inner(outline: Outline, start: int, scope: Scope, depth: int) -> None:
+    if start > outline.cuts[-1]:
+        outline.add(start, scope, depth)
 
 
 def _section(parent: Scope, title: str, start: int) -> Scope:

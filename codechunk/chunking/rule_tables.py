@@ -5,17 +5,20 @@ from functools import cache
 
 from tree_sitter import Node
 
+from codechunk.chunking import tables_c, tables_curly, tables_functional, tables_schema
 from codechunk.chunking.languages import load_language
 from codechunk.chunking.rules import (
     Definition,
+    InnerWords,
     Resolve,
     Rules,
     RuleTable,
     compile_rules,
-    declared,
     define,
     enter_body,
+    field_text,
     find_body,
+    first_child,
     plain_name,
     text_of,
     unwrap,
@@ -26,109 +29,10 @@ _F, _M, _S = Kind.FUNCTION, Kind.METHOD, Kind.STRUCT
 _I, _E, _T, _MOD, _V, _MAC = Kind.INTERFACE, Kind.ENUM, Kind.TYPE, Kind.MODULE, Kind.VARIABLE, Kind.MACRO
 
 
-def _field(node: Node, name: str) -> str | None:
-    return plain_name(text_of(node.child_by_field_name(name)))
-
-
-def _first(node: Node) -> Node | None:
-    """The first named child; `named_child` raises where there is none."""
-    return node.named_child(0) if node.named_child_count else None
-
-
 def _named(name: str) -> "Resolve":
     """A method whose name is a keyword: `init`, `constructor`."""
     return define(_M, name=lambda _: name)
 
-
-# C and C++ -----------------------------------------------------------------------------------------------
-
-
-def _c_name(node: Node) -> str | None:
-    declarator = node.child_by_field_name("declarator")
-    found = None if declarator is None else declared(declarator)
-    if found is None:
-        return None
-    if found.type == "operator_cast":
-        return "operator " + (_field(found, "type") or "")
-    return plain_name(text_of(found))
-
-
-def _c_function(node: Node, _: Rules) -> Definition | None:
-    name = _c_name(node)
-    return None if name is None else Definition(name, _M if "." in name else _F, node)
-
-
-def _c_record(kind: Kind) -> Resolve:
-    def resolve(node: Node, _: Rules) -> Definition | None:
-        body = node.child_by_field_name("body")
-        name = _field(node, "name")
-        return None if body is None or name is None else Definition(name, kind, node, body)
-
-    return resolve
-
-
-_C_RECORDS = {
-    "struct_specifier": _S,
-    "union_specifier": _S,
-    "enum_specifier": _E,
-    "class_specifier": Kind.CLASS,
-}
-
-
-def _c_typedef(node: Node, _: Rules) -> Definition | None:
-    name = _c_name(node)
-    of = node.child_by_field_name("type")
-    kind = _T if of is None else _C_RECORDS.get(of.type, _T)
-    return None if name is None else Definition(name, kind, node)
-
-
-def _c_declaration(node: Node, _: Rules) -> Definition | None:
-    """A variable with its initializer, or a record with its body; prototypes are statements."""
-    of = node.child_by_field_name("type")
-    if of is not None and of.type in _C_RECORDS and of.child_by_field_name("body") is not None:
-        name = _field(of, "name") or _c_name(node)
-        return None if name is None else Definition(name, _C_RECORDS[of.type], node)
-    declarator = node.child_by_field_name("declarator")
-    if declarator is None or declarator.type != "init_declarator":
-        return None
-    name = _c_name(node)
-    return None if name is None else Definition(name, _V, node)
-
-
-def _cpp_field(node: Node, _: Rules) -> Definition | None:
-    """A nested class, struct or enum; fields and prototypes are statements."""
-    of = node.child_by_field_name("type")
-    if of is None or of.type not in _C_RECORDS or (body := of.child_by_field_name("body")) is None:
-        return None
-    name = _field(of, "name")
-    return None if name is None else Definition(name, _C_RECORDS[of.type], node, body)
-
-
-_C_ENTER = frozenset(
-    {"preproc_if", "preproc_ifdef", "preproc_else", "preproc_elif", "preproc_elifdef", "declaration_list"}
-)
-_C = {
-    "function_definition": _c_function,
-    "struct_specifier": define(_S, name=lambda n: _field(n, "name") if n.child_by_field_name("body") else None),
-    "union_specifier": define(_S, name=lambda n: _field(n, "name") if n.child_by_field_name("body") else None),
-    "enum_specifier": define(_E, name=lambda n: _field(n, "name") if n.child_by_field_name("body") else None),
-    "type_definition": _c_typedef,
-    "preproc_function_def": define(_MAC),
-    "linkage_specification": lambda node, rules: unwrap(node, rules) or enter_body(node, rules),
-}
-_C_VALUES = {"preproc_def": define(_MAC), "declaration": _c_declaration}
-_CPP = {
-    **_C,
-    "struct_specifier": _c_record(_S),
-    "class_specifier": _c_record(Kind.CLASS),
-    "namespace_definition": lambda node, _: Definition(_field(node, "name"), _MOD, node, find_body(node)),
-    "template_declaration": unwrap,
-    "alias_declaration": define(_T),
-    "concept_definition": define(_T),
-    "inline_method_definition": _c_function,
-    "friend_declaration": unwrap,
-    "field_declaration": _cpp_field,
-}
 
 # JavaScript and TypeScript -------------------------------------------------------------------------------
 
@@ -163,11 +67,11 @@ def _js_declaration(node: Node, _: Rules) -> Definition | None:
     declarators = [child for child in node.named_children if child.type == "variable_declarator"]
     if len(declarators) != 1:
         return None
-    return _js_value(_field(declarators[0], "name"), declarators[0].child_by_field_name("value"), node, _F)
+    return _js_value(field_text(declarators[0], "name"), declarators[0].child_by_field_name("value"), node, _F)
 
 
 def _js_expression(node: Node, rules: Rules) -> Definition | None:
-    inner = _first(node)
+    inner = first_child(node)
     if inner is None:
         return None
     if inner.type != "assignment_expression":
@@ -195,7 +99,7 @@ def _js_member(key: str) -> Resolve:
     def resolve(node: Node, _: Rules) -> Definition | None:
         value = node.child_by_field_name("value")
         if _js_function(value) or (value is not None and value.type == "object" and _js_has_methods(value)):
-            return _js_value(_field(node, key), value, node, _M)
+            return _js_value(field_text(node, key), value, node, _M)
         return None
 
     return resolve
@@ -229,6 +133,12 @@ _TS = {
     "abstract_method_signature": define(_M),
     "public_field_definition": _js_member("name"),
 }
+_JS_LINE = (
+    rb"\bfunction\*? ?\w|\w (?:=|=.*\() (?:async )?function|\bclass \w|\b(?:interface|enum) \w"
+    rb"|= (?:async )?(?:\w+|\(.*\).*) =>|^ *\).*=>"
+)
+_JS_INNER = InnerWords((b"function", b"class ", b"=>"), re.compile(_JS_LINE))
+_TS_INNER = InnerWords((*_JS_INNER.words, b"interface ", b"enum "), re.compile(_JS_LINE))
 _JS_COMMENTS = frozenset({"comment", "decorator", "hash_bang_line"})
 
 # Go and Rust ---------------------------------------------------------------------------------------------
@@ -238,7 +148,7 @@ _GO_TYPES = {"struct_type": _S, "interface_type": _I}
 
 def _go_type(node: Node, _: Rules) -> Definition | None:
     of = node.child_by_field_name("type")
-    name = _field(node, "name")
+    name = field_text(node, "name")
     return None if name is None else Definition(name, _GO_TYPES.get(of.type, _T) if of else _T, node)
 
 
@@ -254,7 +164,7 @@ def _go_group(node: Node, rules: Rules) -> Definition | None:
 def _go_method(node: Node, _: Rules) -> Definition | None:
     receiver = text_of(node.child_by_field_name("receiver")) or ""
     found = re.search(r"(\w+)\s*(?:\[.*\])?\s*,?\s*\)$", receiver)
-    name = _field(node, "name")
+    name = field_text(node, "name")
     return None if name is None else Definition(f"{found[1]}.{name}" if found else name, _M, node)
 
 
@@ -272,6 +182,12 @@ _GO_VALUES = {
     "const_spec": define(_V),
 }
 
+
+def _rust_impl(node: Node, _: Rules) -> Definition | None:
+    name = field_text(node, "type")
+    return None if name is None else Definition(name, Kind.CLASS, node, find_body(node), reopens=True)
+
+
 _RUST = {
     "function_item": define(_F),
     "function_signature_item": define(_F),
@@ -279,13 +195,14 @@ _RUST = {
     "union_item": define(_S),
     "enum_item": define(_E),
     "trait_item": define(_I, scope=True),
-    "impl_item": define(Kind.CLASS, scope=True, name=lambda node: _field(node, "type")),
+    "impl_item": _rust_impl,
     "mod_item": define(_MOD, scope=True),
     "type_item": define(_T),
     "macro_definition": define(_MAC),
     "foreign_mod_item": enter_body,
 }
 _RUST_VALUES = {"const_item": define(_V), "static_item": define(_V)}
+_RUST_INNER = InnerWords((b"fn ", b"struct ", b"enum ", b"impl ", b"impl<", b"trait "))
 _RUST_COMMENTS = frozenset({"line_comment", "block_comment", "attribute_item"})
 
 # Java, C#, Kotlin, Swift, Scala --------------------------------------------------------------------------
@@ -314,11 +231,11 @@ _CSHARP = {
     "delegate_declaration": define(_T),
     "method_declaration": define(_M),
     "constructor_declaration": define(_M),
-    "destructor_declaration": define(_M, name=lambda node: "~" + (_field(node, "name") or "")),
+    "destructor_declaration": define(_M, name=lambda node: "~" + (field_text(node, "name") or "")),
     "operator_declaration": define(
         _M, name=lambda node: "operator" + (text_of(node.child_by_field_name("operator")) or "")
     ),
-    "conversion_operator_declaration": define(_M, name=lambda node: "operator " + (_field(node, "type") or "")),
+    "conversion_operator_declaration": define(_M, name=lambda node: "operator " + (field_text(node, "type") or "")),
     "indexer_declaration": _named("this[]"),
     "local_function_statement": define(_F),
     "global_statement": unwrap,
@@ -328,7 +245,7 @@ _CSHARP_VALUES = {"property_declaration": define(_V), "event_declaration": defin
 
 def _kotlin_class(node: Node, _: Rules) -> Definition | None:
     words = {child.type for child in node.children if not child.is_named}
-    modifiers = text_of(_first(node)) or ""
+    modifiers = text_of(first_child(node)) or ""
     kind = _I if "interface" in words else _E if "enum" in words or re.search(r"\benum$", modifiers) else Kind.CLASS
     return define(kind, scope=True)(node, Rules({}))
 
@@ -342,7 +259,7 @@ def _kotlin_function(node: Node) -> str | None:
 
 def _kotlin_property(node: Node) -> str | None:
     declaration = next((child for child in node.named_children if child.type == "variable_declaration"), None)
-    return None if declaration is None else plain_name(text_of(_first(declaration)))
+    return None if declaration is None else plain_name(text_of(first_child(declaration)))
 
 
 _KOTLIN = {
@@ -387,7 +304,7 @@ _SCALA = {
     "enum_definition": define(_E, scope=True),
     "package_object": define(_MOD, scope=True),
     "package_clause": lambda node, _: (
-        Definition(_field(node, "name"), _MOD, node, body) if (body := find_body(node)) else None
+        Definition(field_text(node, "name"), _MOD, node, body) if (body := find_body(node)) else None
     ),
     "function_definition": define(_F),
     "function_declaration": define(_F),
@@ -396,15 +313,15 @@ _SCALA = {
     "extension_definition": lambda node, rules: enter_body(node, rules),
 }
 _SCALA_VALUES = {
-    "val_definition": define(_V, name=lambda node: _field(node, "pattern")),
-    "var_definition": define(_V, name=lambda node: _field(node, "pattern")),
+    "val_definition": define(_V, name=lambda node: field_text(node, "pattern")),
+    "var_definition": define(_V, name=lambda node: field_text(node, "pattern")),
 }
 
 # Python, Ruby, PHP, Bash, Lua ----------------------------------------------------------------------------
 
 
 def _py_assignment(node: Node, _: Rules) -> Definition | None:
-    inner = _first(node)
+    inner = first_child(node)
     if inner is None or inner.type != "assignment":
         return None
     left = inner.child_by_field_name("left")
@@ -415,7 +332,7 @@ _PYTHON = {
     "function_definition": define(_F),
     "class_definition": define(Kind.CLASS, scope=True),
     "decorated_definition": unwrap,
-    "type_alias_statement": define(_T, name=lambda node: _field(node, "left")),
+    "type_alias_statement": define(_T, name=lambda node: field_text(node, "left")),
 }
 
 
@@ -434,7 +351,7 @@ def _ruby_assignment(node: Node, _: Rules) -> Definition | None:
 def _ruby_call(node: Node, rules: Rules) -> Definition | None:
     """`private def name` defines what its argument defines."""
     arguments = node.child_by_field_name("arguments")
-    first = None if arguments is None else _first(arguments)
+    first = None if arguments is None else first_child(arguments)
     return rules.define(first) if first is not None and first.type in {"method", "singleton_method"} else None
 
 
@@ -450,7 +367,7 @@ _RUBY = {
 
 
 def _php_expression(node: Node, _: Rules) -> Definition | None:
-    inner = _first(node)
+    inner = first_child(node)
     if inner is None or inner.type != "assignment_expression":
         return None
     right = inner.child_by_field_name("right")
@@ -460,12 +377,12 @@ def _php_expression(node: Node, _: Rules) -> Definition | None:
         "arrow_function",
     }:
         return None
-    return Definition(_field(inner, "left"), _F, node)
+    return Definition((field_text(inner, "left") or "").lstrip("$") or None, _F, node)
 
 
 _PHP = {
     "namespace_definition": lambda node, _: (
-        Definition(_field(node, "name"), _MOD, node, body) if (body := find_body(node)) else None
+        Definition(field_text(node, "name"), _MOD, node, body) if (body := find_body(node)) else None
     ),
     "class_declaration": define(Kind.CLASS, scope=True),
     "interface_declaration": define(_I, scope=True),
@@ -483,11 +400,11 @@ def _lua_function(node: Node) -> str | None:
 
 
 def _lua_assignment(node: Node, _: Rules) -> Definition | None:
-    inner = node if node.type == "assignment_statement" else _first(node)
+    inner = node if node.type == "assignment_statement" else first_child(node)
     if inner is None or inner.named_child_count != 2:
         return None
-    name, values = _first(inner), inner.named_child(1)
-    value = None if values is None else _first(values)
+    name, values = first_child(inner), inner.named_child(1)
+    value = None if values is None else first_child(values)
     found = plain_name((text_of(name) or "").replace(":", "."))
     if found is None or value is None or "," in found:
         return None
@@ -501,45 +418,16 @@ _LUA_ASSIGNMENTS: dict[str, Resolve] = {
 }
 
 
-def _zig_declaration(node: Node, _: Rules) -> Definition | None:
-    """`fn name` or `const name = ...`."""
-    inner = _first(node)
-    if inner is None:
-        return None
-    name = inner.child_by_field_name("function")
-    if name is not None:
-        return Definition(text_of(name), _F, node)
-    return Definition(_field(inner, "variable_type_function"), _V, node) if inner.type == "VarDecl" else None
-
-
-_ELIXIR_WORDS = {
-    "defmodule": _MOD, "defprotocol": _I, "defimpl": Kind.CLASS, "def": _F, "defp": _F, "defmacro": _MAC,
-    "defmacrop": _MAC, "defguard": _MAC, "defdelegate": _F,
-}  # fmt: skip
-
-
-def _elixir_call(node: Node, _: Rules) -> Definition | None:
-    """In Elixir definitions are calls of `def`, `defmodule` and their like."""
-    kind = _ELIXIR_WORDS.get(text_of(node.child_by_field_name("target")) or "")
-    arguments = next((child for child in node.named_children if child.type == "arguments"), None)
-    name = None if kind is None or arguments is None else _first(arguments)
-    while name is not None and name.type in {"binary_operator", "call"}:
-        name = name.child_by_field_name("left" if name.type == "binary_operator" else "target")
-    if kind is None or name is None:
-        return None
-    return Definition(text_of(name), kind, node, find_body(node) if kind in {_MOD, _I, Kind.CLASS} else None)
-
-
 TABLES: dict[str, RuleTable] = {
-    "c": RuleTable(_C, _C_VALUES, _C_ENTER, closed_functions=True),
-    "cpp": RuleTable(_CPP, _C_VALUES, _C_ENTER, closed_functions=True),
-    "cuda": RuleTable(_CPP, _C_VALUES, _C_ENTER, closed_functions=True),
-    "arduino": RuleTable(_CPP, _C_VALUES, _C_ENTER, closed_functions=True),
-    "javascript": RuleTable(_JS, {}, comments=_JS_COMMENTS),
-    "typescript": RuleTable(_TS, {}, comments=_JS_COMMENTS),
-    "tsx": RuleTable(_TS, {}, comments=_JS_COMMENTS),
+    **tables_c.TABLES,
+    **tables_functional.TABLES,
+    **tables_curly.TABLES,
+    **tables_schema.TABLES,
+    "javascript": RuleTable(_JS, {}, comments=_JS_COMMENTS, inner=_JS_INNER),
+    "typescript": RuleTable(_TS, {}, comments=_JS_COMMENTS, inner=_TS_INNER),
+    "tsx": RuleTable(_TS, {}, comments=_JS_COMMENTS, inner=_TS_INNER),
     "go": RuleTable(_GO, _GO_VALUES, closed_functions=True),
-    "rust": RuleTable(_RUST, _RUST_VALUES, comments=_RUST_COMMENTS),
+    "rust": RuleTable(_RUST, _RUST_VALUES, comments=_RUST_COMMENTS, inner=_RUST_INNER),
     "java": RuleTable(_JAVA, {}, frozenset({"enum_body_declarations"})),
     "csharp": RuleTable(
         _CSHARP,
@@ -551,12 +439,10 @@ TABLES: dict[str, RuleTable] = {
     ),
     "swift": RuleTable(_SWIFT, {"property_declaration": define(_V)}, comments=_SWIFT_COMMENTS),
     "scala": RuleTable(_SCALA, _SCALA_VALUES),
-    "python": RuleTable(_PYTHON, {"expression_statement": _py_assignment}),
+    "python": RuleTable(_PYTHON, {"expression_statement": _py_assignment}, inner=InnerWords((b"def ", b"class "))),
     "ruby": RuleTable(_RUBY, {}, methods_in_modules=True),
     "php": RuleTable(_PHP, {"const_declaration": define(_V)}),
     "bash": RuleTable({"function_definition": define(_F)}, {"variable_assignment": define(_V)}),
-    "elixir": RuleTable({"call": _elixir_call}, {}, methods_in_modules=True),
-    "zig": RuleTable({"Decl": _zig_declaration}, {}, comments=frozenset({"line_comment", "doc_comment"})),
     "lua": RuleTable({**_LUA, **_LUA_ASSIGNMENTS}, {}),
 }
 

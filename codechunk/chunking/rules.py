@@ -26,6 +26,8 @@ _IDENTIFIER = re.compile(
 _DECLARED = re.compile(r"declarator$|identifier$|_name$")
 _UNNAMED_DECLARATORS = {"parenthesized_declarator", "reference_declarator", "attributed_declarator"}
 _MAX_DECLARATORS = 50
+_WRAPPED = ("definition", "declaration", "value", "right")
+_MAX_WRAPPERS = 4
 _BODY = re.compile(r"(?:^|_)(?:body|block|declaration_list|members|member_list|compound_statement|statements|items)$")
 
 
@@ -40,12 +42,18 @@ class Role(IntEnum):
 
 @dataclass(slots=True)
 class Definition:
-    """What a node defines. A body is walked as a scope of its own; a body without name belongs to the scope around."""
+    """What a node defines. A body is walked as a scope of its own; a body without name belongs to the scope around.
+
+    `reopens`: the thing itself is defined elsewhere (Rust's `impl`, extensions).
+    `tail`: the sibling that holds the body, in grammars where it is no child.
+    """
 
     name: str | None
     kind: Kind
     node: Node
     body: Node | None = None
+    tail: Node | None = None
+    reopens: bool = False
 
 
 Resolve = Callable[[Node, "Rules"], Definition | None]
@@ -68,6 +76,7 @@ class Rules:
     by_kind: dict[int, Rule]
     methods_in_modules: bool = False
     closed_functions: bool = False
+    inner: "InnerWords | None" = None
 
     def define(self, node: Node) -> Definition | None:
         """What `node` defines by its own rule, or None."""
@@ -88,7 +97,7 @@ def text_of(node: Node | None) -> str | None:
 
 
 def plain_name(text: str | None) -> str | None:
-    """A name as symbols are written: without type arguments, `.` between its parts, no quotes, `$` or `\\`."""
+    """A name as symbols are written: without type arguments, `.` between its parts, no quotes or `\\`."""
     if text is None or text.isidentifier():
         return text
     if "operator" not in text:
@@ -96,7 +105,22 @@ def plain_name(text: str | None) -> str | None:
             text = shorter
         text = text.partition("<")[0] or text
     text = re.sub(r"\s*(?:::|->|\\)\s*", ".", text)
-    return text.strip("\"'`$&*.: ") or None
+    return text.strip("\"'`&*.: ") or None
+
+
+def field_text(node: Node, name: str) -> str | None:
+    """The text of a field, as symbols are written."""
+    return plain_name(text_of(node.child_by_field_name(name)))
+
+
+def first_child(node: Node) -> Node | None:
+    """The first named child; `named_child` raises where there is none."""
+    return node.named_child(0) if node.named_child_count else None
+
+
+def child_of_type(node: Node, *types: str) -> Node | None:
+    """The first named child of one of these types."""
+    return next((child for child in node.named_children if child.type in types), None)
 
 
 def find_name(node: Node) -> Node | None:
@@ -128,7 +152,7 @@ def declared(declarator: Node) -> Node | None:
     """The name inside a C declarator: through pointers, references, arrays, functions and parentheses."""
     node = declarator
     for _ in range(_MAX_DECLARATORS):
-        if not node.child_count:
+        if not node.child_count or node.type == "operator_cast":
             return node
         inner = node.child_by_field_name("declarator")
         if inner is None and node.type in _UNNAMED_DECLARATORS:
@@ -149,6 +173,22 @@ def define(kind: Kind, *, scope: bool = False, name: Callable[[Node], str | None
         return Definition(found, kind, node, find_body(node) if scope else None)
 
     return resolve
+
+
+def inside(node: Node) -> Node:
+    """The body of a function, also of one that is decorated, exported or assigned; else the node itself."""
+    inner: Node | None = node
+    for _ in range(_MAX_WRAPPERS):
+        if inner is None:
+            break
+        body = inner.child_by_field_name("body")
+        if body is not None:
+            return body
+        wrapped = inner
+        inner = next((found for name in _WRAPPED if (found := wrapped.child_by_field_name(name))), None)
+        if inner is None and wrapped.named_child_count:
+            inner = wrapped.named_child(wrapped.named_child_count - 1)
+    return node
 
 
 def unwrap(node: Node, rules: Rules) -> Definition | None:
@@ -213,12 +253,21 @@ def generic_rule(node_type: str) -> Rule | None:
 
 
 @dataclass(frozen=True, slots=True)
+class InnerWords:
+    """Words of which each definition inside a function has one; `line`, if any, must match around the word."""
+
+    words: tuple[bytes, ...]
+    line: re.Pattern[bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RuleTable:
     """The explicit rules of one language.
 
     define, values: node type -> how the definition is found (`values` need more ink to stand alone).
     enter: node types whose children belong to the scope around. comments: what attaches to what follows.
     methods_in_modules: functions in a module are methods. closed_functions: there are no definitions in functions.
+    inner: words that every definition inside a function or statement has; without, the walk does not go in there.
     """
 
     define: dict[str, Resolve]
@@ -227,6 +276,7 @@ class RuleTable:
     comments: frozenset[str] = frozenset({"comment", "line_comment", "block_comment"})
     methods_in_modules: bool = False
     closed_functions: bool = False
+    inner: InnerWords | None = None
 
     def rule(self, node_type: str) -> Rule | None:
         """The rule of one node type."""
@@ -256,7 +306,7 @@ def compile_rules(language: Language, table: RuleTable | None) -> Rules:
             by_kind[kind] = rule
     if table is None:
         return Rules(by_kind)
-    return Rules(by_kind, table.methods_in_modules, table.closed_functions)
+    return Rules(by_kind, table.methods_in_modules, table.closed_functions, table.inner)
 
 
 _SKIP = Rule(Role.SKIP)

@@ -10,6 +10,13 @@ from codechunk.tokens import TokenEstimate
 BOM = b"\xef\xbb\xbf"
 WHITE = b" \t\n\r\v\f"
 SIGNATURE_CHARS = 160
+# What precedes the first part of a scope needs so much ink to be a chunk of its own.
+LEAST_LEAD_INK = 80
+_MOST_LEAD_BYTES = 4 * LEAST_LEAD_INK
+
+
+# What people look for by its name, however small it is.
+_FINDABLE = frozenset({Kind.FUNCTION, Kind.METHOD, Kind.CLASS, Kind.STRUCT, Kind.INTERFACE, Kind.ENUM})
 
 
 class Source:
@@ -21,6 +28,12 @@ class Source:
         self.encoding = encoding
         self.language = language
         self.start = len(BOM) if encoding == "utf-8" and data.startswith(BOM) else 0
+        self.ascii = data.isascii()
+
+    @cached_property
+    def whole(self) -> str | None:
+        """All of it decoded, if each byte is a character: its slices are the texts of spans. None otherwise."""
+        return self.data.decode(self.encoding) if self.ascii or self.encoding == "latin-1" else None
 
     @cached_property
     def estimate(self) -> TokenEstimate:
@@ -41,10 +54,10 @@ class Scope:
 
     `parent` is the scope around it; the file itself is the scope without parent. `roomy` scopes (files,
     modules, namespaces) hold loose statements that are cut into small chunks; in all others a run of
-    statements belongs together as long as it fits.
+    statements belongs together as long as it fits. `findable` ones (functions, classes) are looked for by name.
     """
 
-    __slots__ = ("kind", "parent", "roomy", "signature_end", "start", "symbol", "title")
+    __slots__ = ("findable", "kind", "parent", "roomy", "signature_end", "start", "symbol", "title")
 
     def __init__(
         self,
@@ -65,6 +78,7 @@ class Scope:
         self.signature_end = signature_end
         self.roomy = roomy
         self.title = title
+        self.findable = kind in _FINDABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +116,14 @@ class Outline:
         """Append one cut; it must lie behind all others."""
         self.cuts.append(cut)
         self.parts.append((scope, depth, small))
+
+    def begin_with_outer(self, start: int, outer: Scope, source: Source) -> int:
+        """Where a scope that starts at `start`, directly in `outer`, begins its chunk: with the first line of
+        `outer` when there is hardly more between (a heading, a key); the cut there is taken away."""
+        is_next = self.parts[-1][0] is outer and self.cuts[-1] == outer.start and outer.parent is not None
+        if is_next and start - outer.start < _MOST_LEAD_BYTES and source.inked(outer.start, start) < LEAST_LEAD_INK:
+            return self.drop_last()
+        return start
 
     def drop_last(self) -> int:
         """Take the last cut away and return its position."""

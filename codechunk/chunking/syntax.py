@@ -4,13 +4,16 @@ The walk enters scopes (files, classes, namespaces, preprocessor regions) and wh
 chunk; nothing else. It is iterative and bounded in depth: a hostile tree costs time, never the stack.
 """
 
+import re
 from collections.abc import Iterator
 
 from tree_sitter import Node, Parser, TreeCursor
 
 from codechunk.chunking.languages import DATA, load_language
+from codechunk.chunking.macros import LANGUAGES as HAVE_MACROS
+from codechunk.chunking.macros import without_macros
 from codechunk.chunking.rule_tables import grammar_rules
-from codechunk.chunking.rules import LEAST_INK_OF_VALUES, Definition, Role, Rule, Rules
+from codechunk.chunking.rules import LEAST_INK, LEAST_INK_OF_VALUES, Definition, InnerWords, Role, Rule, Rules, inside
 from codechunk.chunking.source import Outline, Scope, Small, Source
 from codechunk.chunks import Kind
 
@@ -24,11 +27,15 @@ LARGE = 0.7
 # Nodes with a child for every few bytes are data.
 DENSE_BYTES = 24
 # A definition with less ink is not even named.
-_LEAST_NAMED_INK = 12
+_LEAST_NAMED_INK = 6
 # No definition in fewer bytes is worth a look at its members.
-_LEAST_SCOPE_BYTES = 120
+_LEAST_SCOPE_BYTES = 80
 _TYPES = frozenset({Kind.CLASS, Kind.STRUCT, Kind.INTERFACE, Kind.ENUM})
 _MOST_MODIFIERS = 4
+# Words, also macros with their arguments: `pub`, `LIB_EXPORT(1)`.
+_MODIFIERS = re.compile(rb"(?:\s*+\w++(?:\([^()]*+\))?+)*+\s*+")
+# How much of a line around a word tells whether it begins a definition.
+_BEFORE_WORD, _BEHIND_WORD = 200, 4
 _NEWLINE = 10
 
 
@@ -45,7 +52,8 @@ def too_hostile_to_parse(data: bytes) -> bool:
 
 def syntax_outline(source: Source, *, max_tokens: int) -> Outline:
     """Parse the file and outline it. Raises LookupError when its language has no grammar."""
-    tree = Parser(load_language(source.language)).parse(source.data)
+    data = without_macros(source.data, source.language) if source.language in HAVE_MACROS else source.data
+    tree = Parser(load_language(source.language)).parse(data)
     walk = _Walk(source, grammar_rules(source.language), max_tokens)
     walk.run(tree.root_node)
     return walk.outline
@@ -69,13 +77,17 @@ class _Walk:
         # Inside what is too large, cuts nearer than this to one that is not deeper are of no use.
         self.stride = max_tokens // 4
         self.quiet_until, self.quiet_depth = 0, 0
+        # Where the body begins that the definition before it has taken.
+        self.tail = -1
         # End of the comment that the last cut of the outline begins with, or 0.
         self.comment_end = 0
         self.stack: list[tuple[Iterator[Node], Scope, int]] = []
+        self.words = Words(self.data, rules.inner) if rules.inner else None
 
     def run(self, root: Node) -> None:
         """Walk all nodes worth it, in file order."""
         stack, rule_of, max_bytes = self.stack, self.rules.by_kind.get, self.max_tokens
+        words = self.words
         stack.append((iter(root.children), self.file, 0))
         while stack:
             children, scope, depth = stack[-1]
@@ -87,11 +99,14 @@ class _Walk:
                     continue
                 start = node.start_byte
                 if rule is None or role is None:
+                    if start == self.tail:
+                        continue
                     if start >= self.next_line and (depth < self.quiet_depth or start >= self.quiet_until):
                         self._cut(start, scope, depth)
-                    if node.end_byte - start <= max_bytes:
+                    size = node.end_byte - start
+                    if size <= max_bytes and (words is None or size <= LEAST_INK):
                         continue
-                    self._open_if_large(node, scope, depth)
+                    self._open(node, start, scope, depth)
                 elif role is DEFINE:
                     self._definition(node, rule, scope, depth)
                 elif role is COMMENT:
@@ -113,9 +128,11 @@ class _Walk:
         if len(self.stack) < MAX_DEPTH:
             self.stack.append((iter(node.children), scope, depth))
 
-    def _open_if_large(self, node: Node, scope: Scope, depth: int) -> None:
-        """Go into a statement that will have to be cut."""
-        if self._is_large(node):
+    def _open(self, node: Node, start: int, scope: Scope, depth: int) -> None:
+        """Go into a statement that holds definitions or will have to be cut."""
+        end = node.end_byte
+        holds = self.words is not None and end - start > LEAST_INK and self.words.within(start, end)
+        if holds or (end - start > self.max_tokens and self._is_large(node)):
             self._push(node, scope, depth + 1)
 
     def _is_large(self, node: Node) -> bool:
@@ -135,18 +152,24 @@ class _Walk:
             self._cut(start, scope, depth)
             return
         found = rule.resolve(node, self.rules) if rule.resolve else None
+        if found is not None and found.tail is not None:
+            self.tail, end = found.tail.start_byte, found.tail.end_byte
+            ink, node = self._ink(start, end, rule.least_ink), found.tail
         if found is None or (
             found.kind is Kind.VARIABLE and found.body is None and ink < LEAST_INK_OF_VALUES > end - start
         ):
             self._cut(start, scope, depth)
-            self._open_if_large(node, scope, depth)
+            self._open(node, start, scope, depth)
         elif found.name is None:
             self._cut(start, scope, depth)
             if found.body is not None:
                 self._push(found.body, scope, depth)
         elif ink < rule.least_ink:
             inner = self._scope(found, scope)
-            self._cut(start, scope, depth, Small(inner.symbol or found.name, inner.kind, start, end))
+            if inner.findable:
+                self._cut(start, inner, 0)
+            else:
+                self._cut(start, scope, depth, Small(inner.symbol or found.name, inner.kind, start, end))
         else:
             self._scoped(node, found, self._scope(found, scope), start, end)
 
@@ -164,11 +187,21 @@ class _Walk:
             inner.roomy = found.kind is Kind.MODULE
             inner.signature_end = found.body.start_byte
             self._push(found.body, inner, 0)
+        elif self.words and end - start > _LEAST_SCOPE_BYTES and self._holds_others(node, start, end):
+            self._push(inside(node), inner, 1)
         elif end - start > self.max_tokens and self._is_large(node):
             if self.rules.closed_functions:
                 self.outline.interiors[inner] = Interior(node, self.rules, self.data)
             else:
-                self._push(node, inner, 1)
+                self._push(inside(node), inner, 1)
+
+    def _holds_others(self, node: Node, start: int, end: int) -> bool:
+        """Whether a function may hold definitions: their words are in its body."""
+        line_end = self.data.find(b"\n", start, end)
+        if self.words is None or line_end < 0 or not self.words.within(line_end, end):
+            return False
+        body = inside(node).start_byte
+        return body > start and self.words.within(body, end)
 
     def _scope(self, found: Definition, parent: Scope) -> Scope:
         kind = found.kind
@@ -177,7 +210,9 @@ class _Walk:
         ):
             kind = Kind.METHOD
         symbol = f"{parent.symbol}.{found.name}" if parent.symbol else found.name
-        return Scope(symbol, kind, parent, found.node.start_byte)
+        scope = Scope(symbol, kind, parent, found.node.start_byte)
+        scope.findable = scope.findable and not found.reopens
+        return scope
 
     def _comment(self, start: int, end: int, scope: Scope, depth: int) -> None:
         """Remember a comment; one that follows another without a blank line continues it."""
@@ -196,15 +231,19 @@ class _Walk:
         self.next_line = data.find(b"\n", start) + 1 or self.size
         if cut <= last:
             # The same line again, but by a definition that begins with it: it knows better what this is.
-            begins = self._leads(data[last:start]) or (self.comment_end and self._touches(start))
+            begins = (
+                self._leads(data[last:start])
+                or (self.comment_end and self._touches(start))
+                or (scope.start >= start and self._is_statement(last, start))
+            )
             if small is not None and begins and self.parts[-1] == (scope, depth, None):
                 self.parts[-1] = (scope, depth, small)  # the first thing in the file
                 return True
-            if not begins or scope.start != start or self.parts[-1][0] is scope:
+            if not begins or scope.start < start or self.parts[-1][0] is scope:
                 return False
             cut = self.outline.drop_last()
         elif cut != start and not (lead := data[cut:start]).isspace():
-            if scope.start != start or not self._leads(lead):
+            if scope.start < start or not self._leads(lead):
                 return False
         elif self.comment_end and self._touches(start):
             cut = self.outline.drop_last()
@@ -215,13 +254,58 @@ class _Walk:
         self.parts.append((scope, depth, small))
         return True
 
+    def _is_statement(self, last: int, start: int) -> bool:
+        """Whether the last cut is that of a statement on the line of `start`: `each(function visit() {`."""
+        scope, _, small = self.parts[-1]
+        return small is None and not last <= scope.start <= start and b"\n" not in self.data[last:start]
+
     def _leads(self, lead: bytes) -> bool:
         """Whether what is before a definition on its line is nothing, or words: modifiers like `pub` of `pub fn`."""
         words = lead.split()
-        return not words or (len(words) <= _MOST_MODIFIERS and b"".join(words).isalpha())
+        return not words or (len(words) <= _MOST_MODIFIERS and _MODIFIERS.fullmatch(lead) is not None)
 
     def _touches(self, start: int) -> bool:
         return touches(self.data, self.comment_end, start)
+
+
+class Words:
+    """Where the words are that definitions begin with: found ahead of the walk, each byte looked at once a word."""
+
+    __slots__ = ("data", "line", "places")
+
+    def __init__(self, data: bytes, inner: InnerWords) -> None:
+        """`inner`: what to look for."""
+        self.data = data
+        self.line = inner.line
+        # For each word: from `asked` on, `place` is the first.
+        self.places = {word: (0, self._find(word, 0, len(data))) for word in inner.words}
+
+    def within(self, start: int, end: int) -> bool:
+        """Whether one of the words is in the span."""
+        found = False
+        for word, (asked, place) in self.places.items():
+            if start > place:
+                place = self._find(word, start, len(self.data))
+                self.places[word] = (start, place)
+            elif start < asked:
+                # Back, but never far: a line or the head of a function. What was found ahead stays known.
+                between = self._find(word, start, asked + len(word) - 1)
+                place = min(place, between)
+                self.places[word] = (start, place)
+            if place < end:
+                found = True
+        return found
+
+    def _find(self, word: bytes, start: int, end: int) -> int:
+        """The first place of the word that begins a definition; the size of the file if there is none."""
+        data, line = self.data, self.line
+        place = data.find(word, start, end)
+        while place >= 0 and line is not None:
+            begin = max(data.rfind(b"\n", max(place - _BEFORE_WORD, 0), place) + 1, place - _BEFORE_WORD)
+            if line.search(data, begin, place + len(word) + _BEHIND_WORD):
+                break
+            place = data.find(word, place + 1, end)
+        return len(data) if place < 0 else place
 
 
 class Interior:

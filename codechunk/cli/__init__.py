@@ -232,8 +232,13 @@ def search(
     ] = None,
     context_tokens: Annotated[
         int,
-        typer.Option("--context", min=0, help="Tokens of neighbouring code around a hit.", metavar="TOKENS"),
-    ] = 200,
+        typer.Option(
+            "--context",
+            min=0,
+            help="Tokens the best answer may hold, its hit and the code around it; later ones hold less. 0: hits alone.",
+            metavar="TOKENS",
+        ),
+    ] = 750,
     json: Json = False,
 ) -> None:
     """Find the lines that answer a query, by meaning and by words.

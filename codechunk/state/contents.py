@@ -303,8 +303,9 @@ class Contents:
         after = 0
         while True:
             query = (
-                select(chunks.c.id, chunks.c.header, chunks.c.text)
+                select(chunks.c.id, chunks.c.header, chunks.c.text, sources.c.language)
                 .join(files, files.c.source_id == chunks.c.source_id)
+                .join(sources, sources.c.id == chunks.c.source_id)
                 .where(
                     files.c.index_id == index_id,
                     live_at(generation),
@@ -319,7 +320,7 @@ class Contents:
             if not rows:
                 return
             after = rows[-1].id
-            yield [(row.id, with_header(row.header, row.text)) for row in rows]
+            yield [(row.id, with_header(row.header, row.text, row.language)) for row in rows]
 
     def difference(self, index_id: int, old: int, new: int) -> tuple[int, int]:
         """(chunks that generation `new` has and `old` has not, the other way round), by chunk id."""

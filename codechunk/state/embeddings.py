@@ -16,7 +16,7 @@ from codechunk.chunks import with_header
 from codechunk.state.catalog import Space
 from codechunk.state.contents import live_at
 from codechunk.state.database import Database
-from codechunk.state.tables import batches, chunks, embeddings, files, index_chunks, indexes, spaces, vectors
+from codechunk.state.tables import batches, chunks, embeddings, files, index_chunks, indexes, sources, spaces, vectors
 
 Vectors = NDArray[np.float32]
 
@@ -136,13 +136,14 @@ class Embeddings:
             .group_by(embeddings.c.id)
         ).subquery()
         texts = (
-            select(query.c.id, chunks.c.header, chunks.c.text)
+            select(query.c.id, chunks.c.header, chunks.c.text, sources.c.language)
             .join(chunks, chunks.c.id == query.c.row)
+            .join(sources, sources.c.id == chunks.c.source_id)
             .order_by(query.c.id)
         )
         with self._db.read() as connection:
             return [
-                PendingText(embedding_id=row.id, text=with_header(row.header, row.text))
+                PendingText(embedding_id=row.id, text=with_header(row.header, row.text, row.language))
                 for row in connection.execute(texts)
             ]
 

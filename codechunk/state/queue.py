@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, ScalarSelect, and_, bindparam,
 from codechunk.chunks import with_header
 from codechunk.state.database import Database
 from codechunk.state.embeddings import CAREFUL_BYTES_PER_TOKEN, STORED, Vectors, tokens_of_text
-from codechunk.state.tables import batches, chunks, embeddings, facts, jobs, vectors
+from codechunk.state.tables import batches, chunks, embeddings, facts, jobs, sources, vectors
 
 # A time further away than any wait of ours was written by a clock that has jumped: it counts as come.
 LONGEST_WAIT_S = 2 * 86_400.0
@@ -393,9 +393,9 @@ def texts_of(connection: Connection, chunk_of: dict[int, int]) -> list[ClaimedTe
         texts = {
             row.id: row
             for row in connection.execute(
-                select(chunks.c.id, chunks.c.header, chunks.c.text, chunks.c.tokens).where(
-                    chunks.c.id.in_([chunk_of[embedding_id] for embedding_id in some])
-                )
+                select(chunks.c.id, chunks.c.header, chunks.c.text, chunks.c.tokens, sources.c.language)
+                .join(sources, sources.c.id == chunks.c.source_id)
+                .where(chunks.c.id.in_([chunk_of[embedding_id] for embedding_id in some]))
             )
         }
         states = connection.execute(
@@ -405,7 +405,7 @@ def texts_of(connection: Connection, chunk_of: dict[int, int]) -> list[ClaimedTe
         )
         for row in states:
             chunk = texts[chunk_of[row.id]]
-            text = with_header(chunk.header, chunk.text)
+            text = with_header(chunk.header, chunk.text, chunk.language)
             found.append(
                 ClaimedText(
                     embedding_id=row.id,

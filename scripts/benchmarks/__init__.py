@@ -1,0 +1,1 @@
+"""What `scripts/bench chunkers` and `scripts/bench retrieval` are made of; none of it is part of the product."""

@@ -1,0 +1,91 @@
+"""codechunk as its users have it: a git repository, `index`, its own `search`; MiniLM in the place of the provider."""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.encoder import DIMENSIONS, Encoder
+from benchmarks.measure import Shown
+from codechunk import synthetic
+from codechunk.app import App, IndexRequest
+from codechunk.config import load_config
+from codechunk.progress import Silence
+from codechunk.search import Query
+from codechunk.tokens import count_tokens
+
+
+class Indexed:
+    """One set of files in codechunk's own index; `search` asks it."""
+
+    def __init__(self, ask, tokens_embedded: int, chunks: int) -> None:
+        self._ask = ask
+        self.tokens_embedded = tokens_embedded
+        self.chunks = chunks
+
+    def search(self, query: str, *, answers: int = 40) -> list[Shown]:
+        """The answers of `codechunk search -k answers QUERY` and what they cost to read.
+
+        The symbol that the answer is headed with is counted; path and line numbers, which all results have, are not.
+        """
+        return [
+            Shown(
+                found.path,
+                found.start_line,
+                found.end_line,
+                count_tokens(found.text) + (count_tokens(found.symbol + "\n") if found.symbol else 0),
+            )
+            for found in self._ask(Query(text=query, limit=answers))
+        ]
+
+
+@contextmanager
+def indexed(
+    files: Mapping[str, bytes], encoder: Encoder, flags: Mapping[str, object] | None = None
+) -> Iterator[Indexed]:
+    """Index `files` as a repository of one commit, and search them.
+
+    `flags`: settings as on the command line, e.g. {"chunking.max_tokens": 256}.
+    """
+    with tempfile.TemporaryDirectory(prefix="codechunk-bench-") as work, _minilm(encoder):
+        repository = _commit(files, Path(work) / "repository")
+        loaded = load_config(
+            config_file=None,
+            flags={
+                "data_dir": f"{work}/data",
+                "embedding.provider": "synthetic",
+                "embedding.dimensions": DIMENSIONS,
+                "secrets": "off",
+                **(flags or {}),
+            },
+            environ={"HOME": os.environ.get("HOME", work)},
+            cwd=Path(work),
+        )
+        app = App(loaded)
+        report = app.index(IndexRequest(source=str(repository)), Silence())
+        with app.searcher(None, Silence()) as ask:
+            yield Indexed(ask, report["tokens"]["total"], report["chunks"]["total"])
+
+
+@contextmanager
+def _minilm(encoder: Encoder) -> Iterator[None]:
+    """codechunk embeds with MiniLM where it would make synthetic vectors."""
+    before = synthetic.embed
+    synthetic.embed = lambda texts, _dimensions=DIMENSIONS: encoder.encode(texts)
+    try:
+        yield
+    finally:
+        synthetic.embed = before
+
+
+def _commit(files: Mapping[str, bytes], folder: Path) -> Path:
+    for path, data in files.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    identity = ["-c", "user.name=bench", "-c", "user.email=bench@example.invalid"]
+    for arguments in (["init", "-q"], ["add", "-A", "-f"], ["commit", "-qm", "bench"]):
+        subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
+    return folder
