@@ -18,7 +18,8 @@ NOTEBOOK = "jupyter"
 _SCALAR = r'(?:"[^"\\]*"|-?\d+|null|true|false)'
 _FLAT = r'\{(?:[^{}"]|"[^"\\]*"|\{[^{}]*\})*\}'
 BETWEEN_CELLS = re.compile(
-    rf'(?<!\\)"\s*\]?\s*\}}\s*,\s*\{{(?:\s*"\w+"\s*:\s*(?:{_SCALAR}|{_FLAT}|\[\s*\])\s*,)*\s*"source"\s*:\s*\[?\s*"'
+    rf'(?<!\\)"\s*+(?:\]\s*+)?\}}\s*+,\s*+\{{(?:\s*+"\w++"\s*+:\s*+(?:{_SCALAR}|{_FLAT}|\[\s*+\])\s*+,)*'
+    r'\s*+"source"\s*+:\s*+\[?\s*+"'
 )
 
 
@@ -45,8 +46,9 @@ class Chunk:
     """One contiguous piece of a file, ready to be embedded.
 
     `text` is exactly the file's bytes `[start_byte, end_byte)` decoded; lines are 1-based and inclusive.
-    `symbol` is the qualified name of the definition (`Adapter.send`), or None. `tokens` is the exact
-    cl100k count of `embedding_text`, or None when it was not counted (never 0 for "unknown").
+    `symbol` is the qualified name of the definition (`Adapter.send`), the names of several tiny ones with ", "
+    between, or None. `tokens` is the exact cl100k count of `embedding_text`, or None when it was not counted (never 0
+    for "unknown").
     """
 
     path: str

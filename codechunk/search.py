@@ -13,6 +13,7 @@ from math import sqrt
 import numpy as np
 from pathspec import GitIgnoreSpec
 
+from codechunk.chunks import NOTEBOOK
 from codechunk.errors import UsageError
 from codechunk.state import Filter, FoundChunk, IndexRow, State
 from codechunk.state.embeddings import Vectors
@@ -75,6 +76,7 @@ class Answer:
     end_line: int
     text: str
     chunk_ids: list[str]
+    hit_lines: tuple[int, int]  # of the chunk that was found, within the answer's
 
 
 @dataclass(slots=True)
@@ -344,14 +346,20 @@ def _answer(span: _Span) -> Answer:
         end_line=chunks[-1].end_line,
         text=_joined(chunks),
         chunk_ids=[chunk.chunk_id for chunk in chunks],
+        hit_lines=(hit.chunk.start_line, hit.chunk.end_line),
     )
 
 
 def _joined(chunks: Sequence[FoundChunk]) -> str:
-    """The texts with the blank lines between them, which belong to no chunk, put back (white space on them is not)."""
+    """The texts with the blank lines between them, which belong to no chunk, put back (white space on them is not).
+
+    Between the cells of a notebook there are outputs and images, which nobody wants to read: a line break.
+    """
     parts = [chunks[0].text]
     for before, after in pairwise(chunks):
-        if before.end_line == after.start_line:
+        if before.language == NOTEBOOK:
+            gap = "\n"
+        elif before.end_line == after.start_line:
             gap = " " * (after.start_byte - before.end_byte)
         elif before.text.endswith("\n"):
             gap = "\n" * max(0, after.start_line - before.end_line - 1)

@@ -481,3 +481,38 @@ def test_hostile_files_are_cut_in_seconds(name):
     start = time.process_time()
     assert chunk_source(data, path=path)
     assert time.process_time() - start < 10
+
+
+@pytest.mark.parametrize(
+    ("path", "unit"),
+    [
+        ("a.sql", b"DELIMITER x%d\n"),
+        ("a.rst", b"a:"),
+        ("a.ipynb", b" "),
+        ("a.cpp", b" "),
+    ],
+)
+def test_repeated_marks_take_time_in_proportion(path: str, unit: bytes) -> None:
+    def made(count: int) -> bytes:
+        many = b"".join(unit % n for n in range(count)) if b"%" in unit else unit * count
+        if path == "a.rst":
+            return many + b"\n" + b"=" * len(many) + b"\n"
+        if path == "a.ipynb":
+            source = b'"source": ["a"' + many + b',"b"]'
+            return b'{"cells": [{"cell_type": "code", ' + source + b'}], "nbformat": 4, "metadata": {}}'
+        return b"int a;\nFOO" + many + b"x\n" if path == "a.cpp" else many
+
+    def seconds(count: int) -> float:
+        data = made(count)
+        started = time.process_time()
+        chunk_source(data, path=path)
+        return time.process_time() - started
+
+    # Quadratic time would be sixteen times as much; half a second is what a busy machine may add.
+    assert seconds(40_000) < 8 * seconds(10_000) + 0.5
+
+
+def test_when_parsing_is_given_up_no_format_is_looked_at() -> None:
+    for path in ("a.sql", "a.rst", "a.ipynb", "a.yaml", "a.html", "a.md"):
+        chunks = chunk_source(b"# One\n\nkey: 1\n" * 40, path=path, parse=False)
+        assert {chunk.symbol for chunk in chunks} == {None}

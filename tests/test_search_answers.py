@@ -1,5 +1,6 @@
 """How hits become answers: scores joined, files rewarded, neighbours taken in up to a budget."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,3 +109,19 @@ def test_names_of_tiny_definitions_that_share_a_chunk_are_all_found(tmp_path: Pa
     app.index(IndexRequest(source=str(repo.path)), Silence())
     [answer] = app.search(Query(text="P.by"), repository=None, reporter=Silence())
     assert answer.symbol == "P, P.ax, P.by, P.cz"
+
+
+def test_a_notebook_answer_is_without_the_outputs_between_its_cells(tmp_path: Path) -> None:
+    def cell(text: str) -> dict[str, object]:
+        output = {"output_type": "display_data", "data": {"image/png": "A" * 50_000}, "metadata": {}}
+        return {"cell_type": "code", "metadata": {}, "source": [f"{text}\n"] * 12, "outputs": [output]}
+
+    repo = GitRepo(tmp_path / "book")
+    cells = [cell("weigh_the_cargo(ship, harbour)"), cell("load_the_cargo(ship, crane)")]
+    repo.commit({"a.ipynb": json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})})
+    app = app_in(tmp_path / "data")
+    app.index(IndexRequest(source=str(repo.path)), Silence())
+    [answer] = app.search(Query(text="weigh cargo"), repository=None, reporter=Silence())
+    assert "weigh_the_cargo" in answer.text
+    assert "load_the_cargo" in answer.text
+    assert len(answer.text) < 2_000

@@ -142,9 +142,11 @@ def _encoding(data: bytes, wanted: str | None) -> str:
 
 def _outline(source: Source, settings: ChunkSettings, *, parse: bool) -> Outline:
     language, most, least = source.language, settings.max_tokens, settings.min_tokens
+    if not parse:
+        return plain_outline(source)
     if language in _BY_LINES:
         return _BY_LINES[language](source, most, least)
-    if language == "text" or language in NEVER_PARSED or not parse or too_hostile_to_parse(source.data):
+    if language == "text" or language in NEVER_PARSED or too_hostile_to_parse(source.data):
         return plain_outline(source)
     if language in MARKUP:
         return markup_outline(source, max_tokens=most, min_tokens=least)

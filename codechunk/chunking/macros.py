@@ -6,21 +6,22 @@
 
 import re
 
-_MACRO = rb"(_*[A-Z][A-Z0-9_]{2,}(?:\([^()\n]*\))?)"
+_MACRO = rb"(_*+[A-Z][A-Z0-9_]{2,}+(?:\([^()\n]*\))?)"
 _PARTS = (
     # Alone on its line, if what follows goes neither on with an expression nor opens a body.
-    _MACRO + rb"[ \t]*;?(?=[ \t]*\r?\n\s*[^\s{}(=+\-*/|&?:,.)<>])",
+    _MACRO + rb"[ \t]*+;?+(?=[ \t]*+\r?\n\s*+[^\s{}(=+\-*/|&?:,.)<>])",
     rb"(?:class|struct|union|enum)[ ]" + _MACRO + rb"(?=[ ]\w+\s*[:{<\w])",
     rb"namespace[ ]\w+[ ]" + _MACRO + rb"(?=\s*\{)",
 )
 # LIB_INLINE auto name(): not a type, for a type follows.
 _BEFORE_TYPE = (
     rb"(?:(?:static|inline|friend|explicit|virtual|template[ ]?<[^\n<>]*>)[ ])*"
-    rb"([A-Z][A-Z0-9]*_[A-Z0-9_]+)(?=[ ](?:[a-z_][\w:<>]*[ *&]|~|operator))",
+    rb"([A-Z][A-Z0-9]*+_[A-Z0-9_]++)(?=[ ](?:[a-z_][\w:<>]*[ *&]|~|operator))",
 )
-# Anchored at a line break, which makes the search five times faster than a look-behind does.
-_FIRST_COLUMN = re.compile(rb"\n(?:" + b"|".join(_PARTS) + rb")")
-_INDENTED = re.compile(rb"\n[ \t]*(?:" + b"|".join(_PARTS + _BEFORE_TYPE) + rb")")
+# Anchored at a line break, which makes the search five times faster than a look-behind does; a look at the first
+# letter of the line saves most lines the attempts.
+_FIRST_COLUMN = re.compile(rb"\n(?=[_A-Zcsuen])(?:" + b"|".join(_PARTS) + rb")")
+_INDENTED = re.compile(rb"\n[ \t]*+(?=[_A-Zcsuenifvt])(?:" + b"|".join(_PARTS + _BEFORE_TYPE) + rb")")
 
 LANGUAGES = frozenset({"c", "cpp", "cuda", "arduino", "objc"})
 

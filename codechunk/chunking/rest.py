@@ -102,5 +102,6 @@ def _covers(rule: bytes, title: bytes) -> bool:
 
 
 def _text(raw: bytes) -> str:
-    title = re.sub(r":[\w:+.-]+:`([^`<]*)[^`]*`", r"\1", raw.decode("utf-8", "replace"))
+    start = raw[: 4 * _TITLE_CHARS].decode("utf-8", "replace")
+    title = re.sub(r":[\w:+.-]+:`([^`<]*)[^`]*`", r"\1", start)
     return " ".join(title.replace("`", "").split())[:_TITLE_CHARS]

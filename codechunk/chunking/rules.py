@@ -19,6 +19,9 @@ LEAST_INK = 50
 # The same for constants and variables, whose symbol matters less.
 LEAST_INK_OF_VALUES = 150
 _NAME_CHARS = 200
+# What symbols are written without: type arguments, an index; and the signs that become `.` in them.
+_ARGUMENTS = re.compile(r"\s*<[^<>]*>|\s*\[[^\[\]]*\]$")
+_JOINTS = re.compile(r"\s*(?:::|->|\\)\s*")
 
 _IDENTIFIER = re.compile(
     r"(?:^|_)(?:identifier|name|word|symbol|constant|path|designator|variable|atom|ident|id|sym_lit|type)$"
@@ -101,11 +104,10 @@ def plain_name(text: str | None) -> str | None:
     if text is None or text.isidentifier():
         return text
     if "operator" not in text:
-        while (shorter := re.sub(r"\s*<[^<>]*>|\s*\[[^\[\]]*\]$", "", text)) != text:
+        while (shorter := _ARGUMENTS.sub("", text)) != text:
             text = shorter
         text = text.partition("<")[0] or text
-    text = re.sub(r"\s*(?:::|->|\\)\s*", ".", text)
-    return text.strip("\"'`&*.: ") or None
+    return _JOINTS.sub(".", text).strip("\"'`&*.: ") or None
 
 
 def field_text(node: Node, name: str) -> str | None:

@@ -64,6 +64,7 @@ class Piece:
     small: Small | None = None
     proven: bool = False
     names: tuple[str, ...] = ()  # of the definitions joined in it, when there are several
+    header: str | None = None  # once it was asked for
 
     @property
     def symbol(self) -> str | None:
@@ -83,17 +84,19 @@ def make_chunks(
 ) -> list[Chunk]:
     """The chunks of an outlined file, in file order."""
     cutter = _Cutter(source, outline, settings, trust_estimate=trust_estimate)
-    count, language, header, whole = source.data.count, source.language, cutter.header, source.whole
+    count, language, whole = source.data.count, source.language, source.whole
     chunks = []
     line, counted = 1, 0
     for piece in cutter.pieces():
-        start, end, scope, symbol = piece.start, piece.end, piece.scope, piece.symbol
-        line += count(b"\n", counted, start)
+        start, end, what, header = piece.start, piece.end, piece.small or piece.scope, piece.header
+        symbol = ", ".join(piece.names) if piece.names else what.symbol
+        if header is None:
+            header = cutter.header(piece.scope, start, symbol)
+        if start > counted:
+            line += count(b"\n", counted, start)
         last_line = line + count(b"\n", start, end)
-        kind = (piece.small or scope).kind
         text = source.text(start, end) if whole is None else whole[start:end]
-        above = header(scope, start, symbol)
-        chunks.append(new_chunk(path, language, kind, symbol, line, last_line, start, end, text, above))
+        chunks.append(new_chunk(path, language, what.kind, symbol, line, last_line, start, end, text, header))
         line, counted = last_line, end
     return chunks
 
@@ -155,7 +158,8 @@ class _Cutter:
         self.cuts = outline.cuts
         self.parts = outline.parts
         self.interiors = outline.interiors
-        self.nests = any(scope.parent is not None and scope.parent.kind in _FUNCTIONS for scope, _, _ in self.parts)
+        # Whether there are functions with definitions in them: known after the runs.
+        self.nests = False
         self.limit = settings.max_tokens
         self.too_large, self.surely_fits = _bounds(self.limit)
         self.bytes_per_byte = 1 if source.encoding == "utf-8" else 2
@@ -176,7 +180,7 @@ class _Cutter:
         pieces = self._join_crumbs(pieces)
         done: list[Piece] = []
         for piece in pieces:
-            if piece.proven or self._fits(piece.start, piece.end, piece.scope, piece.symbol):
+            if piece.proven or self._fits(piece):
                 done.append(piece)
             else:
                 done.extend(self._reduced(piece))
@@ -188,20 +192,18 @@ class _Cutter:
         The words (`HTTPServer.setTimeout`: http server set timeout) are for models that read language better than
         identifiers: +.036 MRR by vectors alone for 4 % more tokens (docs/benchmarks.md).
         """
-        if not self.with_headers or scope.title is not None:
-            return self._above(scope, start) if self.with_headers else ""
-        words = "" if symbol is None else _words(symbol)
-        if len(words) > self.most_words:
-            words = ""
-        above = "" if scope.parent is None else self._above(scope, start)
+        if not self.with_headers:
+            return ""
+        parent = scope.parent
+        # Most are in no scope: nothing is above them.
+        above = "" if parent is None or (parent.parent is None and scope.start >= start) else self._above(scope, start)
+        if symbol is None or scope.title is not None or len(words := _words(symbol)) > self.most_words:
+            return above
         return f"{words}\n{above}" if words and above else words or above
 
     def _above(self, scope: Scope, start: int) -> str:
         """The signatures of the scopes begun before `start`, outermost first."""
-        parent = scope.parent
-        if parent is None or (parent.parent is None and scope.start >= start):
-            return ""
-        inner = scope
+        inner, parent = scope, scope.parent
         while inner.start >= start:
             if parent is None:
                 return ""
@@ -222,6 +224,8 @@ class _Cutter:
         first, count = 0, len(cuts)
         while first < count:
             scope = parts[first][0]
+            if scope.parent is not None and scope.parent.kind in _FUNCTIONS:
+                self.nests = True
             after = first + 1
             while after < count and parts[after][0] is scope:
                 after += 1
@@ -233,10 +237,13 @@ class _Cutter:
             small = self._main_small(start, end, scope) if named else None
             if scope.roomy and not single:
                 self._split(Piece(start, end, scope, small), pieces, soft=self.least * _LOOSE_FILL)
-            elif self._fits(start, end, scope, (small or scope).symbol):
-                pieces.append(Piece(start, end, scope, small, True))
             else:
-                self._split(Piece(start, end, scope, small), pieces, soft=self.limit)
+                piece = Piece(start, end, scope, small)
+                if self._fits(piece):
+                    piece.proven = True
+                    pieces.append(piece)
+                else:
+                    self._split(piece, pieces, soft=self.limit)
             first = after
         return pieces
 
@@ -345,7 +352,7 @@ class _Cutter:
             if owner is not None and len(group) > 1 and self.span(start, end) <= most and start <= owner.start:
                 names = tuple(dict.fromkeys(name for piece in group for name in _names(piece)))
                 whole = Piece(start, end, owner, names=names if len(names) > 1 else ())
-                if self._fits(start, end, owner, whole.symbol):
+                if self._fits(whole):
                     whole.proven = True
                     group = [whole]
             done += group
@@ -403,15 +410,18 @@ class _Cutter:
     def _together(self, first: Piece, second: Piece) -> Piece | None:
         """Both as one piece, or None when that would not fit.
 
-        It is what the definition in it is; of two what the larger is. Functions and classes keep their names.
+        It is what the definition in it is; of two what the larger is, or the outer one when the inner is hardly more
+        than a line. Functions and classes keep their names.
         """
-        named = second if self.span(first.start, first.end) <= self.span(second.start, second.end) else first
+        larger = self.span(first.start, first.end) > self.span(second.start, second.end)
+        holds = second.scope.parent is first.scope and second.end - second.start < 2 * LEAST_INK
+        named = first if larger or holds else second
         if first.defines != second.defines:
             named = first if first.defines else second
         joined = Piece(first.start, second.end, named.scope, named.small, True)
         names = dict.fromkeys((*_names(first), *_names(second)))
         joined.names = tuple(names) if len(names) > 1 else ()
-        return joined if self._fits(joined.start, joined.end, joined.scope, joined.symbol) else None
+        return joined if self._fits(joined) else None
 
     # Headers ---------------------------------------------------------------------------------------------
 
@@ -445,10 +455,11 @@ class _Cutter:
 
     # Sizes -----------------------------------------------------------------------------------------------
 
-    def _fits(self, start: int, end: int, scope: Scope, symbol: str | None) -> bool:
-        """Whether a span and its header are within the limit; large spans are refused without counting."""
-        limit = self.limit
-        header = self.header(scope, start, symbol)
+    def _fits(self, piece: Piece) -> bool:
+        """Whether a piece and its header are within the limit; large pieces are refused without counting."""
+        limit, start, end, header = self.limit, piece.start, piece.end, piece.header
+        if header is None:
+            header = piece.header = self.header(piece.scope, start, piece.symbol)
         most_bytes = (end - start) * self.bytes_per_byte
         # A token has a byte at least.
         if most_bytes <= limit and (not header or most_bytes + len(header.encode()) + 1 <= limit):
@@ -487,7 +498,7 @@ class _Cutter:
             current, share = todo.pop()
             if not self._trim(current):
                 continue
-            if self._fits(current.start, current.end, current.scope, current.symbol):
+            if self._fits(current):
                 done.append(current)
                 continue
             parts: list[Piece] = []
@@ -515,6 +526,6 @@ class _Cutter:
         while data[end - 1] in WHITE:  # a line break or two, nearly always
             end -= 1
         piece.end = end
-        if ink > start:
-            piece.start = max(start, data.rfind(b"\n", start, ink) + 1)
+        if ink > start and (begin := data.rfind(b"\n", start, ink) + 1) > start:
+            piece.start, piece.header = begin, None
         return True

@@ -112,6 +112,8 @@ class _Scan:
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.delimiter = b";"
+        # The first line at or behind the statement under way that sets another delimiter.
+        self.next_change = _CHANGE.search(data)
         # Scripts of tools whose routines end with a line of their own: GO of T-SQL, the slash of Oracle.
         self.has_line_ends = _LINE_ENDS.search(data) is not None
         # Closing marks that no search found: a second search would not either.
@@ -180,12 +182,17 @@ class _Scan:
     def _by_delimiter(self, start: int) -> int:
         """The end of a statement between `DELIMITER //` and the next such line."""
         data = self.data
-        end = data.find(self.delimiter, start)
-        change = _CHANGE.search(data, start, len(data) if end < 0 else end)
-        if change:
-            self.delimiter = change[1]
-            return change.end()
-        return len(data) if end < 0 else end + len(self.delimiter)
+        if self.next_change is not None and self.next_change.start() < start:
+            self.next_change = _CHANGE.search(data, start)
+        change = self.next_change
+        # Looking no further than the next change keeps many of them linear.
+        end = data.find(self.delimiter, start, len(data) if change is None else change.start())
+        if end >= 0:
+            return end + len(self.delimiter)
+        if change is None:
+            return len(data)
+        self.delimiter = change[1]
+        return change.end()
 
     def _behind(self, head: int, position: int) -> int:
         """Behind a GO, or behind the rows of COPY ... FROM stdin, that follows a semicolon."""

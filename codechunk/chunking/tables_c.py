@@ -49,7 +49,9 @@ def _c_function(node: Node, _: Rules) -> Definition | None:
             return Definition(name, _F, node)  # TEST(name) {
         return Definition(None, Kind.BLOCK, node, body)  # LIB_BEGIN namespace lib {
     name = _c_name(node)
-    if name is not None and name.isupper() and declarator is not None and node.child_by_field_name("type") is None:
+    in_class = node.parent is not None and node.parent.type == "field_declaration_list"  # DB(const Options& from) {
+    untyped = declarator is not None and node.child_by_field_name("type") is None
+    if name is not None and name.isupper() and declarator is not None and untyped and not in_class:
         name = _arguments(declarator.child_by_field_name("parameters")) or name  # TEST(Suite, name) {
         return Definition(name, _F, node)
     return None if name is None else Definition(name, _M if "." in name else _F, node)
@@ -149,7 +151,7 @@ _CPP = {
 }
 
 # Classes inside of functions.
-_CPP_INNER = InnerWords((b"struct ", b"class "), re.compile(rb"^[ \t]+(?:struct|class) \w+ *(?:[:{\n]|fi|$)"))
+_CPP_INNER = InnerWords((b"struct ", b"class "), re.compile(rb"(?m:^)[ \t]+(?:struct|class) \w+ *(?:[:{\n]|fi|$)"))
 
 # Objective-C --------------------------------------------------------------------------------------------
 

@@ -235,7 +235,7 @@ def search(
         typer.Option(
             "--context",
             min=0,
-            help="Tokens the best answer may hold, its hit and the code around it; later ones hold less. 0: hits alone.",
+            help="Tokens the best answer may hold, with the code around its hit; later ones hold less. 0: hits alone.",
             metavar="TOKENS",
         ),
     ] = 750,

@@ -16,6 +16,7 @@ from codechunk.search import Answer, Query
 
 # Lines of an answer that a terminal shows; the rest is said to be there.
 SHOWN_LINES = 24
+LINES_ABOVE = 3
 
 
 def run(
@@ -52,6 +53,8 @@ def run(
         )
     if json:
         documents = [dataclasses.asdict(answer) for answer in answers]
+        for document in documents:
+            del document["hit_lines"]  # for the terminal: the contract's keys are fixed
         write_json(documents)
         return
     console = stdout()
@@ -77,7 +80,10 @@ def _show(console: Console, answer: Answer) -> None:
     line.append(f"  {shown(answer.repository)}", style="dim")
     console.print(line)
     lines = answer.text.rstrip("\n").split("\n")
-    shown_text = "\n".join(_visible(text) for text in lines[:SHOWN_LINES])
+    first = _first_shown(answer, len(lines))
+    shown_text = "\n".join(_visible(text) for text in lines[first : first + SHOWN_LINES])
+    if first:
+        console.print(Text(f"        ... {first} lines above", style="dim"))
     if console.is_terminal:
         console.print(
             Syntax(
@@ -85,18 +91,26 @@ def _show(console: Console, answer: Answer) -> None:
                 answer.language,
                 theme="ansi_dark",
                 line_numbers=True,
-                start_line=answer.start_line,
+                start_line=answer.start_line + first,
                 background_color="default",
                 word_wrap=False,
             ),
             soft_wrap=False,
         )
     else:
-        for number, text in enumerate(shown_text.split("\n"), start=answer.start_line):
+        for number, text in enumerate(shown_text.split("\n"), start=answer.start_line + first):
             console.print(Text(f"{number:>6}  {text}"))
-    if len(lines) > SHOWN_LINES:
-        console.print(Text(f"        ... {len(lines) - SHOWN_LINES} more lines", style="dim"))
+    if len(lines) > first + SHOWN_LINES:
+        console.print(Text(f"        ... {len(lines) - first - SHOWN_LINES} more lines", style="dim"))
     console.print()
+
+
+def _first_shown(answer: Answer, lines: int) -> int:
+    """How many lines to leave out above, so that what was found is on the screen with some lines before it."""
+    start, end = (line - answer.start_line for line in answer.hit_lines)
+    if end < SHOWN_LINES:
+        return 0
+    return max(0, min(start - LINES_ABOVE, lines - SHOWN_LINES))
 
 
 def _visible(line: str) -> str:
