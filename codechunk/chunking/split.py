@@ -414,7 +414,8 @@ class _Cutter:
         than a line. Functions and classes keep their names.
         """
         larger = self.span(first.start, first.end) > self.span(second.start, second.end)
-        holds = second.scope.parent is first.scope and second.end - second.start < 2 * LEAST_INK
+        holds = first.scope.findable and second.scope.parent is first.scope
+        holds = holds and second.end - second.start < 2 * LEAST_INK
         named = first if larger or holds else second
         if first.defines != second.defines:
             named = first if first.defines else second
