@@ -43,6 +43,12 @@ def raise_if_stopped() -> None:
         raise KeyboardInterrupt
 
 
+def stop_was_heard() -> None:
+    """Whoever catches the KeyboardInterrupt and returns says so: else `raise_if_stopped` would raise it once more."""
+    global _arrived
+    _arrived = False
+
+
 @contextmanager
 def deferred() -> Iterator[None]:
     """Run a short block to its end; a signal that came meanwhile takes effect right after it.

@@ -13,7 +13,7 @@ from math import sqrt
 import numpy as np
 from pathspec import GitIgnoreSpec
 
-from codechunk.chunks import NOTEBOOK
+from codechunk.cells import NOTEBOOK
 from codechunk.errors import UsageError
 from codechunk.state import Filter, FoundChunk, IndexRow, State
 from codechunk.state.embeddings import Vectors

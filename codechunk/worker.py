@@ -14,7 +14,7 @@ from codechunk.batch import Done, Machine
 from codechunk.direct import Direct, Sent
 from codechunk.errors import CodechunkError, Denied, ProviderError
 from codechunk.heartbeat import beating
-from codechunk.interrupts import finishing, raise_if_stopped
+from codechunk.interrupts import finishing, raise_if_stopped, stop_was_heard
 from codechunk.owner import is_gone
 from codechunk.state import State
 
@@ -245,6 +245,7 @@ class Worker:
                     return
                 time.sleep(pause_s)
         except KeyboardInterrupt:
+            stop_was_heard()
             self._state.queue.release(self._owner)
             log.info("Stopped, all claims are released", extra={"action": "worker_stopped"})
 

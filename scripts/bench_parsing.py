@@ -12,27 +12,15 @@ import argparse
 import cProfile
 import gc
 import pstats
-import subprocess
 import time
 from pathlib import Path
 
+from benchmarks.files import files_of
 from tree_sitter import Parser
 
 from codechunk.chunking import ChunkSettings, chunk_source, count_chunks
 from codechunk.chunking.languages import detect_language, load_language
 from codechunk.parsing import ChunkPool, ParseTask
-
-
-def files_of(root: Path, suffixes: tuple[str, ...]) -> list[tuple[str, bytes]]:
-    if (root / "HEAD").exists() or (root / ".git").exists():
-        names = git(root, "ls-tree", "-r", "-z", "--name-only", "HEAD").decode("utf-8", "replace").split("\0")
-        return [(name, git(root, "show", f"HEAD:{name}")) for name in names if name.endswith(suffixes)]
-    paths = sorted(path for path in root.rglob("*") if path.name.endswith(suffixes) and path.is_file())
-    return [(str(path), path.read_bytes()) for path in paths if not path.is_symlink()]
-
-
-def git(root: Path, *words: str) -> bytes:
-    return subprocess.run(["git", "-C", str(root), *words], check=True, stdout=subprocess.PIPE).stdout
 
 
 def beside_parsing(files: list[tuple[str, bytes, str]], settings: ChunkSettings, rounds: int) -> tuple[float, float]:
@@ -83,7 +71,8 @@ def main() -> None:
     settings = ChunkSettings(max_tokens=args.max_tokens)
     files = [
         (path, data, args.language or detect_language(path, data))
-        for path, data in files_of(args.repo, tuple(args.suffix))
+        for path, data in files_of(args.repo)
+        if path.endswith(tuple(args.suffix))
     ]
     files = [file for file in files if file[2] not in {"text", "markdown"}]
     size = sum(len(data) for _, data, _ in files)

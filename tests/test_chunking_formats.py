@@ -13,8 +13,9 @@ from git_helpers import GitRepo
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from codechunk.cells import source_of_cell
 from codechunk.chunking import chunk_source, detect_language
-from codechunk.chunks import source_of_cell, with_header
+from codechunk.chunks import with_header
 from codechunk.tokens import count_tokens
 
 PROSE = "A paragraph of many words that say what there is to say about this part, at some length and with care. "
@@ -510,6 +511,13 @@ def test_repeated_marks_take_time_in_proportion(path: str, unit: bytes) -> None:
 
     # Quadratic time would be sixteen times as much; half a second is what a busy machine may add.
     assert seconds(40_000) < 8 * seconds(10_000) + 0.5
+
+
+def test_when_parsing_is_given_up_a_notebook_is_cut_by_lines_too() -> None:
+    cells = [{"cell_type": "code", "source": [f"def f{n}():\n", "    return 1\n"]} for n in range(40)]
+    book = json.dumps({"cells": cells, "nbformat": 4, "metadata": {}}, indent=1).encode()
+    assert any(chunk.symbol for chunk in chunk_source(book, path="a.ipynb"))
+    assert {chunk.symbol for chunk in chunk_source(book, path="a.ipynb", parse=False)} == {None}
 
 
 def test_when_parsing_is_given_up_no_format_is_looked_at() -> None:

@@ -36,6 +36,7 @@ LAYERS = [
     },
     {"report", "progress", "metrics", "log", "locks", "owner", "crash", "interrupts"},
     {"chunks"},
+    {"cells"},
     {"errors"},
 ]
 EDGES = {"git", "state", "vectors", "gemini", "synthetic", "parsing"}

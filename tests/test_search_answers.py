@@ -1,5 +1,6 @@
 """How hits become answers: scores joined, files rewarded, neighbours taken in up to a budget."""
 
+import inspect
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from git_helpers import GitRepo
 from test_search import Ask, app_in
 
+from codechunk import cli
 from codechunk.app import App, IndexRequest
 from codechunk.progress import Silence
 from codechunk.search import CONTEXT_TOKENS, Query
@@ -125,3 +127,9 @@ def test_a_notebook_answer_is_without_the_outputs_between_its_cells(tmp_path: Pa
     assert "weigh_the_cargo" in answer.text
     assert "load_the_cargo" in answer.text
     assert len(answer.text) < 2_000
+
+
+def test_the_command_asks_for_as_much_context_as_the_library() -> None:
+    """The command line has its own literal, because to import the search costs every command its start."""
+    option = inspect.signature(cli.search).parameters["context_tokens"]
+    assert option.default == CONTEXT_TOKENS == Query(text="x").context

@@ -15,7 +15,7 @@ from gemini_emulator import Faults
 
 from codechunk.errors import CodechunkError, Denied
 from codechunk.gemini import Gemini
-from codechunk.interrupts import stop_like_ctrl_c
+from codechunk.interrupts import raise_if_stopped, stop_like_ctrl_c
 from codechunk.owner import new_owner
 from codechunk.worker import MOST_UNREACHABLE
 
@@ -216,6 +216,23 @@ def test_what_goes_wrong_is_told_and_the_loop_goes_on(tmp_path: Path, terminated
         assert "CODECHUNK_GEMINI_API_KEY" in told[0]
         assert told[1].endswith("trying again")
         made.check()
+
+
+def test_a_signal_that_ended_the_loop_does_not_end_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminated_like_ctrl_c: None
+) -> None:
+    asleep = time.sleep
+
+    def sleep(seconds: float) -> None:
+        if seconds > 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        asleep(min(seconds, 1.0))
+
+    monkeypatch.setattr("codechunk.worker.time.sleep", sleep)
+    with bench(tmp_path) as made:
+        made.worker().loop(interval_s=60.0, once=False, told=lambda _: None)
+        raise_if_stopped()
+        made.sound()
 
 
 def test_once_ends_with_the_error(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import codecs
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from codechunk.cells import NOTEBOOK
 from codechunk.chunking.build import docker_outline, make_outline, prefer_blank_lines
 from codechunk.chunking.languages import NEVER_PARSED, available_languages, detect_language, is_available
 from codechunk.chunking.markdown import markdown_outline
@@ -22,7 +23,7 @@ from codechunk.chunking.source import Outline, Source
 from codechunk.chunking.split import make_chunks
 from codechunk.chunking.sql import sql_outline
 from codechunk.chunking.syntax import syntax_outline, too_hostile_to_parse
-from codechunk.chunks import NOTEBOOK, Chunk
+from codechunk.chunks import Chunk
 from codechunk.tokens import count_tokens
 
 __all__ = [
@@ -108,7 +109,7 @@ def chunk_source(
         return make_chunks(piece, outline, path=path, settings=settings, trust_estimate=trust_estimate)
 
     if name == NOTEBOOK:
-        cells = notebook_chunks(source, make)
+        cells = notebook_chunks(source, make) if parse else None
         if cells is not None:
             return cells
         source.language = "json"

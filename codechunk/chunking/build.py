@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from codechunk.chunking.nested import INKED_LINE, Part, nested_outline
+from codechunk.chunking.nested import INKED_LINE, Comments, Part, nested_outline
 from codechunk.chunking.rules import LEAST_INK
 from codechunk.chunking.source import Outline, Source
 from codechunk.chunks import Kind
@@ -41,8 +41,8 @@ def _text(raw: bytes) -> str:
 
 def _makefile(source: Source) -> Iterator[Part]:
     data = source.data
-    # Comments, and targets that only say something about the next one: they begin it.
-    waiting, waiting_end = -1, -1
+    # Also targets that only say something about the next one: they begin it.
+    comments = Comments()
     continued = in_define = False
     behind = source.start
     for match in INKED_LINE.finditer(data, source.start):
@@ -54,9 +54,9 @@ def _makefile(source: Source) -> Iterator[Part]:
             continue
         if was_continued or indent.startswith(b"\t"):
             continue
-        begin = waiting if waiting_end == start else start
+        begin = comments.above(start)
         if body.startswith((b"#", b".PHONY")):
-            waiting, waiting_end = begin, behind
+            comments.add(start, behind)
             continue
         macro, target = _DEFINE.match(body), _TARGET.match(body)
         if macro:
@@ -71,7 +71,7 @@ def _makefile(source: Source) -> Iterator[Part]:
 
 def _dockerfile(source: Source) -> Iterator[Part]:
     data = source.data
-    comment, comment_end = -1, -1
+    comments = Comments()
     continued = False
     heredoc = b""
     for match in INKED_LINE.finditer(data, source.start):
@@ -79,11 +79,11 @@ def _dockerfile(source: Source) -> Iterator[Part]:
         if heredoc:
             heredoc = b"" if body == heredoc else heredoc
             continue
-        begin = comment if comment_end == start else start
+        begin = comments.above(start)
         if body.startswith(b"#"):
             # Comments stand between the lines of one instruction, too.
             if not continued:
-                comment, comment_end = begin, match.end() + 1
+                comments.add(start, match.end() + 1)
             continue
         was_continued, continued = continued, body.endswith((b"\\", b"`"))
         opened = _HEREDOC.search(body)

@@ -15,8 +15,8 @@ _LINK = re.compile(r"!?\[([^\[\]]*)\](?:\([^()]*\)|\[[^\[\]]*\])")
 _ANCHOR = re.compile(r"<a\s[^<>]*>|</a>|\{#[^{}]*\}$")
 _LOOKED_AT_CHARS = 400
 _TITLE_CHARS = 80
-# Depths of cuts: between paragraphs 1.
-_NEXT_ITEM, _IN_FENCE = 2, 3
+# Depths of cuts.
+_PARAGRAPH, _NEXT_ITEM, _IN_FENCE = 1, 2, 3
 
 
 def markdown_outline(source: Source) -> Outline:
@@ -44,10 +44,11 @@ def markdown_outline(source: Source) -> Outline:
             if opening and opening[1].startswith(fence) and not opening[2].strip():
                 fence = b""
             elif blank_before and not blank:
-                _inner(outline, start, scope, _IN_FENCE)
+                _cut(outline, start, scope, _IN_FENCE)
         elif opening and not (opening[1][:1] == b"`" and b"`" in opening[2]):
             fence = opening[1]
-            _paragraph(outline, start, scope, blank_before)
+            if blank_before:
+                _cut(outline, start, scope, _PARAGRAPH)
         elif (heading := _heading(data, line, previous_start, start)) is not None:
             level, title, begin = heading
             while levels and levels[-1] >= level:
@@ -61,16 +62,12 @@ def markdown_outline(source: Source) -> Outline:
                 outline.drop_last()
             outline.add(begin, scope, 0)
         elif not blank:
-            _paragraph(outline, start, scope, blank_before)
-            if not blank_before and _ITEM.match(line):
-                _inner(outline, start, scope, _NEXT_ITEM)
+            if blank_before:
+                _cut(outline, start, scope, _PARAGRAPH)
+            elif _ITEM.match(line):
+                _cut(outline, start, scope, _NEXT_ITEM)
         previous_start, blank_before = start, blank
     return outline
-
-
-def _paragraph(outline: Outline, start: int, scope: Scope, blank_before: bool) -> None:
-    if blank_before and start > outline.cuts[-1]:
-        outline.add(start, scope, 1)
 
 
 def plain_title(text: str) -> str:
@@ -79,7 +76,7 @@ def plain_title(text: str) -> str:
     return _ANCHOR.sub("", text).replace("`", "").replace("**", "").strip()[:_TITLE_CHARS]
 
 
-def _inner(outline: Outline, start: int, scope: Scope, depth: int) -> None:
+def _cut(outline: Outline, start: int, scope: Scope, depth: int) -> None:
     if start > outline.cuts[-1]:
         outline.add(start, scope, depth)
 

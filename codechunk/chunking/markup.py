@@ -8,7 +8,7 @@ grammar of their own language.
 import re
 from collections.abc import Iterator
 
-from codechunk.chunking.nested import INKED_LINE, Embedded, Part, nested_outline
+from codechunk.chunking.nested import INKED_LINE, Comments, Embedded, Part, nested_outline
 from codechunk.chunking.source import Outline, Source
 from codechunk.chunks import Kind
 
@@ -63,7 +63,7 @@ class _Reader:
         self.blocks = 0
         # Lines before this are inside of a comment, a script or a style.
         self.behind = source.start
-        self.comment, self.comment_end = -1, -1
+        self.comments = Comments()
         self.endings: dict[bytes, int] = {}
 
     def parts(self) -> Iterator[Part]:
@@ -77,9 +77,9 @@ class _Reader:
             if start < self.behind:
                 continue
             column = min(len(match[1]), _BLOCK_LEVELS - 1)
-            begin = self.comment if self.comment_end == start else start
+            begin = self.comments.above(start)
             if body.startswith((b"<!--", b"{#-", b"{# ", b"{{!", b"<%#")):
-                self._skip_comment(begin, match.start(2))
+                self._skip_comment(start, match.start(2))
                 continue
             part = None
             if body[:1] == b"<":
@@ -102,13 +102,13 @@ class _Reader:
             known = self.endings[mark] = found if found >= 0 else len(self.data)
         return known
 
-    def _skip_comment(self, begin: int, opening: int) -> None:
+    def _skip_comment(self, start: int, opening: int) -> None:
         """Go behind the comment that opens there; it belongs to what follows it."""
         mark = {b"<!": b"-->", b"{#": b"#}", b"{{": b"}}", b"<%": b"%>"}[self.data[opening : opening + 2]]
         end = self._find(mark, opening)
         line = self.data.find(b"\n", end)
         self.behind = line + 1 if line >= 0 else len(self.data)
-        self.comment, self.comment_end = begin, self.behind
+        self.comments.add(start, self.behind)
 
     def _element(self, tag_at: int, begin: int, column: int, body: bytes) -> Part | None:
         tag = _TAG.match(body)

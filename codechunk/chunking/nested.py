@@ -50,6 +50,23 @@ class Part:
     embedded: Embedded | None = None
 
 
+class Comments:
+    """Where the comment begins that touches the line that is looked at."""
+
+    def __init__(self) -> None:
+        self.start = self.end = -1
+
+    def add(self, start: int, end: int) -> None:
+        """A comment line; `end` is where the next line starts."""
+        if start != self.end:
+            self.start = start
+        self.end = end
+
+    def above(self, line: int) -> int:
+        """The start of what begins at `line` with its comment."""
+        return self.start if self.end == line else line
+
+
 def nested_outline(
     source: Source,
     parts: Iterable[Part],

@@ -7,7 +7,7 @@ anyway, and a template with `{{ ... }}` between the lines, which no grammar take
 import re
 from collections.abc import Callable, Iterator
 
-from codechunk.chunking.nested import INKED_LINE, Part, nested_outline
+from codechunk.chunking.nested import INKED_LINE, Comments, Part, nested_outline
 from codechunk.chunking.source import Outline, Source
 
 # Keys with fewer tokens than this many times `min_tokens` are grouped.
@@ -49,30 +49,13 @@ def record_outline(source: Source, *, max_tokens: int, min_tokens: int) -> Outli
     )
 
 
-class _Comments:
-    """Where the comment begins that touches the line that is looked at."""
-
-    def __init__(self) -> None:
-        self.start = self.end = -1
-
-    def add(self, start: int, end: int) -> None:
-        """A comment line; `end` is where the next line starts."""
-        if start != self.end:
-            self.start = start
-        self.end = end
-
-    def above(self, line: int) -> int:
-        """The start of what begins at `line` with its comment."""
-        return self.start if self.end == line else line
-
-
 # YAML ----------------------------------------------------------------------------------------------------
 
 
 def _yaml(source: Source) -> Iterator[Part]:
     """Documents, keys and list items. Levels: keys twice their column, items one more, so that
     `key:` holds the items at its own column; documents -1."""
-    comments = _Comments()
+    comments = Comments()
     # Text of a block scalar is indented deeper than this; -1: none is open.
     scalar = -1
     document = Part(source.start, -1, minor=True)
@@ -196,7 +179,7 @@ def _json(source: Source) -> Iterator[Part]:
 def _toml(source: Source) -> Iterator[Part]:
     """Tables by their full name, and their keys."""
     data = source.data
-    comments = _Comments()
+    comments = Comments()
     position = source.start
     for match in INKED_LINE.finditer(data, source.start):
         start, body = match.start(), match[2]

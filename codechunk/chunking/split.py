@@ -6,6 +6,7 @@ near the limit, or when the text looks like made to fool the estimate, tokens ar
 
 import re
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from math import ceil, sqrt
@@ -88,15 +89,13 @@ def make_chunks(
     chunks = []
     line, counted = 1, 0
     for piece in cutter.pieces():
-        start, end, what, header = piece.start, piece.end, piece.small or piece.scope, piece.header
-        symbol = ", ".join(piece.names) if piece.names else what.symbol
-        if header is None:
-            header = cutter.header(piece.scope, start, symbol)
+        start, end, kind = piece.start, piece.end, (piece.small or piece.scope).kind
         if start > counted:
             line += count(b"\n", counted, start)
         last_line = line + count(b"\n", start, end)
         text = source.text(start, end) if whole is None else whole[start:end]
-        chunks.append(new_chunk(path, language, what.kind, symbol, line, last_line, start, end, text, header))
+        header = cutter.header_of(piece)
+        chunks.append(new_chunk(path, language, kind, piece.symbol, line, last_line, start, end, text, header))
         line, counted = last_line, end
     return chunks
 
@@ -135,6 +134,12 @@ def _names(piece: Piece) -> tuple[str, ...]:
     if piece.names or not piece.scope.findable or piece.small is not None or piece.scope.symbol is None:
         return piece.names
     return (piece.scope.symbol,) if piece.defines else ()
+
+
+def _joined_names(pieces: Iterable[Piece]) -> tuple[str, ...]:
+    """The names of what is made of these pieces, if it has several."""
+    names = dict.fromkeys(name for piece in pieces for name in _names(piece))
+    return tuple(names) if len(names) > 1 else ()
 
 
 def _outer_function(scope: Scope) -> Scope | None:
@@ -185,6 +190,12 @@ class _Cutter:
             else:
                 done.extend(self._reduced(piece))
         return done
+
+    def header_of(self, piece: Piece) -> str:
+        """The header of a piece, made once."""
+        if piece.header is None:
+            piece.header = self.header(piece.scope, piece.start, piece.symbol)
+        return piece.header
 
     def header(self, scope: Scope, start: int, symbol: str | None) -> str:
         """The context of a piece that begins at `start`: the words of its name, and the scopes around it.
@@ -350,8 +361,7 @@ class _Cutter:
             group = pieces[first:after]
             start, end = group[0].start, group[-1].end
             if owner is not None and len(group) > 1 and self.span(start, end) <= most and start <= owner.start:
-                names = tuple(dict.fromkeys(name for piece in group for name in _names(piece)))
-                whole = Piece(start, end, owner, names=names if len(names) > 1 else ())
+                whole = Piece(start, end, owner, names=_joined_names(group))
                 if self._fits(whole):
                     whole.proven = True
                     group = [whole]
@@ -395,10 +405,9 @@ class _Cutter:
 
     def _is_crumb(self, piece: Piece) -> bool:
         """Definitions by their characters, so that nearly each has a chunk; anything else by its tokens."""
-        start, end = piece.start, piece.end
-        if piece.small is not None or (piece.scope.parent is not None and start <= piece.scope.start < end):
-            return end - start < LEAST_INK
-        return self.span(start, end) < self.least
+        if piece.defines:
+            return piece.end - piece.start < LEAST_INK
+        return self.span(piece.start, piece.end) < self.least
 
     def _join_back(self, joined: list[Piece], piece: Piece) -> None:
         both = self._together(joined[-1], piece) if joined else None
@@ -419,9 +428,7 @@ class _Cutter:
         named = first if larger or holds else second
         if first.defines != second.defines:
             named = first if first.defines else second
-        joined = Piece(first.start, second.end, named.scope, named.small, True)
-        names = dict.fromkeys((*_names(first), *_names(second)))
-        joined.names = tuple(names) if len(names) > 1 else ()
+        joined = Piece(first.start, second.end, named.scope, named.small, True, _joined_names((first, second)))
         return joined if self._fits(joined) else None
 
     # Headers ---------------------------------------------------------------------------------------------
@@ -458,9 +465,7 @@ class _Cutter:
 
     def _fits(self, piece: Piece) -> bool:
         """Whether a piece and its header are within the limit; large pieces are refused without counting."""
-        limit, start, end, header = self.limit, piece.start, piece.end, piece.header
-        if header is None:
-            header = piece.header = self.header(piece.scope, start, piece.symbol)
+        limit, start, end, header = self.limit, piece.start, piece.end, self.header_of(piece)
         most_bytes = (end - start) * self.bytes_per_byte
         # A token has a byte at least.
         if most_bytes <= limit and (not header or most_bytes + len(header.encode()) + 1 <= limit):

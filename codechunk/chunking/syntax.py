@@ -148,16 +148,10 @@ class _Walk:
 
     def _definition(self, node: Node, rule: Rule, scope: Scope, depth: int) -> None:
         start, end, least_ink = node.start_byte, node.end_byte, rule.least_ink
-        if end - start < 2 * least_ink:
-            if rule.is_value and end - start < least_ink:
-                self._cut(start, scope, depth)
-                return
-            ink = self._ink(start, end, least_ink)
-            if ink < least_ink and (rule.is_value or ink < _LEAST_NAMED_INK):
-                self._cut(start, scope, depth)
-                return
-        else:
-            ink = least_ink
+        ink = self._ink(start, end, least_ink)
+        if ink < least_ink and (rule.is_value or ink < _LEAST_NAMED_INK):
+            self._cut(start, scope, depth)
+            return
         found = rule.resolve(node, self.rules) if rule.resolve else None
         if found is not None and found.tail is not None:
             self.tail, end = found.tail.start_byte, found.tail.end_byte
@@ -223,7 +217,7 @@ class _Walk:
 
     def _comment(self, start: int, end: int, scope: Scope, depth: int) -> None:
         """Remember a comment; one that follows another without a blank line continues it."""
-        if self.comment_end and touches(self.data, self.comment_end, start):
+        if self.comment_end and self._touches(start):
             self.comment_end = end
             self.next_line = self.data.find(b"\n", start) + 1 or self.size
         elif self._cut(start, scope, depth):
@@ -236,10 +230,7 @@ class _Walk:
         # Most nodes that get here begin their line.
         cut = start if start > last and data[start - 1] == _NEWLINE else data.rfind(b"\n", last, start) + 1
         self.next_line = data.find(b"\n", start) + 1 or self.size
-        if cut == start > last:
-            if self.comment_end and touches(data, self.comment_end, start):
-                cut = self.outline.drop_last()
-        elif cut <= last:
+        if cut <= last:
             # The same line again, but by a definition that begins with it: it knows better what this is.
             begins = (
                 self._leads(data[last:start])

@@ -15,7 +15,10 @@ from typing import Any, Literal
 import yaml
 from pathspec import GitIgnoreSpec
 
+from codechunk.git import open_repository
+from codechunk.parts import read_attributes
 from codechunk.skip import SkipRules
+from codechunk.source import parse_source
 
 Which = Literal["tuning", "test", "all"]
 
@@ -77,41 +80,16 @@ class Repository:
         return _git(self.git_dir, *words, stdin=stdin)
 
     def _read(self, commit: str) -> dict[str, str]:
-        entries = _entries(self.git("ls-tree", "-r", "-z", "-l", "--full-tree", commit))
-        attributes = [entry for entry in entries if entry.path.rpartition("/")[2] == ".gitattributes"]
-        texts = self._blobs(attributes)
-        rules = SkipRules.build(
-            include=self.include,
-            exclude=self.exclude,
-            gitattributes={path.rpartition("/")[0]: data.decode(errors="replace") for path, data in texts.items()},
-        )
+        opened = open_repository(parse_source(str(self.git_dir)), ref=commit, mirrors=self.cache)
+        rules = SkipRules.build(include=self.include, exclude=self.exclude, gitattributes=read_attributes(opened))
+        entries = opened.repository.list_tree(opened.commit)
         wanted = [entry for entry in entries if rules.by_entry(entry) is None]
+        contents = opened.repository.blobs(entry.blob for entry in wanted)
         files = {}
-        for path, data in self._blobs(wanted).items():
-            if rules.by_content(path, data) is None and (text := _utf8(data)) is not None:
-                files[path] = text
+        for entry, (_, data) in zip(wanted, contents, strict=True):
+            if rules.by_content(entry.path, data) is None and (text := _utf8(data)) is not None:
+                files[entry.path] = text
         return dict(sorted(files.items()))
-
-    def _blobs(self, entries: "list[_Entry]") -> dict[str, bytes]:
-        asked = "".join(f"{entry.blob}\n" for entry in entries).encode()
-        out = memoryview(self.git("cat-file", "--batch", stdin=asked))
-        blobs = {}
-        at = 0
-        for entry in entries:
-            # "<id> blob <size>\n<content>\n"; the size is that of the tree's listing.
-            at += len(f"{entry.blob} blob {entry.size}\n")
-            blobs[entry.path] = bytes(out[at : at + entry.size])
-            at += entry.size + 1
-        return blobs
-
-
-@dataclass(frozen=True)
-class _Entry:
-    path: str
-    mode: str
-    blob: str
-    size: int
-    valid_path: bool = True
 
 
 def load(corpus_file: Path, mirrors: Path, cache: Path, which: Which = "all") -> list[Repository]:
@@ -173,18 +151,6 @@ def _git(folder: Path, *words: str, stdin: bytes = b"") -> bytes:
     if done.returncode:
         raise CorpusError(f"git {words[0]} failed in {folder}: {done.stderr.decode(errors='replace').strip()}")
     return done.stdout
-
-
-def _entries(listing: bytes) -> list[_Entry]:
-    entries = []
-    for record in listing.decode(errors="replace").split("\0"):
-        if not record:
-            continue
-        about, _, path = record.partition("\t")
-        mode, kind, blob, size = about.split()
-        if kind == "blob":
-            entries.append(_Entry(path=path, mode=mode, blob=blob, size=int(size)))
-    return entries
 
 
 def _utf8(data: bytes) -> str | None:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import random
-import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,8 @@ from pathlib import Path
 from benchmarks.peers import grammars
 from codechunk.chunking import detect_language
 from codechunk.chunking.languages import NEVER_PARSED
+from codechunk.git import open_repository
+from codechunk.source import parse_source
 
 MOST_BYTES = 1024 * 1024
 _PROBED_BYTES = 8000
@@ -74,6 +76,17 @@ def pack_files(
     return Pack(target)
 
 
+def files_of(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Path and content of the files of a folder, or of a git repository's HEAD."""
+    if _is_git(folder):
+        yield from _committed(folder)
+        return
+    for path in _names(folder):
+        file = _read(path)
+        if file is not None:
+            yield file
+
+
 def _is_parsed(language: str) -> bool:
     return language in grammars() and language != "markdown" and language not in NEVER_PARSED
 
@@ -111,22 +124,14 @@ def _is_git(folder: Path) -> bool:
 
 
 def _committed(folder: Path) -> Iterator[tuple[str, bytes]]:
-    listed = _git(folder, "ls-tree", "-r", "-z", "--full-tree", "HEAD").split(b"\0")
-    rows = [line.split(b"\t", 1) for line in listed if line.startswith(b"100")]
-    wanted = b"".join(row[0].split()[2] + b"\n" for row in rows)
-    answer = _git(folder, "cat-file", "--batch", data=wanted)
+    with tempfile.TemporaryDirectory() as unused:  # mirrors are for repositories elsewhere
+        opened = open_repository(parse_source(str(folder)), ref=None, mirrors=Path(unused))
+    entries = [
+        entry
+        for entry in opened.repository.list_tree(opened.commit)
+        if entry.mode.startswith("100") and entry.size is not None
+    ]
+    contents = opened.repository.blobs(entry.blob for entry in entries)
     name = "/".join(folder.parts[-2:])
-    at = 0
-    for row in rows:
-        head_end = answer.index(b"\n", at)
-        head = answer[at:head_end].split()
-        if head[-1] == b"missing":
-            at = head_end + 1
-            continue
-        size = int(head[2])
-        yield f"{name}/{row[1].decode('utf-8', 'replace')}", answer[head_end + 1 : head_end + 1 + size]
-        at = head_end + 1 + size + 1
-
-
-def _git(folder: Path, *words: str, data: bytes | None = None) -> bytes:
-    return subprocess.run(["git", "-C", str(folder), *words], check=True, stdout=subprocess.PIPE, input=data).stdout
+    for entry, (_, data) in zip(entries, contents, strict=True):
+        yield f"{name}/{entry.path}", data
