@@ -1,0 +1,151 @@
+"""A plan or a result of `codechunk index` as Markdown for the summary of a CI job. Pure.
+
+Whoever may push a branch or a file may name it. Such names stand in code spans outside of tables, where Markdown, HTML,
+links, mentions and cells have no meaning; tables hold numbers and our own words only.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from codechunk.cli.terminal import shown, usd
+
+LONGEST_NAME = 200
+LISTED = 20
+FILES = ("added", "changed", "moved", "deleted", "unchanged")
+CHUNKS = ("added", "changed", "moved", "deleted", "reused")
+
+
+def plan_summary(document: Mapping[str, Any]) -> str:
+    """The document of `index --dry-run --json`: what a run would send, what it would cost, what it leaves out."""
+    files, chunks, tokens, cost = document["files"], document["chunks"], document["tokens"], document["cost"]
+    rows = [
+        (
+            "files",
+            f"{files['discovered']:,} = {files['indexed']:,} to index + {files['skipped']:,} to skip "
+            f"+ {files['failed']:,} that fail",
+        ),
+        *_skipped(files),
+        ("chunks", f"{chunks['total']:,}, {chunks['texts']:,} distinct texts"),
+        ("to embed", f"{chunks['texts_to_embed']:,} texts, {tokens['to_embed']:,} tokens"),
+        ("cost", f"**{usd(cost['direct'])}** direct, **{usd(cost['batch'])}** batch"),
+        *_secrets(document["secrets"]),
+    ]
+    failed = [(entry["path"], entry["reason"]) for entry in document["failed"]]
+    parts = [_heading(document), "Plan, nothing was sent.", _table(rows), *_failures(failed)]
+    return "\n\n".join(parts) + "\n\n"
+
+
+def run_summary(document: Mapping[str, Any]) -> str:
+    """The document of `index --json`: what changed, what was sent and paid, what was saved, what failed."""
+    files, chunks, changes = document["files"], document["chunks"], document["changes"]
+    texts, embedding = changes["texts"], document["embedding"]
+    rows = [
+        ("texts", f"{texts['sent']:,} sent, {texts['out']:,} on their way, {texts['reused']:,} reused"),
+        ("tokens", _tokens(document["tokens"])),
+        ("cost", _cost(document)),
+        ("saved by reuse", _saved(changes["saved"])),
+        (
+            "files",
+            f"{files['discovered']:,} = {files['indexed']:,} indexed + {files['skipped']:,} skipped "
+            f"+ {files['failed']:,} failed",
+        ),
+        *_skipped(files),
+        (
+            "chunks",
+            f"{chunks['total']:,} = {chunks['ready']:,} ready + {chunks['pending'] + chunks['processing']:,} pending "
+            f"+ {chunks['failed']:,} failed",
+        ),
+        *_secrets(document["secrets"]),
+    ]
+    if embedding["fallbacks"]:
+        rows.append(("fallbacks", f"{embedding['fallbacks']:,} batch jobs were sent directly, at twice the price"))
+    parts = [
+        _heading(document),
+        f"**{document['status']}** in {document['seconds']:,.1f} s, {_code(embedding['model'])}, "
+        f"mode {document['mode']}: {_code(document['mode_reason'])}",
+        _changes(changes),
+        _table(rows),
+        *_what_next(document),
+    ]
+    return "\n\n".join(parts) + "\n\n"
+
+
+def _heading(document: Mapping[str, Any]) -> str:
+    return f"### codechunk: {_code(document['repository'] + '@' + document['ref'])} at {_code(document['commit'][:12])}"
+
+
+def _code(text: str) -> str:
+    """A code span that holds any text: its fence is longer than any run of backticks inside. Not for tables."""
+    name = shown(text)
+    name = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", name)), default=0))
+    # A blank on both sides is taken away again by the reader, and keeps backticks at the ends apart from the fence.
+    return f"{fence} {name} {fence}" if name.strip() else "(no name)"
+
+
+def _table(rows: Iterable[tuple[str, str]]) -> str:
+    return "\n".join(("| | |", "|---|---|", *(f"| {label} | {value} |" for label, value in rows)))
+
+
+def _changes(changes: Mapping[str, Any]) -> str:
+    def row(name: str, columns: Sequence[str]) -> str:
+        return f"| {name} | " + " | ".join(f"{changes[name][column]:,}" for column in columns) + " |"
+
+    head = "| | added | changed | moved | deleted | as before |\n|---|--:|--:|--:|--:|--:|"
+    return "\n".join((head, row("files", FILES), row("chunks", CHUNKS)))
+
+
+def _skipped(files: Mapping[str, Any]) -> list[tuple[str, str]]:
+    reasons = files["skipped_by_reason"]
+    words = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in reasons.items())
+    return [("skipped", words)] if reasons else []
+
+
+def _secrets(secrets: Mapping[str, Any]) -> list[tuple[str, str]]:
+    words = f"{secrets['found']:,} in {secrets['files']:,} files (`secrets: {secrets['mode']}`)"
+    return [("secrets in the code", words)] if secrets["found"] else []
+
+
+def _tokens(tokens: Mapping[str, Any]) -> str:
+    if tokens["total"] is None:
+        return "not counted"
+    return f"{tokens['total']:,} in all" + (", estimated" if tokens["estimated"] else "")
+
+
+def _cost(document: Mapping[str, Any]) -> str:
+    if document["embedding"]["provider"] == "synthetic":
+        return "nothing: synthetic vectors"
+    cost = document["cost"]
+    so_far = "billed so far" if document["status"] == "embedding" else "spent"
+    return f"**{usd(cost['spent'])}** {so_far}, {usd(cost['estimated'])} estimated"
+
+
+def _saved(saved: Mapping[str, Any]) -> str:
+    if saved["tokens"] is None:
+        return "not known: tokens were not counted"
+    return f"{saved['tokens']:,} tokens, {usd(saved['usd'])}"
+
+
+def _failures(failed: Sequence[tuple[str, str]]) -> list[str]:
+    """A list of files with reasons, cut where it gets long."""
+    if not failed:
+        return []
+    lines = [f"- {_code(path)}: {_code(reason)}" for path, reason in failed[:LISTED]]
+    if len(failed) > LISTED:
+        lines.append(f"- and {len(failed) - LISTED:,} more")
+    return [f"Files that fail: {len(failed):,}", "\n".join(lines)]
+
+
+def _what_next(document: Mapping[str, Any]) -> list[str]:
+    if document["status"] == "embedding":
+        return [
+            "Batch jobs are out; searches answer from the commit before until `codechunk worker start` takes them in."
+        ]
+    if document["status"] == "partial":
+        files, chunks = document["files"]["failed"], document["chunks"]["failed"]
+        return [
+            f"Failed for good: {files:,} files, {chunks:,} chunks. `codechunk jobs show` has the reasons, "
+            f"`codechunk queue retry` lets the chunks wait again."
+        ]
+    return []
