@@ -9,9 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from codechunk import overview, synthetic
+from codechunk import garbage, keeping, overview, synthetic
+from codechunk.caching import export_cache, import_cache
 from codechunk.config import Loaded
 from codechunk.errors import CodechunkError, UsageError
+from codechunk.git import OpenedRepository
 from codechunk.jobs import RemoteJob
 from codechunk.nearest import Nearest
 from codechunk.parts import Parts, read_attributes
@@ -24,6 +26,7 @@ from codechunk.source import Source, parse_source
 from codechunk.state import BatchRow, IndexRow, Space, State
 from codechunk.state.embeddings import Vectors
 from codechunk.worker import Worker
+from codechunk.worktree import WORKING_TREE_REF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,8 @@ class IndexRequest:
     mode: Mode = "auto"
     wait: bool = True
     max_cost: float | None = None
+    working_tree: bool = False
+    publish_partial: bool = False
 
 
 class App:
@@ -67,13 +72,13 @@ class App:
                     door.open()  # a second process fails here, before it has done anything
                 else:
                     door.look()
-                opened = self.parts.open_repository(source, request.ref, reporter)
-                index = state.catalog.open_index(
-                    url=source.url, names=_names(source), ref=opened.ref, space=self.parts.space()
-                )
-                with self.parts.alone(index):
+                opened = self._opened(source, request, reporter)
+                with self.parts.alone_with(url=source.url, repository=source.name):
+                    index = state.catalog.open_index(
+                        url=source.url, names=_names(source), ref=opened.ref, space=self.parts.space()
+                    )
                     job = state.catalog.start_job(index.id, opened.commit, redo=request.full)
-                    index = state.catalog.refreshed(index)
+                    index = state.catalog.refreshed(index)  # --full has raised the epoch
                     if job.attempts > 1:
                         reporter.say(f"Taking up the unfinished run of {index.repository} again (job {job.id}).")
                     run = Run(self.parts, state, door, opened, index, job, reporter, started_at)
@@ -82,6 +87,7 @@ class App:
                         mode=request.mode,
                         wait=request.wait,
                         max_cost_usd=request.max_cost,
+                        publish_partial=request.publish_partial,
                     )
                     with recorded(state, job):
                         return run.go(wishes)
@@ -89,7 +95,7 @@ class App:
     def plan(self, request: IndexRequest, reporter: Reporter) -> DryRun:
         """What `index` would do, without writing anything but the git mirror."""
         source = parse_source(request.source)
-        opened = self.parts.open_repository(source, request.ref, reporter)
+        opened = self._opened(source, request, reporter)
         attributes = read_attributes(opened)
         with self.parts.state() as state:
             return dry_run(
@@ -107,6 +113,13 @@ class App:
                     "commit": opened.commit,
                 },
             )
+
+    def _opened(self, source: Source, request: IndexRequest, reporter: Reporter) -> OpenedRepository:
+        if not request.working_tree and request.ref != WORKING_TREE_REF:
+            return self.parts.open_repository(source, request.ref, reporter)
+        if request.ref not in (None, WORKING_TREE_REF):
+            raise UsageError("--working-tree and --ref exclude each other.")
+        return self.parts.open_working_tree(source)
 
     # ------------------------------------------------------------------ queue and worker
 
@@ -251,6 +264,39 @@ class App:
             ) as worker,
         ):
             yield worker
+
+    # ------------------------------------------------------------------ cache
+
+    def export_cache(self, path: Path, repository: str | None, reporter: Reporter) -> dict[str, Any]:
+        """Write the vectors, or those that a repository uses, to a file: see `caching.export_cache`."""
+        with self.parts.state() as state:
+            return export_cache(state, path, repository=repository, reporter=reporter)
+
+    def import_cache(self, path: Path, reporter: Reporter) -> dict[str, Any]:
+        """Take in the vectors of a file that was exported: see `caching.import_cache`."""
+        return import_cache(path, open_state=self.parts.state, reporter=reporter)
+
+    # ------------------------------------------------------------------ repositories and garbage
+
+    def repositories(self) -> list[dict[str, Any]]:
+        """Every index, by repository and ref: the documents of `repos list --json`."""
+        with self.parts.state() as state:
+            return keeping.repositories(state)
+
+    def repository(self, name: str) -> dict[str, Any]:
+        """The document of `repos show --json` for NAME or NAME@REF. Raises UsageError when there is none."""
+        with self.parts.state() as state:
+            return keeping.repository(self.parts, state, name)
+
+    def remove_repository(self, name: str, reporter: Reporter) -> dict[str, Any]:
+        """Take NAME, or only NAME@REF, out of the index; its vectors are kept. See `keeping.remove`."""
+        with self.parts.state() as state:
+            return keeping.remove(self.parts, state, name, reporter)
+
+    def collect_garbage(self, reporter: Reporter, *, dry_run: bool, drop_cache: bool) -> dict[str, Any]:
+        """Remove what nothing refers to, or only count it. See `garbage.collect`."""
+        with self.parts.state() as state:
+            return garbage.collect(self.parts, state, reporter, dry_run=dry_run, drop_cache=drop_cache)
 
     # ------------------------------------------------------------------ search
 

@@ -23,11 +23,25 @@ Embed = Callable[[Sequence[str]], Vectors]
 T = TypeVar("T")
 
 
+def is_whole(state: State, index: IndexRow) -> bool:
+    """Whether every chunk of the published generation is known to have its vector, and Chroma to hold it.
+
+    Then a run looks at what it brings in and at nothing else. It is not known after a run with failures, after a
+    collection was lost, and after a run that was abandoned: it may have put other vectors under the ids of kept chunks.
+    """
+    return index.whole and index.vectors_stamp is not None and not state.contents.has_abandoned(index.id)
+
+
 def unsettled(state: State, index: IndexRow, generation: int) -> list[SizedSource]:
-    """Contents whose chunks may lack a vector in the generation: new ones, or all when the last run was not whole."""
-    last = state.catalog.last_finished_job(index.id)
-    whole = last is not None and last.status == "succeeded" and index.vectors_stamp is not None
-    return state.contents.new_sources(index.id, generation, all_files=not whole)
+    """Contents whose chunks may lack a vector in the generation: new ones, or all if the published one is not whole."""
+    return state.contents.new_sources(index.id, generation, all_files=not is_whole(state, index))
+
+
+def ledger(state: State, index: IndexRow, generation: int) -> dict[str, int]:
+    """How many chunks of the generation are in each state; see `Embeddings.ledger`."""
+    return state.embeddings.ledger(
+        index.id, index.space_id, generation, rest_is_ready=is_whole(state, index) and generation > index.generation
+    )
 
 
 def request(*, state: State, index: IndexRow, sources: Sequence[SizedSource], job_id: str) -> None:

@@ -27,12 +27,14 @@ from codechunk.git_process import Progress as Progress
 from codechunk.source import Source, parse_source
 
 __all__ = [
+    "MAX_ENTRIES",
     "OpenedRepository",
     "Progress",
     "Repository",
     "Source",
     "TreeEntry",
     "check_git",
+    "local_repository",
     "mirror_path",
     "open_repository",
     "parse_source",
@@ -45,6 +47,7 @@ MAX_ENTRIES = 1_000_000
 MAX_PATH_BYTES = 4096  # no file system holds a longer one; trees nested a million levels deep end here
 LOCK_WAIT_S = 10.0
 _READ_BYTES = 1 << 18
+_PATHS_AT_ONCE = 200  # of up to MAX_PATH_BYTES each, as arguments of one command
 # Never more unanswered requests on the way to cat-file than the smallest pipe holds (one page): writing
 # cannot block, so neither side can wait for the other.
 _AHEAD_BYTES = 4096
@@ -86,20 +89,31 @@ class Repository:
         for count, record in enumerate(records, start=1):
             if count > limit:
                 raise GitError(f"{self._git.where} has more than {limit:,} files in one commit; refused.")
-            # "<mode> <type> <id> <size, right-aligned>\t<path>"
-            meta, _, name = record.partition(b"\t")
-            mode, _, blob, size = meta.split()
-            if len(name) > MAX_PATH_BYTES:
-                raise GitError(f"{self._git.where} has a path of more than {MAX_PATH_BYTES} bytes; refused.")
-            try:
-                path, valid = name.decode(), True
-            except UnicodeDecodeError:
-                # No path of a tree begins with a slash, so what is shown is never the name of another file.
-                escaped = name.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
-                path, valid = f"/{escaped}", False
-            # "-" for a submodule, "BAD" for a blob that is not here (a partial clone).
-            size_bytes = int(size) if size.isdigit() else None
-            yield TreeEntry(path=path, mode=mode.decode(), blob=blob.decode(), size=size_bytes, valid_path=valid)
+            yield self._entry_of(record)
+
+    def named(self, commit: str, name: str) -> Iterator[TreeEntry]:
+        """The entries of the commit's tree with this file name, in any folder; a third of the time of `list_tree`."""
+        end = b"/" + os.fsencode(name)
+        # Without -l: it makes git look every blob up.
+        records = self._records("ls-tree", "-r", "-z", "--name-only", "--full-tree", _checked_commit(commit))
+        # Longer ones fit into no command, and `list_tree` refuses them.
+        found = (path for path in records if (b"/" + path).endswith(end) and len(path) <= MAX_PATH_BYTES)
+        paths = [os.fsdecode(path) for path in found]
+        for start in range(0, len(paths), _PATHS_AT_ONCE):
+            some = paths[start : start + _PATHS_AT_ONCE]
+            for record in self._records("ls-tree", "-z", "-l", "--full-tree", commit, "--", *some):
+                yield self._entry_of(record)
+
+    def _entry_of(self, record: bytes) -> TreeEntry:
+        """One line of `ls-tree -l -z`: "<mode> <type> <id> <size, right-aligned>\\t<path>"."""
+        meta, _, name = record.partition(b"\t")
+        mode, _, blob, size = meta.split()
+        if len(name) > MAX_PATH_BYTES:
+            raise GitError(f"{self._git.where} has a path of more than {MAX_PATH_BYTES} bytes; refused.")
+        path, valid = shown_path(name)
+        # "-" for a submodule, "BAD" for a blob that is not here (a partial clone).
+        size_bytes = int(size) if size.isdigit() else None
+        return TreeEntry(path=path, mode=mode.decode(), blob=blob.decode(), size=size_bytes, valid_path=valid)
 
     def blobs(self, ids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         """(id, content) for each id, in their order, from one `cat-file --batch` stream.
@@ -230,6 +244,16 @@ def open_repository(
     return _open_remote(source, wanted, mirrors, fetch, lock_wait_s)
 
 
+def shown_path(name: bytes) -> tuple[str, bool]:
+    """A path of a tree as text, and whether it is valid UTF-8; else it is escaped."""
+    try:
+        return name.decode(), True
+    except UnicodeDecodeError:
+        # No path of a tree begins with a slash, so what is shown is never the name of another file.
+        escaped = name.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
+        return f"/{escaped}", False
+
+
 def mirror_path(source: Source, mirrors: Path) -> Path:
     """Where the mirror of a remote source is kept: a readable name and a hash of the URL."""
     readable = re.sub(r"[^A-Za-z0-9.-]+", "-", f"{source.host}-{source.name}").strip("-.")[-60:]
@@ -246,7 +270,8 @@ def _checked_commit(text: str) -> str:
 # --- local repositories ---------------------------------------------------------------------------------
 
 
-def _open_local(source: Source, ref: str | None, timeout_s: float) -> OpenedRepository:
+def local_repository(source: Source, timeout_s: float) -> tuple[Path, GitRunner]:
+    """The git directory of a local source, and how git is run in it. Raises GitError when it is no repository."""
     root = Path(source.url)
     # The ceiling keeps git from taking the repository of a folder above when this one is broken.
     env = {"GIT_CEILING_DIRECTORIES": str(root.parent)}
@@ -254,7 +279,11 @@ def _open_local(source: Source, ref: str | None, timeout_s: float) -> OpenedRepo
     found = runner.run("rev-parse", "--absolute-git-dir")
     if found.status != 0:
         raise runner.error(found.status, found.stderr)
-    git_dir = Path(os.fsdecode(found.stdout.rstrip(b"\n")))
+    return Path(os.fsdecode(found.stdout.rstrip(b"\n"))), runner
+
+
+def _open_local(source: Source, ref: str | None, timeout_s: float) -> OpenedRepository:
+    git_dir, runner = local_repository(source, timeout_s)
     opened = replace(runner, options=(f"--git-dir={git_dir}",))
     if ref is None:
         candidates = ["HEAD"]

@@ -12,6 +12,7 @@ from importlib.metadata import version
 
 from codechunk import secrets
 from codechunk.chunking import CHUNKER_VERSION, ChunkSettings
+from codechunk.chunking.languages import detect_language
 from codechunk.chunks import chunk_ids
 from codechunk.errors import CodechunkError
 from codechunk.git import Repository, TreeEntry
@@ -176,11 +177,13 @@ class Indexing:
         adopted = contents.adopt(self._index.id, self.generation, repository_id=repository_id, fingerprint=cut_by)
         if adopted:
             log.debug("Reused contents cut by an earlier run", extra={"files": adopted})
+        saver = _Saver(self._state, repository_id, cut_by)
+        if contents.file_counts(self._index.id, self.generation).get(("planned", None), 0):
+            self._copy_moved(saver)
         planned = contents.file_counts(self._index.id, self.generation).get(("planned", None), 0)
         if not planned:
-            return 0
+            return saver.total
         self._report.stage("Chunking", planned, "files")
-        saver = _Saver(self._state, repository_id, cut_by)
         unread = contents.unread(self._index.id, self.generation, repository_id=repository_id, fingerprint=cut_by)
         with ChunkPool(
             jobs=min(self._settings.jobs, planned),
@@ -197,6 +200,29 @@ class Indexing:
         saver.flush()
         self._refuse_secrets()
         return saver.total
+
+    def _copy_moved(self, saver: _Saver) -> None:
+        """Let files that were renamed, or copied, have the chunks of the same content at its other path.
+
+        Only where reading it at the new path would give the same: that depends on the name alone, because the content
+        is the same.
+        """
+        pages = self._state.copies.cut_elsewhere(
+            self._index.id,
+            self.generation,
+            repository_id=self._index.repository_id,
+            fingerprint=self._source_fingerprint,
+        )
+        for page in pages:
+            for file in page:
+                alike = (source for source, path in file.places if self._reads_alike(path, file.path))
+                if (source := next(alike, None)) is not None:
+                    cut = self._state.copies.read_back(source, file)
+                    saver.add(replace(cut, chunk_ids=chunk_ids(self._index.url, cut.chunks)))
+        saver.flush()
+
+    def _reads_alike(self, one: str, other: str) -> bool:
+        return self._rules.reads_alike(one, other) and detect_language(one, b"") == detect_language(other, b"")
 
     def _refuse_secrets(self) -> None:
         """Stop the run when it was asked to fail on secrets and there are some. What was saved has none."""

@@ -28,6 +28,7 @@ from codechunk.state import BoughtTexts, IndexRow, Space, State
 from codechunk.state.embeddings import Vectors
 from codechunk.vectors import VectorStore
 from codechunk.worker import Pace, Worker
+from codechunk.worktree import open_working_tree
 
 # Form of the text that is embedded: header, newline, chunk. A new form is a new vector space.
 HEADER_VERSION = 1
@@ -133,14 +134,24 @@ class Parts:
 
         Its refs share contents, so two of them at once would sweep away what the other is still writing.
         """
-        name = hashlib.sha256(index.url.encode()).hexdigest()[:32]
+        return self.alone_with(url=index.url, repository=index.repository)
+
+    def alone_with(self, *, url: str, repository: str) -> AbstractContextManager[None]:
+        """The lock of `alone`, also for a repository that has no index any more."""
+        name = hashlib.sha256(url.encode()).hexdigest()[:32]
         return only_one(
             self.config.data_dir / "locks" / f"{name}.lock",
-            f"{index.repository} is being indexed by another codechunk process; wait for it.",
+            f"{repository} is being indexed by another codechunk process; wait for it.",
         )
 
     def stamp(self) -> str | None:
-        """What the embedded Chroma directory looks like: names, sizes and times of its files."""
+        """What the embedded Chroma directory looks like: names, sizes and times of its files.
+
+        A server's files are its own business: which server it is stands for it. Each run that stores something, and
+        each search, checks the collection all the same (`embedding.check`).
+        """
+        if self.config.vectors.url is not None:
+            return f"server {hashlib.sha256(self.config.vectors.url.encode()).hexdigest()[:16]}"
         directory = self.embedded_directory
         if directory is None or not directory.is_dir():
             return None
@@ -174,6 +185,11 @@ class Parts:
             timeout_s=self.config.git.timeout.total_seconds(),
             on_progress=on_progress,
         )
+
+    def open_working_tree(self, source: Source) -> OpenedRepository:
+        """The files of a local repository as they are on disk. Raises UsageError when the source has no work tree."""
+        git = self.config.git
+        return open_working_tree(source, max_file_bytes=git.max_file_size, timeout_s=git.timeout.total_seconds())
 
     def require_provider(self) -> None:
         """Raise UsageError unless something can make vectors."""
@@ -358,10 +374,8 @@ def read_attributes(opened: OpenedRepository) -> dict[str, str]:
     """Every .gitattributes of the commit: folder ("" for the root) -> text; absurdly large ones are left out."""
     found = [
         entry
-        for entry in opened.repository.list_tree(opened.commit)
-        if entry.path.rpartition("/")[2] == ATTRIBUTES_FILE
-        and entry.mode.startswith("100")
-        and (entry.size or 0) <= IGNORE_FILE_BYTES
+        for entry in opened.repository.named(opened.commit, ATTRIBUTES_FILE)
+        if entry.mode.startswith("100") and (entry.size or 0) <= IGNORE_FILE_BYTES
     ]
     contents = opened.repository.blobs(entry.blob for entry in found)
     return {

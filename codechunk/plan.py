@@ -3,17 +3,17 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from hashlib import sha256
-from itertools import tee
+from itertools import islice, tee
 
 from codechunk.git import Repository, TreeEntry
-from codechunk.indexing import CutSettings
+from codechunk.indexing import CutSettings, fingerprint
 from codechunk.parsing import ChunkPool, ParseTask
 from codechunk.progress import Reporter
 from codechunk.sampling import SEED
 from codechunk.secrets import Place
 from codechunk.skip import SkipReason, SkipRules, decode
 from codechunk.state import Space, State
+from codechunk.state.contents import text_sha
 
 KNOWN_AT_ONCE = 500
 
@@ -56,11 +56,13 @@ def dry_run(
     reporter: Reporter,
     head: Mapping[str, str],
 ) -> DryRun:
-    """Cut and count every file of the commit in memory and compare the texts with what was embedded before.
+    """Cut and count every file of the commit that no run has cut, in memory, and compare all texts with what was
+    embedded before.
 
     Tokens are counted exactly whatever the token mode: a plan without numbers would be none.
     """
     plan = DryRun(head=head)
+    tally = _Tally(state, space, plan)
     pool = ChunkPool(
         jobs=settings.jobs,
         settings=settings.chunking,
@@ -69,11 +71,11 @@ def dry_run(
         seed=SEED,
         secrets=settings.secrets,
     )
-    seen: set[bytes] = set()
-    fresh: dict[str, int] = {}
     reporter.stage("Reading", None, "files")
+    readable = _readable(repository.list_tree(commit), rules, plan)
+    unknown = _without_known(readable, tally, head["url"], fingerprint(settings), reporter)
     with pool:
-        for result in pool.run(_tasks(repository, commit, rules, plan)):
+        for result in pool.run(_tasks(repository, unknown, rules, plan)):
             reporter.advance()
             if result.error is not None:
                 plan.failed.append((result.path, result.error))
@@ -82,35 +84,70 @@ def dry_run(
             if result.secrets and settings.secrets == "skip":
                 plan.skipped.append((result.path, str(SkipReason.SECRET)))
                 continue
-            plan.languages[result.language or "text"] += 1
-            plan.chunks += len(result.chunks)
-            for chunk in result.chunks:
-                tokens = chunk.tokens or 0
-                plan.tokens += tokens
-                digest = sha256(chunk.embedding_text.encode("utf-8", "surrogatepass"))
-                if digest.digest() not in seen:
-                    seen.add(digest.digest())
-                    fresh[digest.hexdigest()] = tokens
-            if len(fresh) >= KNOWN_AT_ONCE:
-                _settle(state, space, plan, fresh)
-    _settle(state, space, plan, fresh)
-    plan.texts = len(seen)
+            tally.add(result.language, ((text_sha(chunk), chunk.tokens or 0) for chunk in result.chunks))
+    tally.settle()
+    plan.texts = len(tally.seen)
     plan.skipped.sort()
     plan.secrets.sort(key=lambda found: (found[0], found[1].line))
     return plan
 
 
-def _settle(state: State, space: Space, plan: DryRun, fresh: dict[str, int]) -> None:
-    """Count the texts that have no vector yet, and start collecting anew."""
-    known = state.embeddings.ready(space, list(fresh))
-    plan.texts_to_embed += len(fresh) - len(known)
-    plan.tokens_to_embed += sum(tokens for sha, tokens in fresh.items() if sha not in known)
-    fresh.clear()
+@dataclass(slots=True)
+class _Tally:
+    """Adds up the chunks that a run would have; asks for vectors of many texts at once."""
+
+    state: State
+    space: Space
+    plan: DryRun
+    seen: set[bytes] = field(default_factory=set)
+    fresh: dict[str, int] = field(default_factory=dict)
+
+    def add(self, language: str | None, texts: Iterable[tuple[str, int]]) -> None:
+        """Count one file by its chunks: (hash of the text, tokens)."""
+        plan = self.plan
+        plan.languages[language or "text"] += 1
+        for sha, tokens in texts:
+            plan.chunks += 1
+            plan.tokens += tokens
+            digest = bytes.fromhex(sha)
+            if digest not in self.seen:
+                self.seen.add(digest)
+                self.fresh[sha] = tokens
+        if len(self.fresh) >= KNOWN_AT_ONCE:
+            self.settle()
+
+    def settle(self) -> None:
+        """Count the texts that have no vector yet, and start collecting anew."""
+        known = self.state.embeddings.ready(self.space, list(self.fresh))
+        self.plan.texts_to_embed += len(self.fresh) - len(known)
+        self.plan.tokens_to_embed += sum(tokens for sha, tokens in self.fresh.items() if sha not in known)
+        self.fresh.clear()
 
 
-def _tasks(repository: Repository, commit: str, rules: SkipRules, plan: DryRun) -> Iterator[ParseTask]:
+def _without_known(
+    entries: Iterator[TreeEntry], tally: _Tally, url: str, cut_by: str, reporter: Reporter
+) -> Iterator[TreeEntry]:
+    """Count what an earlier run has cut, and pass on the rest.
+
+    Files with secrets are read again: their places are shown, and they are not stored.
+    """
+    while some := list(islice(entries, KNOWN_AT_ONCE)):
+        known = tally.state.copies.known(url, cut_by, [(entry.path, entry.blob) for entry in some])
+        for entry in some:
+            cut = known.get((entry.path, entry.blob))
+            if cut is None:
+                yield entry
+                continue
+            reporter.advance()
+            if cut.skipped is not None:
+                tally.plan.skipped.append((entry.path, cut.skipped))
+            else:
+                tally.add(cut.language, cut.texts)
+
+
+def _tasks(repository: Repository, entries: Iterator[TreeEntry], rules: SkipRules, plan: DryRun) -> Iterator[ParseTask]:
     """What must be cut; everything else is put down in the plan with its reason."""
-    wanted, named = tee(_readable(repository.list_tree(commit), rules, plan))
+    wanted, named = tee(entries)
     contents = repository.blobs(entry.blob for entry in wanted)
     for number, (entry, (_, data)) in enumerate(zip(named, contents, strict=True)):
         reason = rules.by_content(entry.path, data)

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from codechunk import embedding, report
+from codechunk.changes import Changes
 from codechunk.crash import crash
 from codechunk.errors import CodechunkError, IndexBusy
 from codechunk.parts import Parts
@@ -44,6 +45,10 @@ class Outline:
     mode_reason: str
     estimated_usd: float | None
     started_at: float
+    changes: dict[str, int] | None = None
+    """What `Changes.dump` gave; None in plans of codechunk before it reported changes."""
+    tokens_to_send: int | None = None
+    """Tokens of the texts that had no vector, by our count or estimate."""
 
     def dump(self) -> str:
         """As JSON."""
@@ -120,6 +125,19 @@ class Publication:
         self._state.catalog.finish_job(self._job.id, status="embedding", report=document)
         return document
 
+    def publish_early(self, door: Door, *, patience_s: float = BUSY_PATIENCE_S) -> None:
+        """Switch searches to the generation although vectors are missing; `publish` follows when they have come.
+
+        Chunks without a vector are found by their words. Raises IndexBusy.
+        """
+        ledger = self._switch(door, made=None, patience_s=patience_s)
+        waiting = ledger.chunks["pending"] + ledger.chunks["processing"]
+        self._reporter.say(
+            f"Searches use {self._outline.commit[:12]} from now on; {waiting:,} of its chunks are found by their words "
+            f"only until their vectors come."
+        )
+        door.sound(self._index.id)
+
     def publish(self, door: Door, *, made: int | None = None, patience_s: float = BUSY_PATIENCE_S) -> dict[str, Any]:
         """Store the vectors, check the ledger, switch searches, then let go of what is gone.
 
@@ -130,22 +148,14 @@ class Publication:
         Raises:
             IndexBusy: another process keeps writing vectors; the next run or worker finishes the job.
         """
-        state, outline = self._state, self._outline
-        collection = self._stored(door.open(patience_s=patience_s, say=self._reporter.say))
-        index, generation = self._index, outline.generation
-        ledger = self._ledger(new=made, final=True)
-        ledger.balance()
-        crash("ledger balanced")
-        state.catalog.publish(index.id, commit=outline.commit, fingerprint=outline.identity, generation=generation)
-        crash("published")
-        embedding.remove(state, index, collection, state.contents.gone_chunks(index.id, generation))
-        state.catalog.sweep(index.id, generation)
-        state.catalog.drop_unused_sources(index.repository_id)
-        state.embeddings.drop_unwanted(index.space_id)
-        crash("swept")
+        state = self._state
+        ledger = self._switch(door, made=made, patience_s=patience_s)
+        index, generation = self._index, self._outline.generation
         for path, why in state.contents.fallbacks(index.id, generation):
             self._reporter.say(f"{path}: cut by lines, the parser was stopped ({why}).")
-        failed = state.embeddings.failures(index.id, index.space_id, generation, limit=LISTED)
+        failed = []
+        if ledger.chunks["failed"]:
+            failed = state.embeddings.failures(index.id, index.space_id, generation, limit=LISTED)
         for place, why in (*ledger.failed_files, *failed):
             self._reporter.say(f"{place}: failed ({why}).")
         document = self._document(ledger)
@@ -153,11 +163,25 @@ class Publication:
         door.sound(index.id)
         return document
 
-    def unchanged(self) -> dict[str, Any]:
-        """The document of a run that found nothing to do."""
-        document = self._document(self._ledger(new=0))
-        self._state.catalog.finish_job(self._job.id, status=document["status"], report=document)
-        return document
+    def _switch(self, door: Door, *, made: int | None, patience_s: float) -> report.Ledger:
+        """Everything between the vectors that there are and searches that use them. Returns the ledger."""
+        state, outline = self._state, self._outline
+        collection = self._stored(door.open(patience_s=patience_s, say=self._reporter.say))
+        index, generation = self._index, outline.generation
+        ledger = self._ledger(new=made, final=True)
+        ledger.balance()
+        crash("ledger balanced")
+        whole = not any(ledger.chunks[name] for name in ("pending", "processing", "failed"))
+        state.catalog.publish(
+            index.id, commit=outline.commit, fingerprint=outline.identity, generation=generation, whole=whole
+        )
+        crash("published")
+        embedding.remove(state, index, collection, state.contents.gone_chunks(index.id, generation))
+        state.catalog.sweep(index.id, generation)
+        state.catalog.drop_unused_sources(index.repository_id)
+        state.embeddings.drop_unwanted(index.space_id)
+        crash("swept")
+        return ledger
 
     # ------------------------------------------------------------------ Chroma
 
@@ -168,7 +192,7 @@ class Publication:
         index = self._index
         sources = embedding.unsettled(state, index, generation)
         embedding.store(state=state, index=index, sources=sources, collection=collection, reporter=reporter)
-        if state.embeddings.ledger(index.id, index.space_id, generation)["unstored"]:
+        if embedding.ledger(state, index, generation)["unstored"]:
             # What an abandoned run put under the ids of chunks that were kept: the right vectors again.
             sources = state.contents.new_sources(index.id, generation, all_files=True)
             embedding.store(state=state, index=index, sources=sources, collection=collection, reporter=reporter)
@@ -203,16 +227,14 @@ class Publication:
         """Everything that is true of the generation. `new` texts were embedded; None: as many as were bought."""
         index, state, outline = self._index, self._state, self._outline
         generation = outline.generation
-        nothing_new = generation == index.generation
-        came, gone = (0, 0) if nothing_new else state.contents.difference(index.id, index.generation, generation)
+        changes = Changes() if outline.changes is None else Changes.load(outline.changes)
         return report.Ledger(
             discovered=outline.discovered,
             files=state.contents.file_counts(index.id, generation),
             unchanged=outline.unchanged,
             deleted_files=outline.deleted_files,
-            chunks=state.embeddings.ledger(index.id, index.space_id, generation),
-            new_chunks=came,
-            deleted_chunks=gone,
+            chunks=embedding.ledger(state, index, generation),
+            changes=changes,
             bought=self._bought(new),
             failed_files=state.contents.failed_files(index.id, generation, limit=LISTED) if final else [],
             secrets=state.contents.secrets(index.id, generation),
@@ -225,6 +247,7 @@ class Publication:
         return report.Bought(
             requests=bought.requests,
             texts_sent=bought.sent,
+            texts_out=self._state.queue.still_open(self._job.id),
             batches=bought.batches,
             fallbacks=bought.fallbacks,
             estimated_usd=self._outline.estimated_usd,
@@ -234,6 +257,7 @@ class Publication:
     def _document(self, ledger: report.Ledger) -> dict[str, Any]:
         index, outline = self._index, self._outline
         sums = self._state.contents.token_sums(index.id, outline.generation)
+        tokens = report.extrapolate(outline.token_mode, sums)
         return report.document(
             job_id=self._job.id,
             repository=index.repository,
@@ -243,13 +267,26 @@ class Publication:
             mode=outline.mode,
             mode_reason=outline.mode_reason,
             ledger=ledger,
-            tokens=report.extrapolate(outline.token_mode, sums),
+            tokens=tokens,
+            saved=saved(self._parts, self._state, index, tokens.total, outline.tokens_to_send, ledger.total),
             provider=index.space.provider,
             model=index.space.model,
             dimensions=index.space.dimensions,
             secrets_mode=self._parts.config.secrets,
             seconds=max(0.0, time.time() - outline.started_at),
         )
+
+
+def saved(
+    parts: Parts, state: State, index: IndexRow, total: int | None, sent: int | None, chunks: int
+) -> report.Saved:
+    """What a run did not have to send: the tokens of all chunks but those sent, at the price all would have had."""
+    if total is None or sent is None:
+        return report.Saved(tokens=None, usd=None)
+    tokens = max(0, total - sent)
+    batch = parts.config.batch_processing
+    mode = "batch" if batch.enabled and chunks >= batch.threshold_chunks else "sequential"
+    return report.Saved(tokens=tokens, usd=parts.estimate_usd(state, index, tokens, mode))
 
 
 def settle(parts: Parts, state: State, reporter: Reporter) -> int:
@@ -265,7 +302,7 @@ def settle(parts: Parts, state: State, reporter: Reporter) -> int:
         outline = None if job.plan is None else Outline.load(job.plan)
         if outline is None or not _is_next(index, outline):
             continue
-        counts = state.embeddings.ledger(index.id, index.space_id, outline.generation)
+        counts = embedding.ledger(state, index, outline.generation)
         if counts["pending"] or counts["processing"]:
             continue
         try:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from codechunk.changes import Changes
 from codechunk.errors import CodechunkError
 
 
@@ -11,11 +12,14 @@ from codechunk.errors import CodechunkError
 class Bought:
     """What one run sent and paid: direct calls, texts with their repetitions, batch jobs, jobs that fell back.
 
+    `texts_out` wait or are in batch jobs: they are counted as sent, and paid, when they come back.
+
     Money in USD; None where no price of the model is known.
     """
 
     requests: int = 0
     texts_sent: int = 0
+    texts_out: int = 0
     batches: int = 0
     fallbacks: int = 0
     estimated_usd: float | None = 0.0
@@ -31,12 +35,16 @@ class Ledger:
     unchanged: int
     deleted_files: int
     chunks: Mapping[str, int]
-    new_chunks: int
-    deleted_chunks: int
+    changes: Changes
     bought: Bought
     failed_files: list[tuple[str, str]] = field(default_factory=list)
     secrets: tuple[int, int] = (0, 0)
     """Secrets found in the files that were read, and how many files hold them."""
+
+    @property
+    def total(self) -> int:
+        """All chunks."""
+        return sum(self.chunks[name] for name in ("pending", "processing", "ready", "failed"))
 
     def count(self, status: str) -> int:
         """Files with this status."""
@@ -71,6 +79,14 @@ class Ledger:
         if self.chunks["pending"] or self.chunks["processing"]:
             return "embedding"
         return "partial" if self.chunks["failed"] or self.count("failed") else "succeeded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """What embedding everything anew would have cost more; None where tokens or prices are not known."""
+
+    tokens: int | None
+    usd: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +128,7 @@ def document(
     mode_reason: str,
     ledger: Ledger,
     tokens: Tokens,
+    saved: Saved,
     provider: str,
     model: str,
     dimensions: int,
@@ -130,6 +147,7 @@ def document(
         "mode_reason": mode_reason,
         "files": _files(ledger),
         "chunks": _chunks(ledger),
+        "changes": _changes(ledger, saved),
         "tokens": {
             "mode": tokens.mode,
             "counted": tokens.counted,
@@ -151,6 +169,23 @@ def document(
             "estimated": _rounded(ledger.bought.estimated_usd),
             "spent": _rounded(ledger.bought.spent_usd),
         },
+        "seconds": round(seconds, 3),
+    }
+
+
+def unchanged(previous: Mapping[str, Any], *, job_id: str, seconds: float, saved: Saved) -> dict[str, Any]:
+    """The document of a run that found nothing to do, from that of the run before it."""
+    files, chunks = previous["files"], previous["chunks"]
+    return {
+        **previous,
+        "job_id": job_id,
+        "mode": "sequential",
+        "mode_reason": "nothing changed",
+        "files": {**files, "unchanged": files["discovered"], "deleted": 0},
+        "chunks": {**chunks, "new": 0, "reused": chunks["total"], "deleted": 0},
+        "changes": _changes_document(Changes(), files["discovered"], chunks["total"], Bought(), saved),
+        "embedding": {**previous["embedding"], "requests": 0, "texts_sent": 0, "batches": 0, "fallbacks": 0},
+        "cost": {"currency": "USD", "estimated": 0.0, "spent": 0.0},
         "seconds": round(seconds, 3),
     }
 
@@ -177,14 +212,43 @@ def _files(ledger: Ledger) -> dict[str, Any]:
     }
 
 
+def _changes(ledger: Ledger, saved: Saved) -> dict[str, Any]:
+    return _changes_document(ledger.changes, ledger.discovered, ledger.total, ledger.bought, saved)
+
+
+def _changes_document(changes: Changes, files: int, chunks: int, bought: Bought, saved: Saved) -> dict[str, Any]:
+    """What the run found different; `unchanged` files and `reused` chunks are those that are as they were."""
+    return {
+        "files": {
+            "added": changes.files_added,
+            "changed": changes.files_changed,
+            "moved": changes.files_moved,
+            "deleted": changes.files_deleted,
+            "unchanged": files - changes.files_added - changes.files_changed - changes.files_moved,
+        },
+        "chunks": {
+            "added": changes.chunks_added,
+            "changed": changes.chunks_changed,
+            "moved": changes.chunks_moved,
+            "deleted": changes.chunks_deleted,
+            "reused": chunks - changes.chunks_added - changes.chunks_changed - changes.chunks_moved,
+        },
+        "texts": {
+            "sent": bought.texts_sent,
+            "out": bought.texts_out,
+            "reused": max(0, chunks - bought.texts_sent - bought.texts_out),
+        },
+        "saved": {"tokens": saved.tokens, "usd": _rounded(saved.usd)},
+    }
+
+
 def _chunks(ledger: Ledger) -> dict[str, int]:
-    states = ledger.chunks
-    total = states["pending"] + states["processing"] + states["ready"] + states["failed"]
+    states, total = ledger.chunks, ledger.total
     return {
         "total": total,
-        "new": ledger.new_chunks,
-        "reused": total - ledger.new_chunks,
-        "deleted": ledger.deleted_chunks,
+        "new": ledger.changes.ids_new,
+        "reused": total - ledger.changes.ids_new,
+        "deleted": ledger.changes.ids_gone,
         "ready": states["ready"],
         "pending": states["pending"],
         "processing": states["processing"],

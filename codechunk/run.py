@@ -2,18 +2,20 @@
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from codechunk import embedding
+from codechunk import embedding, report
+from codechunk.changes import Changes
 from codechunk.errors import CodechunkError, UsageError
 from codechunk.git import OpenedRepository
 from codechunk.indexing import Comparison, Indexing, changed_settings, fingerprint
 from codechunk.parts import Parts, read_attributes
 from codechunk.progress import Reporter
-from codechunk.publish import Door, Outline, Publication
+from codechunk.publish import Door, Outline, Publication, saved
 from codechunk.state import IndexRow, JobRow, SizedSource, State
 
 log = logging.getLogger(__name__)
@@ -36,6 +38,8 @@ class Wishes:
     mode: Mode = "auto"
     wait: bool = True
     max_cost_usd: float | None = None
+    publish_partial: bool = False
+    """Switch searches before all vectors have come."""
 
 
 class Run:
@@ -54,13 +58,15 @@ class Run:
     ) -> None:
         self._parts, self._state, self._door, self._opened = parts, state, door, opened
         self._index, self._job, self._reporter, self._started_at = index, job, reporter, started_at
+        self._changes = Changes()
 
     def go(self, wishes: Wishes) -> dict[str, Any]:
         """Index the commit, or find that nothing is to do."""
         parts, opened, state = self._parts, self._opened, self._state
         token_mode = parts.cut_settings(wishes.jobs, {}).token_mode
-        if self._is_current(token_mode):
-            return self._unchanged(token_mode)
+        current = self._current(token_mode)
+        if current is not None:
+            return self._unchanged(current)
         attributes = read_attributes(opened)
         settings = parts.cut_settings(wishes.jobs, attributes)
         identity = f"{fingerprint(settings)} files={parts.files_identity()}"
@@ -76,6 +82,7 @@ class Run:
         comparison = indexing.plan(entries, redo=self._must_redo(identity))
         indexing.cut()
         indexing.count_missing()
+        self._changes = state.comparisons.between(self._index.id, self._index.generation, indexing.generation)
         if self._index.space.provider == "synthetic":
             return self._with_synthetic(indexing, comparison, identity, settings.token_mode)
         return self._with_gemini(indexing, comparison, identity, settings.token_mode, wishes)
@@ -86,12 +93,14 @@ class Run:
         self, indexing: Indexing, comparison: Comparison, identity: str, token_mode: str
     ) -> dict[str, Any]:
         reason = "synthetic vectors are made here"
-        outline = self._outline(indexing, comparison, identity, token_mode, ("sequential", reason), 0.0)
+        unsettled = embedding.unsettled(self._state, self._index, indexing.generation)
+        _, tokens = embedding.missing(self._state, self._index, unsettled)
+        outline = self._outline(indexing, comparison, identity, token_mode, ("sequential", reason), 0.0, tokens)
         self._state.catalog.plan_job(self._job.id, outline.dump())
         made = embedding.embed(
             state=self._state,
             index=self._index,
-            sources=embedding.unsettled(self._state, self._index, indexing.generation),
+            sources=unsettled,
             make=self._parts.embed,
             job_id=self._job.id,
             reporter=self._reporter,
@@ -104,7 +113,7 @@ class Run:
         """Ask for vectors, choose how, tell what it costs, then send directly or in batch jobs."""
         state, job, parts = self._state, self._job, self._parts
         # Before any text waits: from then on a worker beside this run may buy it, whatever --max-cost says.
-        unsettled = self._unsettled(indexing.generation)
+        unsettled = embedding.unsettled(state, self._index, indexing.generation)
         texts, tokens = embedding.missing(state, self._index, unsettled)
         mode, reason = self._choose(texts, wishes.mode)
         estimate = parts.estimate_usd(state, self._index, tokens, mode)
@@ -118,7 +127,9 @@ class Run:
         if not texts and waited_for:
             mode, reason = "batch", f"{waited_for:,} texts are in batch jobs already"
         log.debug("Chose how to embed", extra={"action": "mode_chosen", "mode": mode, "why": reason})
-        outline = self._outline(indexing, comparison, identity, token_mode, (mode, reason), estimate)
+        outline = self._outline(
+            indexing, comparison, identity, token_mode, (mode, reason), estimate, max(tokens, all_tokens)
+        )
         state.catalog.plan_job(job.id, outline.dump())
         publication = self._publication(outline)
         if texts and state.queue.first_time("code_is_sent"):
@@ -127,8 +138,11 @@ class Run:
                 f"{SECRETS_SENTENCE[parts.config.secrets]} This is said once."
             )
         generation = indexing.generation
-        if self._still_open(generation) and self._send(mode, wishes, generation=generation, texts=waited_for):
-            return publication.waiting()
+        if self._still_open(generation):
+            if wishes.publish_partial:
+                publication.publish_early(self._door)
+            if self._send(mode, wishes, generation=generation, texts=waited_for):
+                return publication.waiting()
         return publication.publish(self._door)
 
     def _send(self, mode: str, wishes: Wishes, *, generation: int, texts: int) -> int:
@@ -172,20 +186,12 @@ class Run:
         waiting = self._state.queue.still_open(self._job.id)
         if waiting:
             return waiting
-        counts = self._state.embeddings.ledger(self._index.id, self._index.space_id, generation)
+        counts = embedding.ledger(self._state, self._index, generation)
         waiting = counts["pending"] + counts["processing"]
         if waiting:
             # Another run has asked for them since, or they came back: of any file, also one that did not change.
             self._request(self._state.contents.new_sources(self._index.id, generation, all_files=True))
         return waiting
-
-    def _unsettled(self, generation: int) -> list[SizedSource]:
-        """Contents whose chunks may lack a vector: old ones too, when texts of what is published wait again."""
-        state, index = self._state, self._index
-        published = state.embeddings.ledger(index.id, index.space_id, index.generation)
-        if published["pending"] or published["processing"]:
-            return state.contents.new_sources(index.id, generation, all_files=True)
-        return embedding.unsettled(state, index, generation)
 
     def _request(self, sources: Sequence[SizedSource]) -> None:
         embedding.request(state=self._state, index=self._index, sources=sources, job_id=self._job.id)
@@ -223,27 +229,31 @@ class Run:
 
     # ------------------------------------------------------------------ what is there already
 
-    def _is_current(self, token_mode: str) -> bool:
-        """Whether the same commit was indexed with the same settings to the end, and nobody touched the vectors."""
+    def _current(self, token_mode: str) -> dict[str, Any] | None:
+        """The last run's document, if it indexed this commit with these settings to its end and nobody touched the
+        vectors since."""
         index = self._index
         last = self._state.catalog.last_finished_job(index.id)
         if last is None or last.status != "succeeded" or last.report is None or index.fingerprint is None:
-            return False
+            return None
         # The same commit has the same attributes, so they are not read for this.
         settings = self._parts.cut_settings(1, {})
         same = changed_settings(
             index.fingerprint, f"{fingerprint(settings)} files={self._parts.files_identity()}", ignore=("attributes",)
         )
-        return (
+        previous: dict[str, Any] = json.loads(last.report)
+        as_it_was = (
             self._job.attempts == 1
             and not self._job.redo
             and not same
             and index.commit == self._opened.commit
-            and json.loads(last.report)["tokens"]["mode"] == token_mode
+            and previous["tokens"]["mode"] == token_mode
+            and index.whole
             and index.vectors_stamp is not None
             and index.vectors_stamp == self._door.stamp
             and not self._state.contents.has_rubbish(index.id, index.generation)
         )
+        return previous if as_it_was else None
 
     def _must_redo(self, identity: str) -> bool:
         old = self._index.fingerprint
@@ -257,24 +267,17 @@ class Run:
             )
         return bool(changed)
 
-    def _unchanged(self, token_mode: str) -> dict[str, Any]:
-        index = self._index
-        discovered = sum(self._state.contents.file_counts(index.id, index.generation).values())
-        outline = Outline(
-            generation=index.generation,
-            commit=self._opened.commit,
-            identity=index.fingerprint or "",
-            token_mode=token_mode,
-            discovered=discovered,
-            unchanged=discovered,
-            deleted_files=0,
-            mode="sequential",
-            mode_reason="nothing changed",
-            estimated_usd=0.0,
-            started_at=self._started_at,
+    def _unchanged(self, previous: Mapping[str, Any]) -> dict[str, Any]:
+        """The document of a run that has nothing to do: nothing is read for it but what the last one wrote."""
+        chunks, total = previous["chunks"]["total"], previous["tokens"]["total"]
+        document = report.unchanged(
+            previous,
+            job_id=self._job.id,
+            seconds=max(0.0, time.time() - self._started_at),
+            saved=saved(self._parts, self._state, self._index, total, 0, chunks),
         )
-        document = self._publication(outline).unchanged()
-        self._door.sound(index.id)
+        self._state.catalog.finish_job(self._job.id, status=document["status"], report=document)
+        self._door.sound(self._index.id)
         return document
 
     # ------------------------------------------------------------------ parts of the above
@@ -287,6 +290,7 @@ class Run:
         token_mode: str,
         mode: tuple[str, str],
         estimated_usd: float | None,
+        tokens_to_send: int,
     ) -> Outline:
         return Outline(
             generation=indexing.generation,
@@ -300,6 +304,8 @@ class Run:
             mode_reason=mode[1],
             estimated_usd=estimated_usd,
             started_at=self._started_at,
+            changes=self._changes.dump(),
+            tokens_to_send=tokens_to_send,
         )
 
     def _publication(self, outline: Outline) -> Publication:

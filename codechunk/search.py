@@ -67,6 +67,7 @@ class Answer:
 
     score: float
     repository: str
+    ref: str
     commit: str
     path: str
     language: str
@@ -337,6 +338,7 @@ def _answer(span: _Span) -> Answer:
     return Answer(
         score=round(hit.score, 4),
         repository=hit.index.repository,
+        ref=hit.index.ref,
         commit=hit.index.commit or "",
         path=hit.chunk.path,
         language=hit.chunk.language,

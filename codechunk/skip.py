@@ -285,6 +285,14 @@ class SkipRules:
             return SkipReason.GENERATED
         return None
 
+    def reads_alike(self, one: str, other: str) -> bool:
+        """Whether `by_content` answers the same for both paths, whatever the content; both passed `by_entry`."""
+        return (
+            _suffix(one) == _suffix(other)
+            and bool(_MAYBE_SECRET.fullmatch(one)) == bool(_MAYBE_SECRET.fullmatch(other))
+            and self._attributes.value("linguist-generated", one) == self._attributes.value("linguist-generated", other)
+        )
+
     def _is_vendored(self, path: str) -> bool:
         marked = self._attributes.value("linguist-vendored", path)
         if marked is not None:
@@ -362,9 +370,13 @@ def _has_marker(data: bytes) -> bool:
     return any(_SAYS_KEEP_OFF.match(line) for at in said for line in lines[max(at - 2, 0) : at + 3])
 
 
-def _is_minified(path: str, data: bytes) -> bool:
+def _suffix(path: str) -> str:
     dot = path.rfind(".")
-    average = _MINIFIED_AVERAGE.get(path[dot:].lower()) if dot > path.rfind("/") else None
+    return path[dot:].lower() if dot > path.rfind("/") else ""
+
+
+def _is_minified(path: str, data: bytes) -> bool:
+    average = _MINIFIED_AVERAGE.get(_suffix(path))
     if average is None:
         return False
     lines = data.count(b"\n") + (not data.endswith(b"\n"))

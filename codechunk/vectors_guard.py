@@ -128,12 +128,14 @@ def _cut_short(segment: Path) -> str | None:
             if (segment / file).stat().st_size < size:
                 return f"{file} is cut short"
         links = (segment / "link_lists.bin").read_bytes()
-        at = 0
+        # A length in bytes and as many bytes of links for each element; both are whole 32-bit words.
+        words = memoryview(links[: len(links) // 4 * 4]).cast("I")
+        at, end = 0, len(words)
         for _ in range(elements):
-            if at + 4 > len(links):
+            if at >= end:
                 return "link_lists.bin is cut short"
-            at += 4 + int.from_bytes(links[at : at + 4], "little")
-        if at > len(links):
+            at += 1 + words[at] // 4
+        if at > end:
             return "link_lists.bin is cut short"
     return None
 

@@ -66,7 +66,7 @@ FILES: dict[str, str | bytes] = {
 
 DOCUMENT_KEYS = {
     "job_id", "repository", "url", "ref", "commit", "status", "mode", "mode_reason", "files", "chunks", "tokens",
-    "embedding", "secrets", "cost", "seconds",
+    "changes", "embedding", "secrets", "cost", "seconds",
 }  # fmt: skip
 
 
@@ -112,7 +112,7 @@ def test_search_finds_a_function_by_words_of_it(cli: Cli, repo: GitRepo) -> None
     cli.index(repo.path)
     first = cli.search("evict least recently used key")[0]
     assert set(first) == {
-        "score", "repository", "commit", "path", "language", "kind", "symbol", "start_line", "end_line", "text",
+        "score", "repository", "ref", "commit", "path", "language", "kind", "symbol", "start_line", "end_line", "text",
         "chunk_ids",
     }  # fmt: skip
     assert first["path"] == "src/cache.c"

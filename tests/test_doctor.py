@@ -83,7 +83,7 @@ def publish(state: State, index: IndexRow, job: JobRow, sources: list[int]) -> I
     storable = state.embeddings.storable(index.id, index.space_id, sources)
     assert storable is not None
     state.embeddings.mark_stored(index.id, storable.chunk_ids, storable.embedding_ids)
-    state.catalog.publish(index.id, commit=job.commit, fingerprint="f", generation=index.generation + 1)
+    state.catalog.publish(index.id, commit=job.commit, fingerprint="f", generation=index.generation + 1, whole=True)
     state.catalog.finish_job(job.id, status="succeeded")
     return state.catalog.refreshed(index)
 

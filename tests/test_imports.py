@@ -12,16 +12,17 @@ LAYERS = [
     {"cli"},
     {"app"},
     {"run", "nearest"},
-    {"publish"},
+    {"publish", "garbage", "keeping"},
     {"parts"},
     {"config"},
     {"worker"},
     {"direct"},
-    {"plan", "overview", "indexing", "embedding", "batch", "search", "heartbeat", "fit"},
+    {"plan", "overview", "caching", "indexing", "embedding", "batch", "search", "heartbeat", "fit"},
     {"git", "state", "vectors", "gemini", "synthetic", "parsing", "settings"},
     {"chunking"},
     {
         "skip",
+        "cachefile",
         "globs",
         "secrets",
         "source",
@@ -35,7 +36,7 @@ LAYERS = [
         "pricing",
     },
     {"report", "progress", "metrics", "log", "locks", "owner", "crash", "interrupts"},
-    {"chunks"},
+    {"chunks", "changes"},
     {"cells"},
     {"errors"},
 ]
@@ -50,6 +51,7 @@ BACK_OF = {
     "parse_child": "parsing",
     "parse_wire": "parsing",
     "vectors_guard": "vectors",
+    "worktree": "git",
 }
 # Who may import what comes from outside and is hidden in one room.
 HIDDEN = {

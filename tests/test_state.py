@@ -180,7 +180,7 @@ def test_readers_stay_on_the_published_generation_until_the_switch(state: State)
     index = open_index(state)
     cut(state, index, 1, {"a.py": [chunk("a.py", "def alpha(): pass", "alpha")]})
     assert state.catalog.indexes() == []
-    state.catalog.publish(index.id, commit="c1", fingerprint="f", generation=1)
+    state.catalog.publish(index.id, commit="c1", fingerprint="f", generation=1, whole=True)
     assert [path for path, _ in state.lookup.files(index.id, 1)] == ["a.py"]
     known = state.contents.known_files(index.id, 1)
     cut(state, index, 2, {"b.py": [chunk("b.py", "def beta(): pass", "beta")]})
@@ -188,7 +188,7 @@ def test_readers_stay_on_the_published_generation_until_the_switch(state: State)
     assert [path for path, _ in state.lookup.files(index.id, 1)] == ["a.py"]
     assert state.lookup.by_words([index.id], ["beta"], Filter(), limit=5) == []
     assert [path for path, _ in state.lookup.files(index.id, 2)] == ["b.py"]
-    state.catalog.publish(index.id, commit="c2", fingerprint="f", generation=2)
+    state.catalog.publish(index.id, commit="c2", fingerprint="f", generation=2, whole=True)
     state.catalog.sweep(index.id, 2)
     state.catalog.drop_unused_sources(index.repository_id)
     with state.database.read() as connection:
@@ -199,7 +199,7 @@ def test_readers_stay_on_the_published_generation_until_the_switch(state: State)
 def test_an_abandoned_generation_never_shows_and_is_swept(state: State) -> None:
     index = open_index(state)
     cut(state, index, 1, {"a.py": [chunk("a.py", "def alpha(): pass")]})
-    state.catalog.publish(index.id, commit="c1", fingerprint="f", generation=1)
+    state.catalog.publish(index.id, commit="c1", fingerprint="f", generation=1, whole=True)
     known = state.contents.known_files(index.id, 1)
     cut(state, index, 2, {"wrong.py": [chunk("wrong.py", "def wrong(): pass")]})
     state.contents.retire(2, [known["a.py"].id])
@@ -266,7 +266,7 @@ def test_words_are_found_whole_in_parts_and_stemmed(state: State) -> None:
         state, index, 1,
         {"net/retryPolicy.py": [chunk("net/retryPolicy.py", "def schedule_retries(maxAttempts): pass", "schedule")]},
     )  # fmt: skip
-    state.catalog.publish(index.id, commit="c", fingerprint="f", generation=1)
+    state.catalog.publish(index.id, commit="c", fingerprint="f", generation=1, whole=True)
     for word in ("schedule", "retries", "retry", "scheduleretries", "attempts", "attempt", "policy"):
         assert state.lookup.by_words([index.id], [word], Filter(), limit=5), word
     assert not state.lookup.by_words([index.id], ["unrelated"], Filter(), limit=5)

@@ -1,31 +1,20 @@
 """Words typed by people -> one call -> words printed.
 
-This file holds the commands and their help, and imports nothing heavy: `codechunk --help` must be instant.
-What a command does is imported when it runs.
+This file and its two neighbours (session.py, groups.py) hold the commands and their help, and import nothing heavy:
+`codechunk --help` must be instant. What a command does is imported when it runs.
 """
 
 import io
-import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from codechunk import __version__
-from codechunk.errors import CodechunkError
-from codechunk.interrupts import stop_like_ctrl_c
-
-if TYPE_CHECKING:
-    from codechunk.config import Loaded
-
-EXIT_FAILED_CHUNKS = 3
-EXIT_BUG = 70
-EXIT_INTERRUPTED = 130
+from codechunk.cli.groups import GROUPS
+from codechunk.cli.session import Json, Session, Source, exit_codes
 
 app = typer.Typer(
     name="codechunk",
@@ -38,64 +27,8 @@ app = typer.Typer(
     "codechunk index https://github.com/redis/redis --test-embeddings\n\n"
     'codechunk search "how are keys evicted"',
 )
-config_app = typer.Typer(
-    no_args_is_help=True,
-    help="Show and check the configuration.\n\n[bold]Example[/bold]\n\ncodechunk --config configs/dev.yaml config show",
-)
-app.add_typer(config_app, name="config")
-queue_app = typer.Typer(
-    no_args_is_help=True,
-    help="Texts and batch jobs that wait, are out, or came back.\n\n[bold]Example[/bold]\n\ncodechunk queue status",
-)
-app.add_typer(queue_app, name="queue")
-worker_app = typer.Typer(
-    no_args_is_help=True,
-    help="Submit batch jobs and take in their results.\n\n[bold]Example[/bold]\n\ncodechunk worker start --once",
-)
-app.add_typer(worker_app, name="worker")
-jobs_app = typer.Typer(
-    no_args_is_help=True,
-    help="The runs of index, and how they stand.\n\n[bold]Example[/bold]\n\ncodechunk jobs list",
-)
-app.add_typer(jobs_app, name="jobs")
-
-
-@dataclass(slots=True)
-class Session:
-    """The options before the command, and what they open."""
-
-    config_file: Path | None = None
-    flags: dict[str, Any] = field(default_factory=dict)
-    quiet: bool = False
-    loaded: "Loaded | None" = None
-
-    def load(self, flags: dict[str, Any] | None = None, *, log_file: bool = True) -> "Loaded":
-        """The configuration with this command's flags, and logging set up by it."""
-        from codechunk import log
-        from codechunk.config import load_config
-
-        self.loaded = load_config(
-            config_file=self.config_file,
-            flags={**self.flags, **(flags or {})},
-            environ=os.environ,
-            cwd=_working_directory(),
-        )
-        config = self.loaded.config
-        level = "warning" if self.quiet else config.log.level
-        log.setup(
-            level=level,
-            format=config.log.format,
-            file=config.data_dir / "logs" / "codechunk.log" if log_file else None,
-            secrets=self.loaded.secret_values(),
-        )
-        return self.loaded
-
-
-def _working_directory() -> Path:
-    try:
-        return Path.cwd()
-    except FileNotFoundError as exc:
-        raise CodechunkError("the current directory was deleted; change to one that exists.") from exc
+for _name, _group in GROUPS.items():
+    app.add_typer(_group, name=_name)
 
 
 def _version(asked: bool) -> None:
@@ -129,16 +62,7 @@ def _global_options(
         session.flags["log.format"] = log_format
 
 
-Source = Annotated[
-    str,
-    typer.Argument(
-        help="https://, ssh://, git@host:path or file:// URL, or the path of a local git repository.",
-        metavar="SOURCE",
-    ),
-]
 Mode = Literal["auto", "batch", "sequential"]
-JobId = Annotated[str, typer.Argument(help="Id of a job, or the beginning of it.", metavar="ID")]
-Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")]
 
 
 @app.command()
@@ -174,6 +98,16 @@ def index(
         bool,
         typer.Option(help="Wait for batch jobs, or leave them to `worker start` and `queue sync`."),
     ] = True,
+    working_tree: Annotated[
+        bool,
+        typer.Option("--working-tree", help="Also uncommitted changes and untracked files that git does not ignore."),
+    ] = False,
+    publish_partial: Annotated[
+        bool,
+        typer.Option(
+            "--publish-partial", help="Let searches use the new commit at once, not when its last vector has come."
+        ),
+    ] = False,
     full: Annotated[bool, typer.Option("--full", help="Cut every file again; nothing is paid again.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and why not.")] = False,
     max_cost: Annotated[
@@ -182,6 +116,12 @@ def index(
             min=0,
             help="Stop before anything is sent when the estimate is higher; the bill may differ by a fifth.",
             metavar="USD",
+        ),
+    ] = None,
+    summary: Annotated[
+        Path | None,
+        typer.Option(
+            help='Append a summary in Markdown to this file: "$GITHUB_STEP_SUMMARY" in GitHub Actions.', metavar="FILE"
         ),
     ] = None,
     json: Json = False,
@@ -198,7 +138,7 @@ def index(
         "git.exclude": exclude,
         "batch_processing.use_test_embeddings": True if test_embeddings else None,
     }
-    with _exit_codes():
+    with exit_codes():
         from codechunk.cli.index import run
 
         code = run(
@@ -210,7 +150,10 @@ def index(
             max_cost=max_cost,
             jobs=jobs,
             full=full,
+            working_tree=working_tree,
+            publish_partial=publish_partial,
             dry_run=dry_run,
+            summary=summary,
             json=json,
             quiet=context.obj.quiet,
         )
@@ -247,7 +190,7 @@ def search(
 
     codechunk search "how are expired keys deleted" --language c -k 5
     """
-    with _exit_codes():
+    with exit_codes():
         from codechunk.cli.search import run
 
         run(
@@ -276,7 +219,7 @@ def chunk(
 
     codechunk chunk src/main.py
     """
-    with _exit_codes():
+    with exit_codes():
         from codechunk.cli.chunk import run
 
         code = run(context.obj.load(log_file=False), paths=paths, json=json)
@@ -296,7 +239,7 @@ def estimate(
 
     codechunk estimate https://github.com/redis/redis --ref unstable
     """
-    with _exit_codes():
+    with exit_codes():
         from codechunk.cli.estimate import run
 
         run(context.obj.load(), source=source, ref=ref, json=json, quiet=context.obj.quiet)
@@ -316,204 +259,35 @@ def doctor(
 
     codechunk doctor
     """
-    with _exit_codes():
+    with exit_codes():
         from codechunk.cli.doctor import run
 
         code = run(context.obj.load(), remote=remote, json=json, quiet=context.obj.quiet)
     raise typer.Exit(code)
 
 
-@queue_app.command("status")
-def queue_status(context: typer.Context, json: Json = False) -> None:
-    """How many texts and batch jobs wait, are out, are back or have failed.
-
-    [bold]Example[/bold]
-
-    codechunk queue status --json
-    """
-    with _exit_codes():
-        from codechunk.cli.queue import status
-
-        status(context.obj.load(), json=json)
-
-
-@queue_app.command("flush")
-def queue_flush(
+@app.command()
+def gc(
     context: typer.Context,
-    force: Annotated[
-        bool, typer.Option("--force", help="Also when fewer texts wait than worker.min_queue_size.")
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed.")] = False,
+    drop_cache: Annotated[
+        bool,
+        typer.Option("--drop-cache", help="Also vectors that no index uses; they were paid for, and would be again."),
     ] = False,
     json: Json = False,
 ) -> None:
-    """Make batch jobs of the texts that wait, and submit them. Exit 1 when the provider cannot be reached.
+    """Remove what nothing refers to: contents, collections, mirrors, files of ended batch jobs.
+
+    The work of an unfinished run is kept for 14 days after its beginning. Vectors are kept: they were paid for.
 
     [bold]Example[/bold]
 
-    codechunk queue flush --force
+    codechunk gc --dry-run
     """
-    with _exit_codes():
-        from codechunk.cli.queue import flush
+    with exit_codes():
+        from codechunk.cli.gc import run
 
-        code = flush(context.obj.load(), force=force, json=json, quiet=context.obj.quiet)
-    raise typer.Exit(code)
-
-
-@queue_app.command("sync")
-def queue_sync(context: typer.Context, json: Json = False) -> None:
-    """Look at the batch jobs that are out, take in what came back, finish indexes. Exit 3 when texts failed for good.
-
-    [bold]Example[/bold]
-
-    codechunk queue sync
-    """
-    with _exit_codes():
-        from codechunk.cli.queue import sync
-
-        code = sync(context.obj.load(), json=json, quiet=context.obj.quiet)
-    raise typer.Exit(code)
-
-
-@queue_app.command("retry")
-def queue_retry(context: typer.Context, json: Json = False) -> None:
-    """Let every failed text wait again.
-
-    [bold]Example[/bold]
-
-    codechunk queue retry
-    """
-    with _exit_codes():
-        from codechunk.cli.queue import retry
-
-        retry(context.obj.load(), json=json, quiet=context.obj.quiet)
-
-
-@queue_app.command("remote")
-def queue_remote(
-    context: typer.Context,
-    cancel: Annotated[str | None, typer.Option(help="First cancel this job at the provider.", metavar="NAME")] = None,
-    delete: Annotated[str | None, typer.Option(help="First delete this job at the provider.", metavar="NAME")] = None,
-    json: Json = False,
-) -> None:
-    """The batch jobs at the provider beside ours; marks those that are lost, or not ours.
-
-    [bold]Example[/bold]
-
-    codechunk queue remote --cancel batches/abc123
-    """
-    with _exit_codes():
-        from codechunk.cli.queue import remote
-
-        remote(context.obj.load(), cancel=cancel, delete=delete, json=json)
-
-
-@worker_app.command("start")
-def worker_start(
-    context: typer.Context,
-    interval: Annotated[
-        float | None,
-        typer.Option(min=0.1, help="Seconds between two looks.", show_default="worker.interval", metavar="SECONDS"),
-    ] = None,
-    once: Annotated[bool, typer.Option("--once", help="Do what is due now, then stop.")] = False,
-) -> None:
-    """Submit batch jobs and take in their results, until Ctrl-C or SIGTERM; both end it with exit code 0.
-
-    [bold]Example[/bold]
-
-    codechunk worker start --interval 60
-    """
-    with _exit_codes():
-        from codechunk.cli.worker import start
-
-        start(context.obj.load(), interval_s=interval, once=once, quiet=context.obj.quiet)
-
-
-@jobs_app.command("list")
-def jobs_list(
-    context: typer.Context,
-    limit: Annotated[int, typer.Option("-n", min=1, help="How many, the newest first.", metavar="N")] = 20,
-    json: Json = False,
-) -> None:
-    """The runs of index, the newest first.
-
-    [bold]Example[/bold]
-
-    codechunk jobs list -n 5
-    """
-    with _exit_codes():
-        from codechunk.cli.jobs import list_jobs
-
-        list_jobs(context.obj.load(), limit=limit, json=json)
-
-
-@jobs_app.command("show")
-def jobs_show(context: typer.Context, job_id: JobId, json: Json = False) -> None:
-    """One run: its chunks, its batch jobs, and what failed with the reason.
-
-    [bold]Example[/bold]
-
-    codechunk jobs show 3f2a
-    """
-    with _exit_codes():
-        from codechunk.cli.jobs import show
-
-        show(context.obj.load(), job_id=job_id, json=json)
-
-
-@jobs_app.command("resume")
-def jobs_resume(context: typer.Context, job_id: JobId, json: Json = False) -> None:
-    """Index the repository and ref of a run again; what was done is not done again.
-
-    [bold]Example[/bold]
-
-    codechunk jobs resume 3f2a
-    """
-    with _exit_codes():
-        from codechunk.cli.jobs import resume
-
-        code = resume(context.obj.load(), job_id=job_id, json=json, quiet=context.obj.quiet)
-    raise typer.Exit(code)
-
-
-@jobs_app.command("cancel")
-def jobs_cancel(context: typer.Context, job_id: JobId, json: Json = False) -> None:
-    """End a run: drop the texts that wait for it alone, cancel the batch jobs that carry nothing else.
-
-    [bold]Example[/bold]
-
-    codechunk jobs cancel 3f2a
-    """
-    with _exit_codes():
-        from codechunk.cli.jobs import cancel
-
-        cancel(context.obj.load(), job_id=job_id, json=json)
-
-
-@config_app.command("show")
-def config_show(context: typer.Context, json: Json = False) -> None:
-    """Every setting with its value and where the value comes from.
-
-    [bold]Example[/bold]
-
-    codechunk --config configs/dev.yaml config show
-    """
-    with _exit_codes():
-        from codechunk.cli.config import show
-
-        show(context.obj.load(log_file=False), json=json)
-
-
-@config_app.command("check")
-def config_check(context: typer.Context) -> None:
-    """Check the configuration: exit 2 and a sentence that says what is wrong.
-
-    [bold]Example[/bold]
-
-    codechunk --config configs/prod.yaml config check
-    """
-    with _exit_codes():
-        from codechunk.cli.config import check
-
-        check(context.obj.load(log_file=False))
+        run(context.obj.load(), dry_run=dry_run, drop_cache=drop_cache, json=json, quiet=context.obj.quiet)
 
 
 def main() -> None:
@@ -525,56 +299,3 @@ def main() -> None:
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a locale that cannot show a letter must not end a run
     app(prog_name="codechunk")
-
-
-@contextmanager
-def _exit_codes() -> Iterator[None]:
-    """Turn what a command raises into one sentence and an exit code; wrong usage is Typer's own business."""
-    stop_like_ctrl_c()
-    try:
-        yield
-        sys.stdout.flush()  # here, where an error can still be told
-    except KeyboardInterrupt:
-        code = _complain("interrupted; the same command goes on from here.", EXIT_INTERRUPTED)
-    except CodechunkError as exc:
-        code = _complain(str(exc), exc.exit_code)
-    except BrokenPipeError:
-        # The reader of a pipe went away (`| head`): no error, and nothing more to write to.
-        _drop_output()
-        code = 0
-    except typer.Exit:
-        raise
-    except OSError as exc:  # no space for the output, no permission, a folder that is gone: the user's world
-        _drop_output()
-        where = f" ({exc.filename})" if exc.filename else ""
-        code = _complain(f"{exc.strerror or exc}{where}.", 1)
-    except Exception as exc:  # noqa: BLE001 - the top: a bug, told in one sentence with its log
-        code = _bug(exc)
-    else:
-        return
-    raise typer.Exit(code)
-
-
-def _drop_output() -> None:
-    """Let what is still buffered for stdout go nowhere, or Python would fail once more at its exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _complain(sentence: str, code: int) -> int:
-    from codechunk.log import mask_secrets
-
-    typer.echo(f"codechunk: {mask_secrets(sentence)}", err=True)
-    return code
-
-
-def _bug(exc: Exception) -> int:
-    logging.getLogger("codechunk").debug("Bug", exc_info=exc)
-    files = [
-        handler.baseFilename for handler in logging.getLogger().handlers if isinstance(handler, logging.FileHandler)
-    ]
-    if not files:
-        import traceback
-
-        traceback.print_exception(exc)
-    where = f"; the traceback is in {files[0]}" if files else ""
-    return _complain(f"this is a bug in codechunk ({type(exc).__name__}: {exc}){where}.", EXIT_BUG)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from codechunk.chunks import Chunk, chunk_ids
-from codechunk.cli import EXIT_FAILED_CHUNKS
+from codechunk.cli.session import EXIT_FAILED_CHUNKS
 from codechunk.cli.terminal import shown, stdout, write_json
 from codechunk.config import Loaded
 from codechunk.errors import UsageError

@@ -1,15 +1,18 @@
 """`codechunk index`: runs it, shows the ledger, chooses the exit code."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from codechunk.app import App, IndexRequest
-from codechunk.cli import EXIT_FAILED_CHUNKS
+from codechunk.cli.markdown import plan_summary, run_summary
+from codechunk.cli.session import EXIT_FAILED_CHUNKS
 from codechunk.cli.terminal import Rows, reporter, shown, stderr, stdout, usd, write_json
 from codechunk.config import Loaded
+from codechunk.errors import CodechunkError
 from codechunk.plan import DryRun
 from codechunk.pricing import LIST_PRICES, price_usd
 from codechunk.report import secrets_document
@@ -50,25 +53,53 @@ def run(
     max_cost: float | None,
     jobs: int | None,
     full: bool,
+    working_tree: bool,
+    publish_partial: bool,
     dry_run: bool,
+    summary: Path | None,
     json: bool,
     quiet: bool,
 ) -> int:
     """Index (or plan) and print. Returns the exit code."""
     app = App(loaded)
     console = stderr()
-    request = IndexRequest(source=source, ref=ref, jobs=jobs, full=full, mode=mode, wait=wait, max_cost=max_cost)
+    request = IndexRequest(
+        source=source,
+        ref=ref,
+        jobs=jobs,
+        full=full,
+        mode=mode,
+        wait=wait,
+        max_cost=max_cost,
+        working_tree=working_tree,
+        publish_partial=publish_partial,
+    )
+    if summary is not None:
+        _append(summary, "")  # what cannot be written is told before anything is bought
     if dry_run:
         with reporter(console, quiet=quiet) as progress:
             plan = app.plan(request, progress)
+        planned = _plan_document(loaded, plan)
+        if summary is not None:
+            _append(summary, plan_summary(planned))
         if json:
-            write_json(_plan_document(loaded, plan))
+            write_json(planned)
         else:
             _show_plan(stdout(), loaded, plan)
         return 0
     with reporter(console, quiet=quiet) as progress:
         document = app.index(request, progress)
+    if summary is not None:
+        _append(summary, run_summary(document))
     return show_result(loaded, document, json=json, quiet=quiet)
+
+
+def _append(summary: Path, text: str) -> None:
+    try:
+        with summary.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as exc:
+        raise CodechunkError(f"the summary {summary} cannot be written: {exc.strerror}") from exc
 
 
 def show_result(loaded: Loaded, document: Mapping[str, Any], *, json: bool, quiet: bool) -> int:
@@ -94,8 +125,9 @@ def _summary(console: Console, loaded: Loaded, document: Mapping[str, Any]) -> N
         f"{files['discovered']:,} discovered = {files['indexed']:,} indexed + {files['skipped']:,} skipped "
         f"+ {files['failed']:,} failed",
     )
-    if files["unchanged"] or files["deleted"]:
-        table.add("", f"{files['unchanged']:,} unchanged, {files['deleted']:,} deleted since the last run")
+    first = files["deleted"] == files["unchanged"] == chunks["reused"] == 0
+    if not first:
+        table.add("", _changed(document["changes"]["files"], "unchanged"))
     if files["skipped"]:
         table.add("skipped", _reasons(files["skipped_by_reason"]))
     _add_secrets(table, document["secrets"])
@@ -104,7 +136,8 @@ def _summary(console: Console, loaded: Loaded, document: Mapping[str, Any]) -> N
         f"{chunks['total']:,} = {chunks['ready']:,} ready + {chunks['pending'] + chunks['processing']:,} "
         f"pending + {chunks['failed']:,} failed",
     )
-    table.add("", f"{chunks['new']:,} new, {chunks['reused']:,} kept, {chunks['deleted']:,} removed")
+    if not first:
+        table.add("", _changed(document["changes"]["chunks"], "reused"))
     table.add("tokens", _tokens(tokens))
     embedding = document["embedding"]
     synthetic = embedding["provider"] == "synthetic"
@@ -119,12 +152,24 @@ def _summary(console: Console, loaded: Loaded, document: Mapping[str, Any]) -> N
         table.add("mode", f"{document['mode']}: {shown(document['mode_reason'])}")
         table.add("sent", _sent(embedding))
         table.add("cost", _cost(document["cost"], out=document["status"] == "embedding"))
+    saved = document["changes"]["saved"]
+    if saved["tokens"]:
+        money = f", {usd(saved['usd'])}" if saved["usd"] else ""
+        table.add(
+            "saved", f"{saved['tokens']:,} tokens{money}: texts that were embedded before, or occur more than once"
+        )
     if document["status"] == "embedding":
         table.add("next", "`codechunk worker start` or `codechunk queue sync` finishes it")
     if document["status"] == "partial" and chunks["failed"]:
         table.add("next", "`codechunk queue retry` lets what failed wait again; `codechunk jobs show` has the reasons")
     console.print(title)
     table.show(console)
+
+
+def _changed(changes: Mapping[str, int], rest: str) -> str:
+    """What is different since the last run, of files or of chunks."""
+    told = [f"{changes[word]:,} {word}" for word in ("added", "changed", "moved", "deleted") if changes[word]]
+    return f"{', '.join(told) or 'nothing changed'}; {changes[rest]:,} as they were"
 
 
 def _add_secrets(table: Rows, secrets: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from codechunk.app import App
-from codechunk.cli import EXIT_FAILED_CHUNKS
+from codechunk.cli.session import EXIT_FAILED_CHUNKS
 from codechunk.cli.terminal import Rows, duration, reporter, shown, stderr, stdout, write_json
 from codechunk.config import Loaded
 from codechunk.log import mask_secrets

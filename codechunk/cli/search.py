@@ -77,7 +77,7 @@ def _show(console: Console, answer: Answer) -> None:
     if answer.symbol:
         line.append(f"  {shown(answer.symbol)}", style="bold")
     line.append(f"  {answer.score:.3f}", style="green")
-    line.append(f"  {shown(answer.repository)}", style="dim")
+    line.append(f"  {shown(f'{answer.repository}@{answer.ref}')}", style="dim")
     console.print(line)
     lines = answer.text.rstrip("\n").split("\n")
     first = _first_shown(answer, len(lines))

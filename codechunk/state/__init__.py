@@ -8,12 +8,17 @@ from pathlib import Path
 from types import TracebackType
 
 from codechunk.state.batches import Batches, BatchRow, LostClaim, Member
+from codechunk.state.cache import Cache
 from codechunk.state.catalog import Catalog, IndexRow, JobRow, Space
+from codechunk.state.changes import Comparisons
 from codechunk.state.contents import Contents, CutFile, KnownFile, PlannedFile, SizedSource, UnreadFile
+from codechunk.state.copies import Copies
 from codechunk.state.database import Database
 from codechunk.state.embeddings import Embeddings, PendingText, Storable
+from codechunk.state.inventory import Holding, IndexDetails, Inventory, RepositoryRow
 from codechunk.state.lookup import Filter, FoundChunk, Lookup
 from codechunk.state.queue import BoughtTexts, ClaimedText, Queue, QueueCounts, Throttle
+from codechunk.state.removal import Removal, Survey
 
 
 class State(AbstractContextManager["State"]):
@@ -29,10 +34,15 @@ class State(AbstractContextManager["State"]):
         self.database = Database(target)
         self.catalog = Catalog(self.database)
         self.contents = Contents(self.database)
+        self.copies = Copies(self.database)
+        self.comparisons = Comparisons(self.database)
         self.embeddings = Embeddings(self.database)
+        self.cache = Cache(self.database)
         self.lookup = Lookup(self.database)
         self.queue = Queue(self.database)
         self.batches = Batches(self.database)
+        self.inventory = Inventory(self.database)
+        self.removal = Removal(self.database)
 
     def close(self) -> None:
         """Release the connections."""
@@ -51,6 +61,8 @@ __all__ = [
     "CutFile",
     "Filter",
     "FoundChunk",
+    "Holding",
+    "IndexDetails",
     "IndexRow",
     "JobRow",
     "KnownFile",
@@ -59,10 +71,12 @@ __all__ = [
     "PendingText",
     "PlannedFile",
     "QueueCounts",
+    "RepositoryRow",
     "SizedSource",
     "Space",
     "State",
     "Storable",
+    "Survey",
     "Throttle",
     "UnreadFile",
 ]

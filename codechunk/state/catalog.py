@@ -56,6 +56,7 @@ class IndexRow:
     commit: str | None
     generation: int
     vectors_stamp: str | None
+    whole: bool
     updated_at: float
 
 
@@ -111,6 +112,12 @@ class Catalog:
         with self._db.read() as connection:
             return [_index_row(row) for row in connection.execute(query)]
 
+    def every_index(self) -> list[IndexRow]:
+        """Every index, also those that were never published, by repository and ref."""
+        query = _index_query().order_by(repositories.c.name, indexes.c.ref, indexes.c.id)
+        with self._db.read() as connection:
+            return [_index_row(row) for row in connection.execute(query)]
+
     def space(self, space_id: int) -> Space:
         """A vector space by its row number."""
         with self._db.read() as connection:
@@ -145,13 +152,23 @@ class Catalog:
         with self._db.begin() as connection:
             connection.execute(update(indexes).where(sound).values(vectors_stamp=new))
 
-    def publish(self, index_id: int, *, commit: str, fingerprint: str, generation: int) -> None:
-        """Switch searches to a new generation of files: from one moment to the next, never half."""
+    def publish(self, index_id: int, *, commit: str, fingerprint: str, generation: int, whole: bool) -> None:
+        """Switch searches to a new generation of files: from one moment to the next, never half.
+
+        Args:
+            whole: every chunk of it has its vector, and Chroma holds it.
+        """
         with self._db.begin() as connection:
             connection.execute(
                 update(indexes)
                 .where(indexes.c.id == index_id)
-                .values(commit_sha=commit, fingerprint=fingerprint, generation=generation, updated_at=time.time())
+                .values(
+                    commit_sha=commit,
+                    fingerprint=fingerprint,
+                    generation=generation,
+                    whole=whole,
+                    updated_at=time.time(),
+                )
             )
 
     def sweep(self, index_id: int, generation: int) -> None:
@@ -459,6 +476,7 @@ def _index_row(row: Row[tuple[object, ...]]) -> IndexRow:
         commit=value["commit_sha"],
         generation=value["generation"],
         vectors_stamp=value["vectors_stamp"],
+        whole=value["whole"],
         updated_at=value["updated_at"],
     )
 

@@ -8,13 +8,11 @@ changed, and readers never see half of it.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     FromClause,
-    Select,
     and_,
     bindparam,
     delete,
@@ -30,6 +28,7 @@ from codechunk.state.database import Database
 from codechunk.state.tables import chunks, files, index_chunks, sources
 from codechunk.words import index_words
 
+GONE_AT_ONCE = 500  # contents asked about in one query
 PLAN_ROWS = 2_000  # rows written per transaction while a plan is made
 
 
@@ -267,6 +266,7 @@ class Contents:
             ]
             if done:
                 connection.execute(_FINISH_FILE, done)
+                self._sum_up(connection, [ids[part.path, part.blob] for part in cut if part.status != "partial"])
 
     def saved_spans(self, repository_id: int, fingerprint: str, path: str, blob: str) -> list[tuple[int, int]]:
         """Byte spans of the chunks of a content that are saved, in order."""
@@ -287,10 +287,9 @@ class Contents:
     def new_sources(self, index_id: int, generation: int, *, all_files: bool) -> list[SizedSource]:
         """Contents that this generation brings in, or all that it holds, in order of path."""
         query = (
-            select(files.c.source_id, func.count(chunks.c.id).label("chunks"))
-            .join(chunks, chunks.c.source_id == files.c.source_id)
-            .where(files.c.index_id == index_id, live_at(generation), files.c.status == "indexed")
-            .group_by(files.c.source_id, files.c.path)
+            select(files.c.source_id, sources.c.chunks)
+            .join(sources, sources.c.id == files.c.source_id)
+            .where(files.c.index_id == index_id, live_at(generation), files.c.status == "indexed", sources.c.chunks > 0)
             .order_by(files.c.path)
         )
         if not all_files:
@@ -309,6 +308,7 @@ class Contents:
                 .where(
                     files.c.index_id == index_id,
                     live_at(generation),
+                    sources.c.counted < sources.c.chunks,
                     chunks.c.tokens.is_(None),
                     chunks.c.id > after,
                 )
@@ -322,28 +322,14 @@ class Contents:
             after = rows[-1].id
             yield [(row.id, with_header(row.header, row.text, row.language)) for row in rows]
 
-    def difference(self, index_id: int, old: int, new: int) -> tuple[int, int]:
-        """(chunks that generation `new` has and `old` has not, the other way round), by chunk id."""
-        came = self._only_in(index_id, new, old, files.c.from_generation == new)
-        went = self._only_in(index_id, old, new, files.c.to_generation == new)
-        with self._db.read() as connection:
-            return int(connection.execute(came).scalar_one()), int(connection.execute(went).scalar_one())
-
-    @staticmethod
-    def _only_in(index_id: int, there: int, not_there: int, changed: ColumnElement[bool]) -> Select[Any]:
-        elsewhere = _holds(index_id, not_there, chunks.c.chunk_id)
-        return (
-            select(func.count())
-            .select_from(chunks)
-            .join(files, files.c.source_id == chunks.c.source_id)
-            .where(files.c.index_id == index_id, live_at(there), changed, ~elsewhere)
-        )
-
     def save_counts(self, counts: Sequence[tuple[int, int]]) -> None:
         """Save exact token counts: pairs of chunk row and tokens."""
         statement = update(chunks).where(chunks.c.id == bindparam("row")).values(tokens=bindparam("count"))
+        rows = [row for row, _ in counts]
         with self._db.begin() as connection:
             connection.execute(statement, [{"row": row, "count": count} for row, count in counts])
+            of = connection.execute(select(chunks.c.source_id).distinct().where(chunks.c.id.in_(rows)))
+            self._sum_up(connection, list(of.scalars()))
 
     def file_counts(self, index_id: int, generation: int) -> dict[tuple[str, str | None], int]:
         """How many files of the generation have each (status, reason)."""
@@ -394,18 +380,10 @@ class Contents:
         Returns:
             all chunks, counted chunks, tokens of the counted, characters of all, characters of the counted.
         """
-        length = func.length(chunks.c.text) + func.length(chunks.c.header)
-        counted = chunks.c.tokens.is_not(None)
+        sums = (getattr(sources.c, name) for name in _SUMS)
         query = (
-            select(
-                func.count(),
-                func.count(chunks.c.tokens),
-                func.coalesce(func.sum(chunks.c.tokens), 0),
-                func.coalesce(func.sum(length), 0),
-                func.coalesce(func.sum(length).filter(counted), 0),
-            )
-            .select_from(chunks)
-            .join(files, files.c.source_id == chunks.c.source_id)
+            select(*(func.coalesce(func.sum(column), 0) for column in sums))
+            .select_from(files.join(sources, sources.c.id == files.c.source_id))
             .where(files.c.index_id == index_id, live_at(generation), files.c.status == "indexed")
         )
         with self._db.read() as connection:
@@ -414,23 +392,56 @@ class Contents:
 
     def gone_chunks(self, index_id: int, generation: int) -> list[str]:
         """Chunk ids in Chroma that files ending with `generation` had and the generation no longer has."""
-        dying = and_(files.c.index_id == index_id, files.c.to_generation <= generation)
-        still = _holds(index_id, generation, index_chunks.c.chunk_id)
-        query = (
-            select(index_chunks.c.chunk_id)
-            .distinct()
-            .join(chunks, chunks.c.chunk_id == index_chunks.c.chunk_id)
-            .join(files, files.c.source_id == chunks.c.source_id)
-            .where(index_chunks.c.index_id == index_id, dying, ~still)
+        dying = select(files.c.source_id).where(
+            files.c.index_id == index_id, files.c.to_generation <= generation, files.c.source_id.is_not(None)
         )
+        still = _holds(index_id, generation, chunks.c.chunk_id)
+        gone: set[str] = set()
         with self._db.read() as connection:
-            return list(connection.execute(query).scalars())
+            # Content by content: left to itself, SQLite begins with all chunks of the collection.
+            ids = sorted(set(connection.execute(dying).scalars()))
+            for start in range(0, len(ids), GONE_AT_ONCE):
+                query = (
+                    select(chunks.c.chunk_id)
+                    .join(
+                        index_chunks,
+                        and_(index_chunks.c.chunk_id == chunks.c.chunk_id, index_chunks.c.index_id == index_id),
+                    )
+                    .where(chunks.c.source_id.in_(ids[start : start + GONE_AT_ONCE]), ~still)
+                )
+                gone.update(connection.execute(query).scalars())
+        return sorted(gone)
 
     def has_rubbish(self, index_id: int, generation: int) -> bool:
         """Whether files that ended before or with the generation still wait to be swept."""
-        query = select(files.c.id).where(files.c.index_id == index_id, files.c.to_generation <= generation)
+        return self._any(files.c.index_id == index_id, files.c.to_generation <= generation)
+
+    def has_abandoned(self, index_id: int) -> bool:
+        """Whether there are files of a run that was never published: their chunks may be in Chroma."""
+        return self._any(
+            files.c.index_id == index_id,
+            files.c.to_generation.is_not(None),
+            files.c.to_generation == files.c.from_generation,
+        )
+
+    def _any(self, *where: ColumnElement[bool]) -> bool:
         with self._db.read() as connection:
-            return connection.execute(query.limit(1)).first() is not None
+            return connection.execute(select(files.c.id).where(*where).limit(1)).first() is not None
+
+    @staticmethod
+    def _sum_up(connection: Connection, source_ids: Sequence[int]) -> None:
+        """Write the sums of contents that were just saved or counted: whole repositories are added up from them."""
+        length = func.length(chunks.c.text) + func.length(chunks.c.header)
+        sums = (
+            func.count(),
+            func.count(chunks.c.tokens),
+            func.coalesce(func.sum(chunks.c.tokens), 0),
+            func.coalesce(func.sum(length), 0),
+            func.coalesce(func.sum(length).filter(chunks.c.tokens.is_not(None)), 0),
+        )
+        mine = select(*sums).where(chunks.c.source_id == sources.c.id)
+        values = {name: mine.with_only_columns(sum_).scalar_subquery() for name, sum_ in zip(_SUMS, sums, strict=True)}
+        connection.execute(update(sources).where(sources.c.id.in_(source_ids)).values(values))
 
     def _insert_files(self, batch: list[dict[str, object]]) -> None:
         if batch:
@@ -483,6 +494,7 @@ class Contents:
             )
 
 
+_SUMS = ("chunks", "counted", "tokens", "characters", "counted_characters")
 _FINISH_FILE = (
     update(files)
     .where(files.c.id == bindparam("row"))

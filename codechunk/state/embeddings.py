@@ -257,7 +257,7 @@ class Embeddings:
         """
         with self._db.begin() as connection:
             connection.execute(delete(index_chunks).where(index_chunks.c.index_id == index_id))
-            connection.execute(update(indexes).where(indexes.c.id == index_id).values(vectors_stamp=None))
+            connection.execute(update(indexes).where(indexes.c.id == index_id).values(vectors_stamp=None, whole=False))
 
     def drop_unwanted(self, space_id: int) -> None:
         """Forget texts that wait for a vector although no chunk has them any more."""
@@ -299,15 +299,20 @@ class Embeddings:
                     found[row.chunk_id] = decode([row.vector])[0]
         return list(found.items())
 
-    def ledger(self, index_id: int, space_id: int, generation: int) -> dict[str, int]:
+    def ledger(self, index_id: int, space_id: int, generation: int, *, rest_is_ready: bool = False) -> dict[str, int]:
         """How many chunks of the generation are in each state: pending, processing, ready, failed, unstored.
 
         `unstored` are those whose vector is ready but not in the collection, or another vector is.
+
+        Args:
+            rest_is_ready: only files that this generation brings in are looked at; the chunks of the others are known
+                to be ready and stored, so that this takes as long as the change is large, not the repository.
         """
         held = and_(index_chunks.c.index_id == index_id, index_chunks.c.chunk_id == chunks.c.chunk_id)
         state = func.coalesce(embeddings.c.state, literal("pending"))
         missing = or_(index_chunks.c.chunk_id.is_(None), index_chunks.c.embedding_id != embeddings.c.id)
         unstored = and_(embeddings.c.state == "ready", missing)
+        live = (files.c.index_id == index_id, live_at(generation))
         query = (
             select(state.label("state"), func.count().label("n"), func.count().filter(unstored).label("unstored"))
             .select_from(chunks)
@@ -317,13 +322,20 @@ class Embeddings:
                 and_(embeddings.c.text_sha == chunks.c.text_sha, embeddings.c.space_id == space_id),
             )
             .outerjoin(index_chunks, held)
-            .where(files.c.index_id == index_id, live_at(generation), files.c.status == "indexed")
+            .where(*live, files.c.status == "indexed")
             .group_by(state)
         )
         counts = {"pending": 0, "processing": 0, "ready": 0, "failed": 0, "unstored": 0}
         with self._db.read() as connection:
+            if rest_is_ready:
+                rest = select(func.coalesce(func.sum(sources.c.chunks), 0)).join(
+                    files, files.c.source_id == sources.c.id
+                )
+                old = (*live, files.c.from_generation != generation, files.c.status == "indexed")
+                counts["ready"] = int(connection.execute(rest.where(*old)).scalar_one())
+                query = query.where(files.c.from_generation == generation)
             for row in connection.execute(query):
-                counts[row.state] = row.n
+                counts[row.state] += row.n
                 counts["unstored"] += row.unstored
         return counts
 

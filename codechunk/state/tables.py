@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 metadata = MetaData(
@@ -73,6 +74,13 @@ indexes = Table(
         nullable=True,
         comment="look of Chroma's directory when last sound; NULL: not known to be complete",
     ),
+    Column(
+        "whole",
+        Boolean,
+        nullable=False,
+        server_default=false(),
+        comment="every chunk of the published generation has its vector, also in Chroma",
+    ),
     Column("updated_at", Float, nullable=False, comment="last publication, seconds since 1970, UTC"),
     UniqueConstraint("repository_id", "ref", "space_id"),
     comment="One searchable index per repository, ref and vector space.",
@@ -91,7 +99,13 @@ sources = Table(
     Column("reason", Text, nullable=True, comment="why skipped or failed"),
     Column("fallback", Text, nullable=True, comment="why it was cut by lines instead of syntax"),
     Column("secrets", Integer, nullable=True, comment="secrets replaced in it by markers; NULL: not looked for"),
+    Column("chunks", Integer, nullable=False, server_default="0", comment="how many chunks it was cut into"),
+    Column("counted", Integer, nullable=False, server_default="0", comment="chunks with an exact token count"),
+    Column("tokens", BigInteger, nullable=False, server_default="0", comment="their tokens"),
+    Column("characters", BigInteger, nullable=False, server_default="0", comment="text and headers of all its chunks"),
+    Column("counted_characters", BigInteger, nullable=False, server_default="0", comment="those of the counted chunks"),
     UniqueConstraint("repository_id", "path", "blob", "fingerprint"),
+    Index(None, "repository_id", "blob"),
     comment="Contents that were read: cut once, shared by every ref with the same blob at the same path.",
 )
 

@@ -1,0 +1,123 @@
+"""What all commands share: the options before them, their exit codes, the words of their arguments."""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from codechunk.errors import CodechunkError
+from codechunk.interrupts import stop_like_ctrl_c
+
+if TYPE_CHECKING:
+    from codechunk.config import Loaded
+
+EXIT_FAILED_CHUNKS = 3
+EXIT_BUG = 70
+EXIT_INTERRUPTED = 130
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        help="https://, ssh://, git@host:path or file:// URL, or the path of a local git repository.",
+        metavar="SOURCE",
+    ),
+]
+JobId = Annotated[str, typer.Argument(help="Id of a job, or the beginning of it.", metavar="ID")]
+Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")]
+
+
+@dataclass(slots=True)
+class Session:
+    """The options before the command, and what they open."""
+
+    config_file: Path | None = None
+    flags: dict[str, Any] = field(default_factory=dict)
+    quiet: bool = False
+    loaded: "Loaded | None" = None
+
+    def load(self, flags: dict[str, Any] | None = None, *, log_file: bool = True) -> "Loaded":
+        """The configuration with this command's flags, and logging set up by it."""
+        from codechunk import log
+        from codechunk.config import load_config
+
+        self.loaded = load_config(
+            config_file=self.config_file,
+            flags={**self.flags, **(flags or {})},
+            environ=os.environ,
+            cwd=_working_directory(),
+        )
+        config = self.loaded.config
+        level = "warning" if self.quiet else config.log.level
+        log.setup(
+            level=level,
+            format=config.log.format,
+            file=config.data_dir / "logs" / "codechunk.log" if log_file else None,
+            secrets=self.loaded.secret_values(),
+        )
+        return self.loaded
+
+
+def _working_directory() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError as exc:
+        raise CodechunkError("the current directory was deleted; change to one that exists.") from exc
+
+
+@contextmanager
+def exit_codes() -> Iterator[None]:
+    """Turn what a command raises into one sentence and an exit code; wrong usage is Typer's own business."""
+    stop_like_ctrl_c()
+    try:
+        yield
+        sys.stdout.flush()  # here, where an error can still be told
+    except KeyboardInterrupt:
+        code = _complain("interrupted; the same command goes on from here.", EXIT_INTERRUPTED)
+    except CodechunkError as exc:
+        code = _complain(str(exc), exc.exit_code)
+    except BrokenPipeError:
+        # The reader of a pipe went away (`| head`): no error, and nothing more to write to.
+        _drop_output()
+        code = 0
+    except typer.Exit:
+        raise
+    except OSError as exc:  # no space for the output, no permission, a folder that is gone: the user's world
+        _drop_output()
+        where = f" ({exc.filename})" if exc.filename else ""
+        code = _complain(f"{exc.strerror or exc}{where}.", 1)
+    except Exception as exc:  # noqa: BLE001 - the top: a bug, told in one sentence with its log
+        code = _bug(exc)
+    else:
+        return
+    raise typer.Exit(code)
+
+
+def _drop_output() -> None:
+    """Let what is still buffered for stdout go nowhere, or Python would fail once more at its exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _complain(sentence: str, code: int) -> int:
+    from codechunk.log import mask_secrets
+
+    typer.echo(f"codechunk: {mask_secrets(sentence)}", err=True)
+    return code
+
+
+def _bug(exc: Exception) -> int:
+    logging.getLogger("codechunk").debug("Bug", exc_info=exc)
+    files = [
+        handler.baseFilename for handler in logging.getLogger().handlers if isinstance(handler, logging.FileHandler)
+    ]
+    if not files:
+        import traceback
+
+        traceback.print_exception(exc)
+    where = f"; the traceback is in {files[0]}" if files else ""
+    return _complain(f"this is a bug in codechunk ({type(exc).__name__}: {exc}){where}.", EXIT_BUG)

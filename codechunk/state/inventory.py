@@ -1,0 +1,147 @@
+"""What every repository and each of its indexes holds: files, chunks, languages, and what it shares. Only read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import and_, func, or_, select
+
+from codechunk.state.contents import live_at
+from codechunk.state.database import Database
+from codechunk.state.questions import OVER
+from codechunk.state.tables import chunks, embeddings, files, indexes, jobs, repositories, sources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepositoryRow:
+    """A repository that was indexed once, whether or not it has an index now."""
+
+    id: int
+    name: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holding:
+    """What the published generation of an index holds, and its newest run when that is not over."""
+
+    files: int = 0
+    chunks: int = 0
+    job_id: str | None = None
+    job_status: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexDetails:
+    """What is in the published generation of an index: numbers of chunks, and of files that were left out."""
+
+    languages: dict[str, int]
+    kinds: dict[str, int]
+    left_out: dict[str, int]
+    shared_chunks: int
+    """Chunks of contents that another ref of the repository holds too."""
+
+
+class Inventory:
+    """Questions about everything that is there. Every method is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def repositories(self) -> list[RepositoryRow]:
+        """Every repository, by name."""
+        query = select(repositories).order_by(repositories.c.name)
+        with self._db.read() as connection:
+            return [RepositoryRow(id=row.id, name=row.name, url=row.url) for row in connection.execute(query)]
+
+    def holdings(self) -> dict[int, Holding]:
+        """What each index holds, by its row; added up from the sums of contents, no chunk is read."""
+        live = (files.c.index_id == indexes.c.id, live_at(indexes.c.generation), files.c.status == "indexed")
+        held = (
+            select(files.c.index_id, func.count().label("files"), func.sum(sources.c.chunks).label("chunks"))
+            .select_from(files.join(indexes, and_(*live)).join(sources, sources.c.id == files.c.source_id))
+            .group_by(files.c.index_id)
+        )
+        newest = select(jobs.c.index_id, func.max(jobs.c.started_at).label("at")).group_by(jobs.c.index_id).subquery()
+        unfinished = (
+            select(jobs.c.index_id, jobs.c.id, jobs.c.status)
+            .join(newest, and_(newest.c.index_id == jobs.c.index_id, newest.c.at == jobs.c.started_at))
+            .where(jobs.c.status.not_in(OVER))
+        )
+        with self._db.read() as connection:
+            counts = {row.index_id: row for row in connection.execute(held)}
+            runs = {row.index_id: row for row in connection.execute(unfinished)}
+            known = connection.execute(select(indexes.c.id)).scalars().all()
+        return {
+            index_id: Holding(
+                files=counts[index_id].files if index_id in counts else 0,
+                chunks=int(counts[index_id].chunks) if index_id in counts else 0,
+                job_id=runs[index_id].id if index_id in runs else None,
+                job_status=runs[index_id].status if index_id in runs else None,
+            )
+            for index_id in known
+        }
+
+    def details(self, index_id: int, generation: int) -> IndexDetails:
+        """What the generation of the index is made of. Reads every chunk row of it."""
+        live = and_(files.c.index_id == index_id, live_at(generation))
+        language = func.coalesce(sources.c.language, "")
+        total = func.sum(sources.c.chunks).label("n")
+        of_sources = files.join(sources, sources.c.id == files.c.source_id)
+        other, its_index, its_repository = files.alias(), indexes.alias(), sources.c.repository_id
+        elsewhere = (
+            select(other.c.id)
+            .join(its_index, its_index.c.id == other.c.index_id)
+            .where(
+                other.c.source_id == sources.c.id,
+                its_index.c.repository_id == its_repository,
+                its_index.c.ref != select(indexes.c.ref).where(indexes.c.id == index_id).scalar_subquery(),
+                live_at(its_index.c.generation, other),
+            )
+            .exists()
+        )
+        indexed = files.c.status == "indexed"
+        languages = select(language.label("name"), total).select_from(of_sources).where(live, indexed)
+        kinds = (
+            select(chunks.c.kind.label("name"), func.count().label("n"))
+            .join(files, files.c.source_id == chunks.c.source_id)
+            .where(live, indexed)
+            .group_by(chunks.c.kind)
+        )
+        left_out = (
+            select(func.coalesce(files.c.reason, files.c.status).label("name"), func.count().label("n"))
+            .where(live, or_(files.c.status == "skipped", files.c.status == "failed"))
+            .group_by(func.coalesce(files.c.reason, files.c.status))
+        )
+        shared = select(func.coalesce(func.sum(sources.c.chunks), 0)).select_from(of_sources)
+        with self._db.read() as connection:
+            answers = [
+                {row.name: int(row.n) for row in connection.execute(query)}
+                for query in (languages.where(sources.c.chunks > 0).group_by(language), kinds, left_out)
+            ]
+            return IndexDetails(
+                languages={name or "text": count for name, count in answers[0].items()},
+                kinds=answers[1],
+                left_out=answers[2],
+                shared_chunks=int(connection.execute(shared.where(live, indexed, elsewhere)).scalar_one()),
+            )
+
+    def texts(self, index_ids: Sequence[int]) -> dict[str, int]:
+        """How many texts that files of these indexes have are in each state: pending, processing, ready, failed."""
+        query = (
+            select(embeddings.c.state, func.count(embeddings.c.id.distinct()).label("n"))
+            .select_from(
+                files.join(indexes, indexes.c.id == files.c.index_id)
+                .join(chunks, chunks.c.source_id == files.c.source_id)
+                .join(
+                    embeddings,
+                    and_(embeddings.c.text_sha == chunks.c.text_sha, embeddings.c.space_id == indexes.c.space_id),
+                )
+            )
+            .where(files.c.index_id.in_(index_ids))
+            .group_by(embeddings.c.state)
+        )
+        counts = dict.fromkeys(("pending", "processing", "ready", "failed"), 0)
+        with self._db.read() as connection:
+            for row in connection.execute(query):
+                counts[row.state] = row.n
+        return counts

@@ -1,0 +1,264 @@
+"""The files of a work tree as they are on disk: uncommitted changes and untracked files, read like a commit.
+
+The back of git.py. git is asked only what it tracks and what it ignores. Files are read and hashed here: `git add`,
+`git status` and `git diff` would run the filters that a repository's own configuration names. What a filter stands
+in front of (Git LFS, git-crypt) is therefore taken as it is committed: on disk it may be a secret in the clear.
+"""
+
+import hashlib
+import os
+import stat
+import tempfile
+import weakref
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import IO
+
+from codechunk.errors import GitError, UsageError
+from codechunk.git import MAX_ENTRIES, OpenedRepository, Repository, TreeEntry, local_repository, shown_path
+from codechunk.git_process import GitRunner
+from codechunk.source import Source
+
+# What the index of a work tree is called where others have a branch. Not a valid name of one (git forbids the tilde).
+WORKING_TREE_REF = "~working-tree"
+# Contents that differ from what is committed are copied when they are found, so that what is hashed is what is read
+# although an editor may write meanwhile. They are small: beyond this many bytes they go to a temporary file.
+_IN_MEMORY_BYTES = 32 << 20
+_BLOBS_AT_ONCE = 100
+# Less than a pipe holds: git answers while it is asked, and neither side may wait for the other.
+_ASKED_BYTES = 8 << 10
+_REGULAR, _SYMLINK, _SUBMODULE = "100644", "120000", "160000"
+_FILE = "100"  # regular, executable or not
+_NO_COMMIT = "0" * 40
+
+
+@dataclass(frozen=True, slots=True)
+class _Tracked:
+    """A line of git's index. `absent`: it is not on disk on purpose (a sparse checkout)."""
+
+    path: bytes
+    mode: str
+    blob: str
+    absent: bool
+
+
+class WorkingTree(Repository):
+    """What is on disk, behind the same questions as a commit; `commit` arguments are not looked at."""
+
+    def __init__(self, git_dir: Path, runner: GitRunner, *, root: Path, max_file_bytes: int) -> None:
+        """Look at every file once; what is found then is what `list_tree` and `blobs` give.
+
+        Raises:
+            GitError: git or the disk cannot be read.
+        """
+        super().__init__(git_dir, runner)
+        self._root, self._max_bytes = root, max_file_bytes
+        self._real_root = root.resolve()
+        self._copies: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 - kept
+        weakref.finalize(self, self._copies.close)
+        self._copied: dict[str, tuple[int, int]] = {}
+        self._is_inside = cache(self._inside)
+        self._hash = _object_format(runner, git_dir)
+        self._runner = replace(runner, cwd=root, options=(f"--git-dir={git_dir}", f"--work-tree={root}"))
+        self._entries = sorted(self._look(), key=lambda entry: os.fsencode(entry.path))
+
+    def list_tree(self, commit: str = "", *, limit: int = MAX_ENTRIES) -> Iterator[TreeEntry]:  # noqa: ARG002
+        """Every file, symbolic link and submodule, in git's order. GitError when there are more than `limit`."""
+        if len(self._entries) > limit:
+            raise GitError(f"{self._root} has more than {limit:,} files; refused.")
+        yield from self._entries
+
+    def named(self, commit: str, name: str) -> Iterator[TreeEntry]:  # noqa: ARG002
+        """The entries with this file name, in any folder."""
+        return (entry for entry in self._entries if entry.path.rpartition("/")[2] == name)
+
+    def blobs(self, ids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """(id, content) for each id, in their order: from the copies where the file differs, else from git."""
+        pending = iter(ids)
+        while some := list(islice(pending, _BLOBS_AT_ONCE)):
+            committed = super().blobs(blob for blob in some if blob not in self._copied)
+            for blob in some:
+                yield (blob, self._copy(blob)) if blob in self._copied else next(committed)
+
+    def read_path(self, commit: str, path: str, *, max_bytes: int) -> bytes | None:  # noqa: ARG002
+        """The content of one regular file, None when there is none. GitError when it is larger than `max_bytes`."""
+        for entry in self._entries:
+            if entry.path == path and entry.mode.startswith(_FILE):
+                if (entry.size or 0) > max_bytes:
+                    raise GitError(f"{path} in {self._root} is larger than {max_bytes:,} bytes.")
+                return next(self.blobs([entry.blob]))[1]
+        return None
+
+    def identity(self) -> str:
+        """What stands for a commit: HEAD's id, with a hash of the files behind it when they differ from HEAD's."""
+        done = self._runner.run("rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+        head = done.stdout.decode().strip() or _NO_COMMIT
+        committed = _digest(super().list_tree(head)) if done.status == 0 else ""
+        here = _digest(self._entries)
+        return head if here == committed else f"{head}+{here[:12]}"
+
+    # ------------------------------------------------------------------ what is there
+
+    def _look(self) -> Iterator[TreeEntry]:
+        changed: list[tuple[_Tracked, TreeEntry]] = []
+        for tracked in self._tracked():
+            entry = self._entry(tracked.path, tracked)
+            if entry is None:
+                continue
+            if entry.blob == tracked.blob or entry.mode == _SYMLINK:
+                yield entry
+            else:
+                changed.append((tracked, entry))
+        untracked = [entry for path in self._untracked() if (entry := self._entry(path, None)) is not None]
+        filtered = self._filtered([entry for _, entry in changed] + untracked)
+        for tracked, entry in changed:
+            yield replace(entry, blob=tracked.blob) if entry.path in filtered else entry
+        yield from (entry for entry in untracked if entry.path not in filtered)
+
+    def _tracked(self) -> Iterator[_Tracked]:
+        """git's index; of a conflict one of its sides."""
+        seen: set[bytes] = set()
+        for record in self._asked("ls-files", "-z", "-t", "--stage"):
+            head, _, path = record.partition(b"\t")  # "H 100644 <blob> 0\t<path>"
+            tag, mode, blob, _ = head.split()
+            if path not in seen:
+                seen.add(path)
+                yield _Tracked(path, mode.decode(), blob.decode(), absent=tag == b"S")
+
+    def _untracked(self) -> Iterator[bytes]:
+        ignored = _excludes_file(self._runner)
+        options = () if ignored is None else ("-c", f"core.excludesFile={ignored}")
+        runner = replace(self._runner, options=(*options, *self._runner.options))
+        return _records(runner, "ls-files", "-z", "--others", "--exclude-standard")
+
+    def _asked(self, *arguments: str) -> Iterator[bytes]:
+        return _records(self._runner, *arguments)
+
+    def _filtered(self, entries: Iterable[TreeEntry]) -> set[str]:
+        """The paths in front of whose content a filter stands."""
+        # A path that is not valid UTF-8 is skipped anyway, and is not here as it is on disk.
+        asked_for = (entry.path for entry in entries if entry.mode != _SUBMODULE and entry.valid_path)
+        names = deque(os.fsencode(path) + b"\0" for path in asked_for)
+        found: set[str] = set()
+        while names:
+            asked = names.popleft()
+            while names and len(asked) + len(names[0]) < _ASKED_BYTES:
+                asked += names.popleft()
+            done = self._runner.run("check-attr", "-z", "--stdin", "filter", stdin=asked)
+            if done.status != 0:
+                raise self._runner.error(done.status, done.stderr)
+            fields = done.stdout.split(b"\0")  # path, attribute, value, and again
+            for path, value in zip(fields[0::3], fields[2::3], strict=False):
+                if value not in (b"unspecified", b"unset"):
+                    found.add(os.fsdecode(path))
+        return found
+
+    def _entry(self, name: bytes, tracked: _Tracked | None) -> TreeEntry | None:
+        """What is at a path, None when nothing that git could commit is there."""
+        path, valid = shown_path(name)
+        if tracked is not None and (tracked.absent or tracked.mode == _SUBMODULE):
+            return TreeEntry(path=path, mode=tracked.mode, blob=tracked.blob, size=None, valid_path=valid)
+        if name.endswith(b"/"):  # a repository of its own inside this one
+            return TreeEntry(path=path.rstrip("/"), mode=_SUBMODULE, blob=_NO_COMMIT, size=None, valid_path=valid)
+        full = self._root / os.fsdecode(name)
+        if not self._is_inside(full.parent):
+            return None
+        try:
+            status = full.lstat()
+            if stat.S_ISLNK(status.st_mode):
+                target = os.fsencode(full.readlink())
+                return TreeEntry(path=path, mode=_SYMLINK, blob=self._id(target), size=len(target), valid_path=valid)
+            if not stat.S_ISREG(status.st_mode):
+                return None
+            # Not the disk's executable bit: it changes nothing that is indexed, and some file systems have none.
+            mode = tracked.mode if tracked is not None and tracked.mode != _SYMLINK else _REGULAR
+            blob = self._blob(full, status, tracked)
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise GitError(f"{path} in {self._root} cannot be read: {exc.strerror}.") from exc
+        return TreeEntry(path=path, mode=mode, blob=blob, size=status.st_size, valid_path=valid)
+
+    def _inside(self, folder: Path) -> bool:
+        """Whether a folder is where its path says: a tracked folder may have become a link to anywhere."""
+        return folder.resolve() == self._real_root / folder.relative_to(self._root)
+
+    def _blob(self, full: Path, status: os.stat_result, tracked: _Tracked | None) -> str:
+        """The blob id of a file's content; a content that git does not have is copied."""
+        if status.st_size > self._max_bytes:  # too large to be indexed, so whether it changed makes no difference
+            return self._id(bytes(full)) if tracked is None else tracked.blob
+        descriptor = os.open(full, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            data = file.read(self._max_bytes + 1)
+        blob = self._id(data)
+        # Line ends that git changed on the way to the disk (core.autocrlf) are no change.
+        if tracked is not None and tracked.blob in (blob, self._id(data.replace(b"\r\n", b"\n"))):
+            return tracked.blob
+        if blob not in self._copied:
+            self._copied[blob] = self._copies.seek(0, os.SEEK_END), len(data)
+            self._copies.write(data)
+        return blob
+
+    def _id(self, data: bytes) -> str:
+        digest = hashlib.new(self._hash, b"blob %d\0" % len(data), usedforsecurity=False)
+        digest.update(data)
+        return digest.hexdigest()
+
+    def _copy(self, blob: str) -> bytes:
+        start, size = self._copied[blob]
+        self._copies.seek(start)
+        return self._copies.read(size)
+
+
+def open_working_tree(source: Source, *, max_file_bytes: int, timeout_s: float = 600) -> OpenedRepository:
+    """The work tree of a local repository as it is on disk.
+
+    Raises:
+        UsageError: the source has none: it is a URL, or a bare repository.
+        GitError: git or the disk cannot be read.
+    """
+    if source.kind != "local":
+        raise UsageError(f"--working-tree needs the path of a local repository; {source.url} is a URL.")
+    git_dir, runner = local_repository(source, timeout_s)
+    root = Path(source.url)
+    if not (root / ".git").exists():
+        raise UsageError(f"--working-tree needs a work tree; {source.url} is a bare repository.")
+    tree = WorkingTree(git_dir, runner, root=root, max_file_bytes=max_file_bytes)
+    return OpenedRepository(repository=tree, ref=WORKING_TREE_REF, commit=tree.identity())
+
+
+def _excludes_file(runner: GitRunner) -> Path | None:
+    """The user's own list of files that git ignores in all repositories; the one thing of theirs that is read."""
+    home = os.environ.get("HOME")
+    if not home:
+        return None
+    folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path(home, ".config"), "git")
+    configs = [path for path in (Path(home, ".gitconfig"), folder / "config") if path.is_file()]
+    env = {"HOME": home, **({"GIT_CONFIG_GLOBAL": str(configs[0])} if configs else {})}
+    done = replace(runner, env={**runner.env, **env}).run("config", "--type=path", "--get", "core.excludesFile")
+    named = os.fsdecode(done.stdout.rstrip(b"\n"))
+    return Path(named) if done.status == 0 and named else folder / "ignore"
+
+
+def _object_format(runner: GitRunner, git_dir: Path) -> str:
+    """The hash that ids are made with: sha1 or sha256."""
+    done = replace(runner, options=(f"--git-dir={git_dir}",)).run("rev-parse", "--show-object-format")
+    return done.stdout.decode().strip() or "sha1"
+
+
+def _records(runner: GitRunner, *arguments: str) -> Iterator[bytes]:
+    done = runner.run(*arguments)
+    if done.status != 0:
+        raise runner.error(done.status, done.stderr)
+    return iter(done.stdout.split(b"\0")[:-1])
+
+
+def _digest(entries: Iterable[TreeEntry]) -> str:
+    digest = hashlib.sha256()
+    for entry in entries:
+        digest.update(f"{entry.mode} {entry.blob} {entry.path}\0".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
