@@ -26,7 +26,7 @@ from codechunk.skip import SkipRules
 from codechunk.source import Source
 from codechunk.state import BoughtTexts, IndexRow, Space, State
 from codechunk.state.embeddings import Vectors
-from codechunk.vectors import VectorStore
+from codechunk.vectors import VectorStore, prepare
 from codechunk.worker import Pace, Worker
 from codechunk.worktree import open_working_tree
 
@@ -128,6 +128,11 @@ class Parts:
     def store(self, *, write: bool) -> VectorStore:
         """The vector store, locked but not opened yet. Raises IndexBusy when another process has it."""
         return VectorStore.reserve(directory=self.embedded_directory, url=self.config.vectors.url, write=write)
+
+    @staticmethod
+    def prepare_store() -> None:
+        """Let the vector store's library be loaded while something else is waited for."""
+        prepare()
 
     def alone(self, index: IndexRow) -> AbstractContextManager[None]:
         """Only one process on this machine works on a repository, also when a Chroma server lets several write.

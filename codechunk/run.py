@@ -67,6 +67,7 @@ class Run:
         current = self._current(token_mode)
         if current is not None:
             return self._unchanged(current)
+        parts.prepare_store()
         attributes = read_attributes(opened)
         settings = parts.cut_settings(wishes.jobs, attributes)
         identity = f"{fingerprint(settings)} files={parts.files_identity()}"

@@ -8,6 +8,7 @@ database.
 """
 
 import contextlib
+import threading
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -372,6 +373,19 @@ class _Sdk(NamedTuple):
     not_found: type[BaseException]
 
 
+def prepare() -> None:
+    """Begin to import chromadb in a thread of its own: half a second, while the caller waits for something else."""
+
+    def load() -> None:
+        with contextlib.suppress(ImportError):  # whoever needs it meets the same error, in the open
+            _sdk()
+
+    threading.Thread(target=load, name="import chromadb", daemon=True).start()
+
+
+_IMPORTING = threading.Lock()
+
+
 @cache
 def _sdk() -> _Sdk:
     """Import chromadb: late, because it takes 0.7 s, and without a look at the environment.
@@ -384,16 +398,17 @@ def _sdk() -> _Sdk:
 
     arguments_only: Any = classmethod(lambda _cls, _settings_cls, init_settings, **_sources: (init_settings,))
     base: Any = pydantic_settings.BaseSettings
-    original = base.__dict__["settings_customise_sources"]
-    base.settings_customise_sources = arguments_only
-    try:
-        import chromadb
-        import chromadb.api
-        import chromadb.config
-        import httpx
-        from chromadb.errors import ChromaError, NotFoundError
-    finally:
-        base.settings_customise_sources = original
+    with _IMPORTING:
+        original = base.__dict__["settings_customise_sources"]
+        base.settings_customise_sources = arguments_only
+        try:
+            import chromadb
+            import chromadb.api
+            import chromadb.config
+            import httpx
+            from chromadb.errors import ChromaError, NotFoundError
+        finally:
+            base.settings_customise_sources = original
     body = {"__module__": __name__, "settings_customise_sources": arguments_only}
     settings = type("Settings", (chromadb.config.Settings,), body)
     return _Sdk(chromadb, httpx, settings, (ChromaError, httpx.HTTPError, httpx.InvalidURL), NotFoundError)
