@@ -119,7 +119,7 @@ class App:
             return self.parts.open_repository(source, request.ref, reporter)
         if request.ref not in (None, WORKING_TREE_REF):
             raise UsageError("--working-tree and --ref exclude each other.")
-        return self.parts.open_working_tree(source)
+        return self.parts.open_working_tree(source, reporter)
 
     # ------------------------------------------------------------------ queue and worker
 

@@ -5,6 +5,7 @@ before the chunk is marked as stored there, and new chunks are in before old one
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import TypeVar
 
 from codechunk.progress import Reporter
@@ -116,6 +117,17 @@ def remove(state: State, index: IndexRow, collection: Collection, chunk_ids: Seq
 def check(state: State, index: IndexRow, collection: Collection) -> str | None:
     """Whether the collection holds what it should: None, or in one clause what is wrong with it."""
     return collection.check(expected=state.embeddings.held(index.id), probes=state.embeddings.probes(index.id, PROBES))
+
+
+def verify(state: State, index: IndexRow, collection: Collection) -> str | None:
+    """`check` with every vector instead of a sample: for a collection that somebody else may have put there.
+
+    An older copy of it may hold as many, and all but a few as they should be. 50,000 vectors take about three seconds.
+    """
+    expected = state.embeddings.held(index.id)
+    pages = state.embeddings.held_vectors(index.id)
+    troubles = (collection.check(expected=expected, probes=page) for page in chain(pages, [[]]))
+    return next((trouble for trouble in troubles if trouble is not None), None)
 
 
 def _slices(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -116,7 +116,7 @@ def _look(state: State, repository: RepositoryRow, now: float) -> Look:
     old = [index for index in mine if index.id not in young]
     whole = [index for index in old if not index.generation and index.updated_at < now - KEEP_RUNS_S]
     published = [index for index in old if index not in whole]
-    abandoned = [index for index in published if state.removal.has_next(index)]
+    abandoned = [index for index in published if state.contents.has_next(index.id, index.generation)]
     return Look(
         repository=repository,
         whole=whole,

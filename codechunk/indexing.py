@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
+from pathlib import PurePosixPath
 
 from codechunk import secrets
 from codechunk.chunking import CHUNKER_VERSION, ChunkSettings
@@ -222,7 +223,12 @@ class Indexing:
         saver.flush()
 
     def _reads_alike(self, one: str, other: str) -> bool:
-        return self._rules.reads_alike(one, other) and detect_language(one, b"") == detect_language(other, b"")
+        # Also the suffix: of some (.h, .inc) the content decides, and it decides nothing for a name without one.
+        return (
+            PurePosixPath(one).suffix.lower() == PurePosixPath(other).suffix.lower()
+            and self._rules.reads_alike(one, other)
+            and detect_language(one, b"") == detect_language(other, b"")
+        )
 
     def _refuse_secrets(self) -> None:
         """Stop the run when it was asked to fail on secrets and there are some. What was saved has none."""

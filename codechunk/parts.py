@@ -191,10 +191,12 @@ class Parts:
             on_progress=on_progress,
         )
 
-    def open_working_tree(self, source: Source) -> OpenedRepository:
+    def open_working_tree(self, source: Source, reporter: Reporter) -> OpenedRepository:
         """The files of a local repository as they are on disk. Raises UsageError when the source has no work tree."""
         git = self.config.git
-        return open_working_tree(source, max_file_bytes=git.max_file_size, timeout_s=git.timeout.total_seconds())
+        return open_working_tree(
+            source, max_file_bytes=git.max_file_size, timeout_s=git.timeout.total_seconds(), say=reporter.say
+        )
 
     def require_provider(self) -> None:
         """Raise UsageError unless something can make vectors."""

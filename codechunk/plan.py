@@ -20,7 +20,7 @@ KNOWN_AT_ONCE = 500
 
 @dataclass(slots=True, kw_only=True)
 class DryRun:
-    """What a run would find. `texts` are distinct; `texts_to_embed` those without a vector so far; `secrets` are
+    """What a run would find. `texts` are distinct; `texts_to_embed` those that nobody has sent; `secrets` are
     the files and places of all secrets found in what is not skipped."""
 
     head: Mapping[str, str]
@@ -33,6 +33,8 @@ class DryRun:
     tokens: int = 0
     texts: int = 0
     texts_to_embed: int = 0
+    texts_out: int = 0
+    texts_failed: int = 0
     tokens_to_embed: int = 0
 
     @property
@@ -117,10 +119,14 @@ class _Tally:
             self.settle()
 
     def settle(self) -> None:
-        """Count the texts that have no vector yet, and start collecting anew."""
-        known = self.state.embeddings.ready(self.space, list(self.fresh))
-        self.plan.texts_to_embed += len(self.fresh) - len(known)
-        self.plan.tokens_to_embed += sum(tokens for sha, tokens in self.fresh.items() if sha not in known)
+        """Count the texts that nobody has sent yet, those that are on their way and those that failed for good."""
+        states = self.state.embeddings.states(self.space, list(self.fresh))
+        unsent = [tokens for sha, tokens in self.fresh.items() if states.get(sha, "pending") == "pending"]
+        self.plan.texts_to_embed += len(unsent)
+        self.plan.tokens_to_embed += sum(unsent)
+        counts = Counter(states.values())
+        self.plan.texts_out += counts["processing"]
+        self.plan.texts_failed += counts["failed"]
         self.fresh.clear()
 
 

@@ -121,16 +121,22 @@ class Publication:
 
     def waiting(self) -> dict[str, Any]:
         """Write down that the job's texts are out, and return its document so far."""
-        document = self._document(self._ledger(new=None))
+        now = self._state.catalog.refreshed(self._index)
+        document = self._document(self._ledger(new=None), published=now.generation == self._outline.generation)
         self._state.catalog.finish_job(self._job.id, status="embedding", report=document)
         return document
 
-    def publish_early(self, door: Door, *, patience_s: float = BUSY_PATIENCE_S) -> None:
+    def publish_early(self, door: Door) -> None:
         """Switch searches to the generation although vectors are missing; `publish` follows when they have come.
 
-        Chunks without a vector are found by their words. Raises IndexBusy.
+        Chunks without a vector are found by their words. While another process writes vectors, it is left to `publish`:
+        no text waits for that.
         """
-        ledger = self._switch(door, made=None, patience_s=patience_s)
+        try:
+            ledger = self._switch(door, made=None, patience_s=0.0)
+        except IndexBusy as exc:
+            self._reporter.say(f"{exc} Searches use the new commit when its last vector has come.")
+            return
         waiting = ledger.chunks["pending"] + ledger.chunks["processing"]
         self._reporter.say(
             f"Searches use {self._outline.commit[:12]} from now on; {waiting:,} of its chunks are found by their words "
@@ -166,7 +172,7 @@ class Publication:
     def _switch(self, door: Door, *, made: int | None, patience_s: float) -> report.Ledger:
         """Everything between the vectors that there are and searches that use them. Returns the ledger."""
         state, outline = self._state, self._outline
-        collection = self._stored(door.open(patience_s=patience_s, say=self._reporter.say))
+        collection = self._stored(door, door.open(patience_s=patience_s, say=self._reporter.say))
         index, generation = self._index, outline.generation
         ledger = self._ledger(new=made, final=True)
         ledger.balance()
@@ -185,10 +191,10 @@ class Publication:
 
     # ------------------------------------------------------------------ Chroma
 
-    def _stored(self, store: VectorStore) -> Collection:
+    def _stored(self, door: Door, store: VectorStore) -> Collection:
         """The collection of the index with every vector of the generation in it."""
         state, generation, reporter = self._state, self._outline.generation, self._reporter
-        collection = self._sound_collection(store)
+        collection = self._sound_collection(door, store)
         index = self._index
         sources = embedding.unsettled(state, index, generation)
         embedding.store(state=state, index=index, sources=sources, collection=collection, reporter=reporter)
@@ -199,7 +205,7 @@ class Publication:
         crash("vectors stored")
         return collection
 
-    def _sound_collection(self, store: VectorStore) -> Collection:
+    def _sound_collection(self, door: Door, store: VectorStore) -> Collection:
         """The collection of the index, emptied when it is not what it should be."""
         index, state = self._index, self._state
         collection = store.collection(index.collection)
@@ -208,7 +214,8 @@ class Publication:
                 f"The vector index could not be opened ({store.recovered}); it is rebuilt from the state "
                 f"database, nothing is embedded again."
             )
-        trouble = embedding.check(state, index, collection)
+        as_left = index.vectors_stamp is not None and index.vectors_stamp == door.stamp
+        trouble = (embedding.check if as_left else embedding.verify)(state, index, collection)
         if trouble is None:
             return collection
         if state.embeddings.held(index.id):
@@ -254,7 +261,17 @@ class Publication:
             spent_usd=self._parts.spent_usd(self._state, self._index, bought),
         )
 
-    def _document(self, ledger: report.Ledger) -> dict[str, Any]:
+    def _tokens_sent(self) -> int | None:
+        """Tokens that this run sends, by our count; what an earlier attempt of it has paid is put into ours."""
+        planned = self._outline.tokens_to_send
+        if planned is None or self._job.attempts == 1 or self._index.space.provider == "synthetic":
+            return planned
+        bought = self._state.queue.bought(self._job.id)
+        theirs = self._parts.fit(self._state, self._index.space_id, self._index.space.model).mean
+        paid = bought.direct_estimated + bought.batch_estimated + round((bought.direct + bought.batch) / theirs)
+        return max(planned, paid)
+
+    def _document(self, ledger: report.Ledger, *, published: bool = True) -> dict[str, Any]:
         index, outline = self._index, self._outline
         sums = self._state.contents.token_sums(index.id, outline.generation)
         tokens = report.extrapolate(outline.token_mode, sums)
@@ -268,7 +285,8 @@ class Publication:
             mode_reason=outline.mode_reason,
             ledger=ledger,
             tokens=tokens,
-            saved=saved(self._parts, self._state, index, tokens.total, outline.tokens_to_send, ledger.total),
+            saved=saved(self._parts, self._state, index, tokens.total, self._tokens_sent(), ledger.total),
+            published=published,
             provider=index.space.provider,
             model=index.space.model,
             dimensions=index.space.dimensions,

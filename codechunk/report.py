@@ -129,6 +129,7 @@ def document(
     ledger: Ledger,
     tokens: Tokens,
     saved: Saved,
+    published: bool,
     provider: str,
     model: str,
     dimensions: int,
@@ -143,6 +144,7 @@ def document(
         "ref": ref,
         "commit": commit,
         "status": ledger.status,
+        "published": published,
         "mode": mode,
         "mode_reason": mode_reason,
         "files": _files(ledger),
@@ -183,7 +185,7 @@ def unchanged(previous: Mapping[str, Any], *, job_id: str, seconds: float, saved
         "mode_reason": "nothing changed",
         "files": {**files, "unchanged": files["discovered"], "deleted": 0},
         "chunks": {**chunks, "new": 0, "reused": chunks["total"], "deleted": 0},
-        "changes": _changes_document(Changes(), files["discovered"], chunks["total"], Bought(), saved),
+        "changes": _changes_document(Changes(), files["discovered"], chunks["total"], Bought(), chunks["ready"], saved),
         "embedding": {**previous["embedding"], "requests": 0, "texts_sent": 0, "batches": 0, "fallbacks": 0},
         "cost": {"currency": "USD", "estimated": 0.0, "spent": 0.0},
         "seconds": round(seconds, 3),
@@ -213,10 +215,14 @@ def _files(ledger: Ledger) -> dict[str, Any]:
 
 
 def _changes(ledger: Ledger, saved: Saved) -> dict[str, Any]:
-    return _changes_document(ledger.changes, ledger.discovered, ledger.total, ledger.bought, saved)
+    usable = ledger.total - ledger.chunks["failed"]
+    reused = max(0, usable - ledger.bought.texts_sent - ledger.bought.texts_out)
+    return _changes_document(ledger.changes, ledger.discovered, ledger.total, ledger.bought, reused, saved)
 
 
-def _changes_document(changes: Changes, files: int, chunks: int, bought: Bought, saved: Saved) -> dict[str, Any]:
+def _changes_document(
+    changes: Changes, files: int, chunks: int, bought: Bought, reused: int, saved: Saved
+) -> dict[str, Any]:
     """What the run found different; `unchanged` files and `reused` chunks are those that are as they were."""
     return {
         "files": {
@@ -236,7 +242,7 @@ def _changes_document(changes: Changes, files: int, chunks: int, bought: Bought,
         "texts": {
             "sent": bought.texts_sent,
             "out": bought.texts_out,
-            "reused": max(0, chunks - bought.texts_sent - bought.texts_out),
+            "reused": reused,
         },
         "saved": {"tokens": saved.tokens, "usd": _rounded(saved.usd)},
     }

@@ -247,12 +247,13 @@ class Run:
             self._job.attempts == 1
             and not self._job.redo
             and not same
-            and index.commit == self._opened.commit
+            and index.commit == last.commit == self._opened.commit
             and previous["tokens"]["mode"] == token_mode
             and index.whole
             and index.vectors_stamp is not None
             and index.vectors_stamp == self._door.stamp
             and not self._state.contents.has_rubbish(index.id, index.generation)
+            and not self._state.contents.has_next(index.id, index.generation)
         )
         return previous if as_it_was else None
 

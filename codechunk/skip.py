@@ -29,6 +29,7 @@ class SkipReason(StrEnum):
     VENDORED = "vendored"
     EXCLUDED = "excluded"
     SECRET_FILE = "secret_file"
+    FILTERED = "filtered"
     SECRET = "secret"
     UNDECODABLE = "undecodable"
     EMPTY = "empty"
@@ -58,7 +59,9 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_MODES = {"120000": SkipReason.SYMLINK, "160000": SkipReason.SUBMODULE}
+# No mode of git: an untracked file in front of which a filter stands (worktree.py).
+FILTERED = "filtered"
+_MODES = {"120000": SkipReason.SYMLINK, "160000": SkipReason.SUBMODULE, FILTERED: SkipReason.FILTERED}
 
 # Folders of other people's code, wherever they are.
 _VENDOR_FOLDERS = _names("""

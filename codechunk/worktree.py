@@ -2,7 +2,8 @@
 
 The back of git.py. git is asked only what it tracks and what it ignores. Files are read and hashed here: `git add`,
 `git status` and `git diff` would run the filters that a repository's own configuration names. What a filter stands
-in front of (Git LFS, git-crypt) is therefore taken as it is committed: on disk it may be a secret in the clear.
+in front of (Git LFS, git-crypt) is therefore taken as it is committed, and left out when it never was: on disk it may
+be a secret in the clear.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ import stat
 import tempfile
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
@@ -21,6 +22,7 @@ from typing import IO
 from codechunk.errors import GitError, UsageError
 from codechunk.git import MAX_ENTRIES, OpenedRepository, Repository, TreeEntry, local_repository, shown_path
 from codechunk.git_process import GitRunner
+from codechunk.skip import FILTERED
 from codechunk.source import Source
 
 # What the index of a work tree is called where others have a branch. Not a valid name of one (git forbids the tilde).
@@ -31,6 +33,8 @@ _IN_MEMORY_BYTES = 32 << 20
 _BLOBS_AT_ONCE = 100
 # Less than a pipe holds: git answers while it is asked, and neither side may wait for the other.
 _ASKED_BYTES = 8 << 10
+# Filters that only leave things out; what they leave out of notebooks is not indexed anyway.
+_HARMLESS = {b"nbstripout"}
 _REGULAR, _SYMLINK, _SUBMODULE = "100644", "120000", "160000"
 _FILE = "100"  # regular, executable or not
 _NO_COMMIT = "0" * 40
@@ -64,6 +68,8 @@ class WorkingTree(Repository):
         self._is_inside = cache(self._inside)
         self._hash = _object_format(runner, git_dir)
         self._runner = replace(runner, cwd=root, options=(f"--git-dir={git_dir}", f"--work-tree={root}"))
+        self.as_committed = 0
+        """Files that differ on disk and are taken as they are committed: git changes them on the way to the disk."""
         self._entries = sorted(self._look(), key=lambda entry: os.fsencode(entry.path))
 
     def list_tree(self, commit: str = "", *, limit: int = MAX_ENTRIES) -> Iterator[TreeEntry]:  # noqa: ARG002
@@ -114,10 +120,13 @@ class WorkingTree(Repository):
             else:
                 changed.append((tracked, entry))
         untracked = [entry for path in self._untracked() if (entry := self._entry(path, None)) is not None]
-        filtered = self._filtered([entry for _, entry in changed] + untracked)
+        filtered, converted = self._changed_by_git([entry for _, entry in changed] + untracked)
         for tracked, entry in changed:
-            yield replace(entry, blob=tracked.blob) if entry.path in filtered else entry
-        yield from (entry for entry in untracked if entry.path not in filtered)
+            as_committed = entry.path in filtered or entry.path in converted
+            self.as_committed += as_committed
+            yield replace(entry, blob=tracked.blob) if as_committed else entry
+        for entry in untracked:
+            yield replace(entry, mode=FILTERED) if entry.path in filtered else entry
 
     def _tracked(self) -> Iterator[_Tracked]:
         """git's index; of a conflict one of its sides."""
@@ -138,24 +147,28 @@ class WorkingTree(Repository):
     def _asked(self, *arguments: str) -> Iterator[bytes]:
         return _records(self._runner, *arguments)
 
-    def _filtered(self, entries: Iterable[TreeEntry]) -> set[str]:
-        """The paths in front of whose content a filter stands."""
+    def _changed_by_git(self, entries: Iterable[TreeEntry]) -> tuple[set[str], set[str]]:
+        """Paths whose content git changes on its way to the disk: by a filter, and by ident or another encoding."""
         # A path that is not valid UTF-8 is skipped anyway, and is not here as it is on disk.
         asked_for = (entry.path for entry in entries if entry.mode != _SUBMODULE and entry.valid_path)
         names = deque(os.fsencode(path) + b"\0" for path in asked_for)
-        found: set[str] = set()
+        filtered: set[str] = set()
+        converted: set[str] = set()
         while names:
             asked = names.popleft()
             while names and len(asked) + len(names[0]) < _ASKED_BYTES:
                 asked += names.popleft()
-            done = self._runner.run("check-attr", "-z", "--stdin", "filter", stdin=asked)
+            done = self._runner.run(
+                "check-attr", "-z", "--stdin", "filter", "ident", "working-tree-encoding", stdin=asked
+            )
             if done.status != 0:
                 raise self._runner.error(done.status, done.stderr)
             fields = done.stdout.split(b"\0")  # path, attribute, value, and again
-            for path, value in zip(fields[0::3], fields[2::3], strict=False):
-                if value not in (b"unspecified", b"unset"):
-                    found.add(os.fsdecode(path))
-        return found
+            for path, name, value in zip(fields[0::3], fields[1::3], fields[2::3], strict=False):
+                if value in (b"unspecified", b"unset") or (name == b"filter" and value in _HARMLESS):
+                    continue
+                (filtered if name == b"filter" else converted).add(os.fsdecode(path))
+        return filtered, converted
 
     def _entry(self, name: bytes, tracked: _Tracked | None) -> TreeEntry | None:
         """What is at a path, None when nothing that git could commit is there."""
@@ -189,19 +202,29 @@ class WorkingTree(Repository):
 
     def _blob(self, full: Path, status: os.stat_result, tracked: _Tracked | None) -> str:
         """The blob id of a file's content; a content that git does not have is copied."""
-        if status.st_size > self._max_bytes:  # too large to be indexed, so whether it changed makes no difference
-            return self._id(bytes(full)) if tracked is None else tracked.blob
+        if status.st_size > self._max_bytes:  # not indexed, and so not read: its size tells whether it changed
+            if tracked is not None and self._size(tracked.blob) == status.st_size:
+                return tracked.blob
+            return self._id(b"too large: %d bytes in %s" % (status.st_size, bytes(full)))
         descriptor = os.open(full, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             data = file.read(self._max_bytes + 1)
         blob = self._id(data)
-        # Line ends that git changed on the way to the disk (core.autocrlf) are no change.
-        if tracked is not None and tracked.blob in (blob, self._id(data.replace(b"\r\n", b"\n"))):
-            return tracked.blob
-        if blob not in self._copied:
+        if tracked is not None and blob != tracked.blob and b"\r\n" in data:
+            # Line ends that git changed on the way to the disk (core.autocrlf, eol=crlf) are changed back, as `git add`
+            # would: or one edited line would be a whole file of new texts.
+            plain = data.replace(b"\r\n", b"\n")
+            ((_, committed),) = super().blobs([tracked.blob])
+            if self._id(plain) == tracked.blob or b"\r" not in committed:
+                data, blob = plain, self._id(plain)
+        if blob not in self._copied and (tracked is None or blob != tracked.blob):
             self._copied[blob] = self._copies.seek(0, os.SEEK_END), len(data)
             self._copies.write(data)
         return blob
+
+    def _size(self, blob: str) -> int | None:
+        done = self._runner.run("cat-file", "-s", blob)
+        return int(done.stdout) if done.status == 0 else None
 
     def _id(self, data: bytes) -> str:
         digest = hashlib.new(self._hash, b"blob %d\0" % len(data), usedforsecurity=False)
@@ -214,8 +237,10 @@ class WorkingTree(Repository):
         return self._copies.read(size)
 
 
-def open_working_tree(source: Source, *, max_file_bytes: int, timeout_s: float = 600) -> OpenedRepository:
-    """The work tree of a local repository as it is on disk.
+def open_working_tree(
+    source: Source, *, max_file_bytes: int, timeout_s: float = 600, say: Callable[[str], None] = lambda _: None
+) -> OpenedRepository:
+    """The work tree of a local repository as it is on disk; `say` gets a sentence about what is not.
 
     Raises:
         UsageError: the source has none: it is a URL, or a bare repository.
@@ -228,6 +253,12 @@ def open_working_tree(source: Source, *, max_file_bytes: int, timeout_s: float =
     if not (root / ".git").exists():
         raise UsageError(f"--working-tree needs a work tree; {source.url} is a bare repository.")
     tree = WorkingTree(git_dir, runner, root=root, max_file_bytes=max_file_bytes)
+    if tree.as_committed:
+        files = "1 changed file is" if tree.as_committed == 1 else f"{tree.as_committed:,} changed files are"
+        say(
+            f"{files} taken as committed: a git filter (Git LFS, git-crypt), ident or working-tree-encoding stands "
+            f"between the repository and the disk."
+        )
     return OpenedRepository(repository=tree, ref=WORKING_TREE_REF, commit=tree.identity())
 
 
@@ -237,11 +268,12 @@ def _excludes_file(runner: GitRunner) -> Path | None:
     if not home:
         return None
     folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path(home, ".config"), "git")
-    configs = [path for path in (Path(home, ".gitconfig"), folder / "config") if path.is_file()]
-    env = {"HOME": home, **({"GIT_CONFIG_GLOBAL": str(configs[0])} if configs else {})}
-    done = replace(runner, env={**runner.env, **env}).run("config", "--type=path", "--get", "core.excludesFile")
-    named = os.fsdecode(done.stdout.rstrip(b"\n"))
-    return Path(named) if done.status == 0 and named else folder / "ignore"
+    for config in (Path(home, ".gitconfig"), folder / "config"):  # the first wins, as in git
+        env = {**runner.env, "HOME": home, "GIT_CONFIG_GLOBAL": str(config)}
+        done = replace(runner, env=env).run("config", "--type=path", "--get", "core.excludesFile")
+        if done.status == 0 and (named := os.fsdecode(done.stdout.rstrip(b"\n"))):
+            return Path(named)
+    return folder / "ignore"
 
 
 def _object_format(runner: GitRunner, git_dir: Path) -> str:

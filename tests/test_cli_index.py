@@ -66,7 +66,7 @@ FILES: dict[str, str | bytes] = {
 
 DOCUMENT_KEYS = {
     "job_id", "repository", "url", "ref", "commit", "status", "mode", "mode_reason", "files", "chunks", "tokens",
-    "changes", "embedding", "secrets", "cost", "seconds",
+    "changes", "embedding", "published", "secrets", "cost", "seconds",
 }  # fmt: skip
 
 

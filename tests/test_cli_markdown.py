@@ -37,6 +37,7 @@ RUN: dict[str, Any] = {
     "ref": "unstable",
     "commit": "4f8cdc2a1ea5" + 28 * "0",
     "status": "succeeded",
+    "published": True,
     "mode": "batch",
     "mode_reason": "1,200 texts are 50 or more",
     "files": {
@@ -152,6 +153,9 @@ def test_a_result_tells_changes_texts_cost_and_savings() -> None:
     ("values", "told"),
     [
         ({"status": "embedding"}, "`codechunk worker start` takes them in"),
+        ({"status": "embedding"}, "searches find what is new by its words only"),
+        ({"status": "embedding", "published": False}, "searches answer from the commit before"),
+        ({"status": "partial", "files__failed": 2}, "2 files, 0 chunks. `codechunk jobs show` has the reasons."),
         ({"status": "embedding"}, "billed so far"),
         ({"status": "partial", "chunks__failed": 2}, "0 files, 2 chunks"),
         ({"embedding__fallbacks": 1}, "1 batch jobs were sent directly, at twice the price"),

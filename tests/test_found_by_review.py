@@ -1,6 +1,8 @@
 """Faults that a reader of the paid path found, each with the way it showed itself."""
 
 import json
+import shutil
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,9 +10,10 @@ from typing import Any
 
 import pytest
 from batch_helpers import TEXTS, Bench, bench, spoil
+from cli_helpers import Cli
 from gemini_emulator import Faults, GeminiEmulator
 from git_helpers import GitRepo
-from paid_helpers import Paid, small_repository
+from paid_helpers import FUNCTION, Paid, small_repository
 from queue_helpers import stored_vectors
 
 from codechunk.app import App, IndexRequest
@@ -355,3 +358,51 @@ def test_an_empty_result_file_of_a_job_with_results_is_downloaded_once_more(tmp_
         made.finish(machine)
         assert made.emulator.requests["create"] == 1
         made.check()
+
+
+# ---------------------------------------------------------------- what is taken for granted
+
+
+def test_an_older_vector_index_with_as_many_chunks_is_noticed(tmp_path: Path) -> None:
+    """A restored copy: all but one vector as they should be, so that a sample and the count said nothing."""
+    cli, repo = Cli(tmp_path), GitRepo(tmp_path / "demo")
+    files = {f"f{number}.py": FUNCTION.format(number) for number in range(60)}
+    repo.commit(files)
+    cli.index(repo.path)
+    shutil.copytree(cli.data / "chroma", tmp_path / "old")
+    repo.commit({"f7.py": FUNCTION.format("zebra").replace("+ zebra", "+ 7")})
+    cli.index(repo.path)
+    shutil.rmtree(cli.data / "chroma")
+    shutil.copytree(tmp_path / "old", cli.data / "chroma")
+    done = cli.run("index", repo.path, "--test-embeddings", "--json")
+    assert done.code == 0
+    assert "is not sound" in done.err
+    assert done.json["embedding"]["texts_sent"] == 0
+
+
+def test_a_commit_whose_run_was_not_finished_does_not_get_the_document_of_another(tmp_path: Path) -> None:
+    """Killed between publishing and writing the report down: the newest report was that of the commit before."""
+    cli, repo = Cli(tmp_path), small_repository(tmp_path / "demo")
+    cli.index(repo.path)
+    repo.commit({"new.py": FUNCTION.format(99)})
+    cli.index(repo.path)
+    cli.sql("DELETE FROM jobs WHERE commit_sha = ?", repo.sha)
+    document = cli.index(repo.path)
+    assert document["commit"] == repo.sha
+    assert document["chunks"]["total"] == 7
+
+
+def test_a_commit_is_not_unchanged_while_a_killed_run_of_another_has_left_something(tmp_path: Path) -> None:
+    """Its chunks may be in the vector index; only a run that looks takes them out."""
+    cli, repo = Cli(tmp_path), small_repository(tmp_path / "demo")
+    first = cli.index(repo.path)["commit"]
+    repo.commit({"new.py": FUNCTION.format(99)})
+    killed = cli.run("index", repo.path, "--test-embeddings", env={"CODECHUNK_CRASH": "1"})
+    assert killed.code == -signal.SIGKILL
+    assert cli.sql("SELECT count(*) FROM index_chunks") == [(7,)], "killed after the vectors were stored"
+    # A Chroma server looks as it did before; an embedded one does not, so it is made to.
+    loaded = load_config(config_file=None, flags={"data_dir": str(cli.data)}, environ={}, cwd=tmp_path)
+    cli.sql("UPDATE indexes SET vectors_stamp = ?", App(loaded).parts.stamp())
+    repo.git("reset", "-q", "--hard", first)
+    assert cli.index(repo.path)["mode_reason"] != "nothing changed"
+    assert cli.sql("SELECT count(*) FROM index_chunks") == [(6,)]

@@ -45,6 +45,9 @@ def test_searches_stay_on_the_old_commit_until_the_last_vector_has_come(
     done = cli.paid("index", repo.path, "--mode", "batch", "--no-wait", "--json")
     assert (done.code, done.json["status"]) == (0, "embedding"), done.err
     assert done.json["changes"]["texts"]["out"] == 2
+    assert not done.json["published"]
+    plan = cli.paid("index", repo.path, "--dry-run", "--json").json["chunks"]
+    assert (plan["texts_to_embed"], plan["texts_out"]) == (0, 2), "what is on its way is not sent again"
     before = paths(cli, "return value number of the great table; what the parrot did")
     assert "new.py" not in before
     assert "f2.py" in before
@@ -62,6 +65,7 @@ def test_published_early_the_new_commit_is_found_by_words_and_by_vectors_when_th
     done = cli.paid("index", repo.path, "--mode", "batch", "--no-wait", "--publish-partial", "--json")
     assert (done.code, done.json["status"]) == (0, "embedding"), done.err
     assert "2 of its chunks are found by their words only" in done.err
+    assert done.json["published"]
     early = paths(cli, "what the parrot did; return value of the great table")
     assert "new.py" in early
     assert "f2.py" not in early

@@ -10,6 +10,7 @@ from git_helpers import GitRepo
 
 from codechunk.errors import GitError, UsageError
 from codechunk.git import OpenedRepository, TreeEntry
+from codechunk.skip import FILTERED
 from codechunk.source import parse_source
 from codechunk.worktree import WORKING_TREE_REF, open_working_tree
 
@@ -101,13 +102,38 @@ def test_no_filter_of_the_repository_is_run_and_what_it_hides_stays_hidden(repo:
     tree = opened(repo)
     found = contents(tree)
     assert found["tracked.key"] == b"\0GITCRYPT\0 not readable"
-    assert "untracked.key" not in found
+    assert entries(tree)["untracked.key"].mode == FILTERED
     assert not ran.exists()
+
+
+def test_a_filter_that_only_leaves_things_out_hides_nothing(repo: GitRepo) -> None:
+    repo.commit({".gitattributes": "*.ipynb filter=nbstripout\n", "a.ipynb": "{}"})
+    (repo.path / "a.ipynb").write_text('{"cells": []}')
+    (repo.path / "b.ipynb").write_text("{}")
+    found = contents(opened(repo))
+    assert (found["a.ipynb"], found["b.ipynb"]) == (b'{"cells": []}', b"{}")
+
+
+def test_what_is_taken_as_committed_is_said(repo: GitRepo) -> None:
+    repo.commit({".gitattributes": "*.py ident\n", "edited.py": "# $Id$\n"})
+    (repo.path / "edited.py").write_text("# $Id: 1234 $\n")
+    told: list[str] = []
+    tree = open_working_tree(parse_source(str(repo.path)), max_file_bytes=1 << 20, say=told.append)
+    assert tree.commit == repo.sha
+    assert told[0].startswith("1 changed file is taken as committed")
 
 
 def test_line_ends_that_git_changed_are_no_change(repo: GitRepo) -> None:
     (repo.path / "kept.py").write_bytes(b"def kept(): pass\r\n")
     assert opened(repo).commit == repo.sha
+
+
+def test_an_edit_among_line_ends_that_git_changed_is_what_git_would_commit(repo: GitRepo) -> None:
+    (repo.path / "kept.py").write_bytes(b"def kept(): pass\r\nmore = 1\r\n")
+    (repo.path / "new.py").write_bytes(b"x = 1\r\n")
+    found = contents(opened(repo))
+    assert found["kept.py"] == b"def kept(): pass\nmore = 1\n"
+    assert found["new.py"] == b"x = 1\r\n", "nobody knows better"
 
 
 def test_links_lead_nowhere(repo: GitRepo, tmp_path: Path) -> None:
@@ -145,6 +171,25 @@ def test_a_large_file_is_not_read(repo: GitRepo) -> None:
     (repo.path / "kept.py").write_bytes(b"x" * 5_000)
     found = entries(opened(repo, max_file_bytes=1_000))
     assert found["huge.bin"].size == found["kept.py"].size == 5_000
+
+
+def test_a_file_that_grows_too_large_and_shrinks_again_is_followed(tmp_path: Path, repo: GitRepo) -> None:
+    cli = Cli(tmp_path)
+    limit = {"CODECHUNK_GIT__MAX_FILE_SIZE": "1000"}
+    small = (repo.path / "kept.py").read_text()
+
+    def indexed() -> set[str]:
+        done = cli.run("index", repo.path, "--working-tree", "--test-embeddings", "--json", env=limit)
+        assert done.code == 0, done.err
+        return {
+            path for (path,) in cli.sql("SELECT path FROM files WHERE to_generation IS NULL AND status = 'indexed'")
+        }
+
+    assert "kept.py" in indexed()
+    (repo.path / "kept.py").write_text(small + "#" * 1_000)
+    assert "kept.py" not in indexed()
+    (repo.path / "kept.py").write_text(small)
+    assert "kept.py" in indexed()
 
 
 def test_a_sparse_checkout_is_no_deletion(repo: GitRepo) -> None:

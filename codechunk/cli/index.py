@@ -31,6 +31,7 @@ REASONS = {
     "undecodable": "not readable as text",
     "empty": "empty",
     "secret_file": "files for secrets",
+    "filtered": "untracked behind a git filter",
     "secret": "with secrets in them",
 }
 # What became of the secrets that were found, by the setting.
@@ -247,7 +248,13 @@ def _plan_document(loaded: Loaded, plan: DryRun) -> dict[str, Any]:
             "by_kind": counts([place for _, place in plan.secrets]),
             "places": [{"path": path, "line": place.line, "kind": place.kind} for path, place in plan.secrets],
         },
-        "chunks": {"total": plan.chunks, "texts": plan.texts, "texts_to_embed": plan.texts_to_embed},
+        "chunks": {
+            "total": plan.chunks,
+            "texts": plan.texts,
+            "texts_to_embed": plan.texts_to_embed,
+            "texts_out": plan.texts_out,
+            "texts_failed": plan.texts_failed,
+        },
         "tokens": {"total": plan.tokens, "to_embed": plan.tokens_to_embed},
         "cost": {"currency": "USD", "model": model, **cost},
         "skipped": [{"path": path, "reason": reason} for path, reason in plan.skipped],
@@ -275,7 +282,11 @@ def _show_plan(console: Console, loaded: Loaded, plan: DryRun) -> None:
     languages = plan.languages.most_common(8)
     table.add("languages", ", ".join(f"{count:,} {language}" for language, count in languages))
     _add_secrets(table, _plan_secrets(loaded, plan))
-    table.add("chunks", f"{plan.chunks:,}, {plan.texts:,} distinct texts, {plan.texts_to_embed:,} to embed")
+    out = f", {plan.texts_out:,} on their way" if plan.texts_out else ""
+    failed = f", {plan.texts_failed:,} that failed for good" if plan.texts_failed else ""
+    table.add(
+        "chunks", f"{plan.chunks:,}, {plan.texts:,} distinct texts, {plan.texts_to_embed:,} to embed{out}{failed}"
+    )
     table.add("tokens", f"{plan.tokens:,}, {plan.tokens_to_embed:,} to embed")
     synthetic = loaded.config.synthetic
     prices = _prices(loaded, model, plan.tokens if synthetic else plan.tokens_to_embed)

@@ -139,13 +139,14 @@ def _failures(failed: Sequence[tuple[str, str]]) -> list[str]:
 
 def _what_next(document: Mapping[str, Any]) -> list[str]:
     if document["status"] == "embedding":
-        return [
-            "Batch jobs are out; searches answer from the commit before until `codechunk worker start` takes them in."
-        ]
+        until = (
+            "searches find what is new by its words only"
+            if document["published"]
+            else "searches answer from the commit before"
+        )
+        return [f"Batch jobs are out; {until} until `codechunk worker start` takes them in."]
     if document["status"] == "partial":
         files, chunks = document["files"]["failed"], document["chunks"]["failed"]
-        return [
-            f"Failed for good: {files:,} files, {chunks:,} chunks. `codechunk jobs show` has the reasons, "
-            f"`codechunk queue retry` lets the chunks wait again."
-        ]
+        again = ", `codechunk queue retry` lets the chunks wait again" if chunks else ""
+        return [f"Failed for good: {files:,} files, {chunks:,} chunks. `codechunk jobs show` has the reasons{again}."]
     return []

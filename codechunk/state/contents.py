@@ -416,6 +416,11 @@ class Contents:
         """Whether files that ended before or with the generation still wait to be swept."""
         return self._any(files.c.index_id == index_id, files.c.to_generation <= generation)
 
+    def has_next(self, index_id: int, generation: int) -> bool:
+        """Whether a run has begun the generation after this one; its chunks may be in Chroma already."""
+        beyond = or_(files.c.from_generation > generation, files.c.to_generation > generation)
+        return self._any(files.c.index_id == index_id, beyond)
+
     def has_abandoned(self, index_id: int) -> bool:
         """Whether there are files of a run that was never published: their chunks may be in Chroma."""
         return self._any(

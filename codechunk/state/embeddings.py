@@ -5,7 +5,7 @@ vectors, half the disk of float32: reliability.md, 1). Chroma gets the stored va
 equals the first one bit for bit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -166,10 +166,10 @@ class Embeddings:
                 for row in connection.execute(query)
             ]
 
-    def ready(self, space: Space, shas: Sequence[str]) -> set[str]:
-        """Which of these texts have a vector in the space."""
+    def states(self, space: Space, shas: Sequence[str]) -> dict[str, str]:
+        """The states of those of these texts that the space knows: pending, processing, ready or failed."""
         query = (
-            select(embeddings.c.text_sha)
+            select(embeddings.c.text_sha, embeddings.c.state)
             .join(spaces, spaces.c.id == embeddings.c.space_id)
             .where(
                 spaces.c.provider == space.provider,
@@ -177,12 +177,11 @@ class Embeddings:
                 spaces.c.dimensions == space.dimensions,
                 spaces.c.task == space.task,
                 spaces.c.header_version == space.header_version,
-                embeddings.c.state == "ready",
                 embeddings.c.text_sha.in_(shas),
             )
         )
         with self._db.read() as connection:
-            return set(connection.execute(query).scalars())
+            return {row.text_sha: row.state for row in connection.execute(query)}
 
     def save(self, embedding_ids: Sequence[int], values: Vectors) -> None:
         """Store vectors and mark their texts ready, both or neither.
@@ -298,6 +297,24 @@ class Embeddings:
                 if row is not None:
                     found[row.chunk_id] = decode([row.vector])[0]
         return list(found.items())
+
+    def held_vectors(self, index_id: int, *, page: int = 2_000) -> Iterator[list[tuple[str, Vectors]]]:
+        """All that the collection should hold, page by page: chunk ids with their vectors."""
+        after = ""
+        while True:
+            query = (
+                select(index_chunks.c.chunk_id, vectors.c.vector)
+                .join(vectors, vectors.c.embedding_id == index_chunks.c.embedding_id)
+                .where(index_chunks.c.index_id == index_id, index_chunks.c.chunk_id > after)
+                .order_by(index_chunks.c.chunk_id)
+                .limit(page)
+            )
+            with self._db.read() as connection:
+                rows = connection.execute(query).all()
+            if not rows:
+                return
+            after = rows[-1].chunk_id
+            yield list(zip([row.chunk_id for row in rows], decode([row.vector for row in rows]), strict=True))
 
     def ledger(self, index_id: int, space_id: int, generation: int, *, rest_is_ready: bool = False) -> dict[str, int]:
         """How many chunks of the generation are in each state: pending, processing, ready, failed, unstored.

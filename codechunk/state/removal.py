@@ -117,13 +117,6 @@ class Removal:
         with self._db.read() as connection:
             return set(connection.execute(query).scalars())
 
-    def has_next(self, index: IndexRow) -> bool:
-        """Whether there are file rows of a generation after the published one."""
-        beyond = or_(files.c.from_generation > index.generation, files.c.to_generation > index.generation)
-        with self._db.read() as connection:
-            found = connection.execute(select(files.c.id).where(files.c.index_id == index.id, beyond).limit(1))
-            return found.first() is not None
-
     def end_runs(self, index: IndexRow, why: str) -> None:
         """End the runs that were to publish the next generation: its files are about to go.
 
