@@ -40,8 +40,6 @@ _REMEMBERED, _LONGEST_REMEMBERED = 50_000, 48
 # run without a boundary (1 MB of one letter), and a slice bounds that.
 _SLICE_CHARS = 50_000
 
-# The estimate is kept for every eighth byte: sums of eight are what one 64-bit operation adds up.
-_STRIDE_BITS = 3
 _PAIRS = 1 << 16
 # Where `reach` looks first.
 _BYTES_PER_TOKEN = 6
@@ -127,13 +125,16 @@ def _load_encoding() -> tiktoken.Encoding:
 
 
 class TokenEstimate:
-    """Estimated tokens of any span of one file, in constant time per question and to eight bytes.
+    """Estimated tokens of any span of one file, in constant time per question.
 
     A token boundary between two bytes has a probability that was calibrated over real code
     (`scripts/calibrate_tokens.py`); pairs never seen count as a boundary, so that base64, random bytes and rare
     scripts come out near one token per byte. A prefix sum over the file answers spans. Right within some percent on
     whole files of most languages (docs/benchmarks.md); text made of common pairs that no token joins can hold many
     times what it says, so what the estimate lets pass must be looked at (split.py) or counted.
+
+    The sum is kept for every byte: kept for every eighth, cuts depended on where in the file code lay, and a line put
+    in at the top sent texts far below it again (15 of one real file).
     """
 
     __slots__ = ("_prefix", "_size")
@@ -141,49 +142,41 @@ class TokenEstimate:
     def __init__(self, data: bytes, *, latin1: bool = False) -> None:
         """Prepare the spans of `data`; `latin1` says that a byte above 127 becomes two bytes of UTF-8."""
         self._size = len(data)
-        blocks = (len(data) >> _STRIDE_BITS) + 1
-        # The last block is filled up: white space after the end costs nothing. One byte more makes its last pair whole.
-        padded = data.ljust((blocks << _STRIDE_BITS) + 1, b"\n")
-        sums = _sums(padded, blocks)
+        sums = _sums(data)
         if latin1:
-            wide = np.frombuffer(padded, np.uint8, blocks << _STRIDE_BITS).reshape(blocks, -1) > 127
-            sums += wide.sum(axis=1, dtype=np.uint64) * np.uint64(255)
-        prefix = np.empty(blocks + 1, np.uint64)
+            sums += (np.frombuffer(data, np.uint8) > 127) * np.uint16(255)
+        # At most 510 a byte: 32 bits are enough for 8 MiB, and half the memory.
+        prefix = np.empty(len(data) + 1, np.uint32 if len(data) < 1 << 23 else np.uint64)
         prefix[0] = 0
-        sums.cumsum(out=prefix[1:])
+        sums.cumsum(out=prefix[1:], dtype=prefix.dtype)
         self._prefix = prefix.data
 
     def span(self, start: int, end: int) -> float:
-        """Estimated tokens of `data[start:end]`; the ends are taken to the eight bytes they are in."""
-        return (self._prefix[end >> _STRIDE_BITS] - self._prefix[start >> _STRIDE_BITS]) / 255
+        """Estimated tokens of `data[start:end]`."""
+        return (self._prefix[end] - self._prefix[start]) / 255
 
     def reach(self, start: int, tokens: float) -> int:
-        """The largest multiple of eight such that the span from `start` to it is estimated at no more than `tokens`.
+        """The largest position such that the span from `start` to it is estimated at no more than `tokens`.
 
         The end of the data if all of it is within; never before `start`.
         """
-        prefix, first = self._prefix, start >> _STRIDE_BITS
-        bound = prefix[first] + max(int(tokens * 255), 0)
-        last = len(prefix) - 1
-        near = first + (int(tokens * _BYTES_PER_TOKEN) >> _STRIDE_BITS)
-        low = first
+        prefix, last = self._prefix, self._size
+        bound = prefix[start] + max(int(tokens * 255), 0)
+        low, near = start, start + int(tokens * _BYTES_PER_TOKEN)
         while near < last and prefix[near] <= bound:
             low, near = near, near + (near - low or 1)
-        block = bisect_right(prefix, bound, low, near if near < last else last + 1) - 1
-        return max(start, min(block << _STRIDE_BITS, self._size))
+        return bisect_right(prefix, bound, low, near if near < last else last + 1) - 1
 
 
-def _sums(data: bytes, blocks: int) -> npt.NDArray[np.uint64]:
-    """255ths of a token in each of the first blocks of eight bytes; there must be a byte behind them."""
-    table, pairs = _boundaries(), blocks * 4
+def _sums(data: bytes) -> npt.NDArray[np.uint16]:
+    """255ths of a token that end with each byte: the boundary between it and the next one."""
+    size = len(data)
+    padded = data.ljust(size + 2 - size % 2, b"\n")  # white space after the end costs nothing
+    table, sums = _boundaries(), np.empty(len(padded), np.uint16)
     # Two views of the same bytes as 16-bit numbers give all pairs without a copy. Mode clip spares a check.
-    even = table.take(np.frombuffer(data, "<u2", pairs), mode="clip")
-    odd = table.take(np.frombuffer(data, "<u2", pairs, 1), mode="clip")
-    # Four sums of two in a 64-bit number; the multiplication adds its four 16-bit lanes up in the highest one.
-    sums: npt.NDArray[np.uint64] = np.add(even, odd, dtype=np.uint16).view(np.uint64)
-    sums *= np.uint64(0x0001000100010001)
-    sums >>= np.uint64(48)
-    return sums
+    sums[0::2] = table.take(np.frombuffer(padded, "<u2"), mode="clip")
+    sums[1:-1:2] = table.take(np.frombuffer(padded, "<u2", len(padded) // 2 - 1, 1), mode="clip")
+    return sums[:size]
 
 
 @cache

@@ -135,6 +135,16 @@ def test_an_encoding_that_cannot_be_cut_is_refused():
         ChunkSettings(max_tokens=15)
 
 
+def test_cuts_do_not_depend_on_where_in_the_file_code_lies():
+    """Or an edit at the top of a file sends what is far below it again."""
+    body = "".join(f"    value_{n} = call_{n % 7}(value_{n - 1}, {n * n})\n" for n in range(1, 120))
+    code = f"def long_one(value_0):\n{body}    return value_0\n".encode()
+    plain = [chunk.embedding_text for chunk in chunk_source(code, path="a.py")]
+    assert len(plain) > 3
+    for blank in range(1, 9):
+        assert [chunk.embedding_text for chunk in chunk_source(b"\n" * blank + code, path="a.py")] == plain
+
+
 def test_real_code_keeps_the_promises():
     files = real_files(400)
     assert len(files) > 100

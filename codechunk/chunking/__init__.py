@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 # Part of the index fingerprint: raise it whenever the same bytes can give other chunks than before.
-CHUNKER_VERSION = 2
+CHUNKER_VERSION = 3
 _MIN_MAX_TOKENS = 16
 
 

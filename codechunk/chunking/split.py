@@ -30,9 +30,11 @@ _MARGIN, _MARGIN_OF_ROOT = 1.15, 3.0
 _FILL = 0.7
 # From this share on a definition is cut without counting: cutting what might just have fitted does no harm.
 _TOO_LARGE = 0.75
-# Text that is not like code or prose is counted in any case: few tokens for its ink, hardly any white space, or
-# much beyond ASCII. Of real pieces this is 1 in 200.
-_FEWEST_TOKENS_PER_INK = 0.23
+# Text that is not like code or prose is counted in any case: few tokens for its ink, very many (words of a letter or
+# two, which hold up to 1.5 times the estimate), hardly any white space, or much beyond ASCII. Of real pieces this is
+# 1 in 20; only those that may have very many are asked for all of their ink.
+_FEWEST_TOKENS_PER_INK, _MOST_TOKENS_PER_INK = 0.23, 0.48
+_MANY_TOKENS_PER_BYTE = 0.33
 _MOST_INK = 0.95
 _MOST_WIDE = 0.05
 _NARROW = bytes(range(128))
@@ -472,7 +474,6 @@ class _Cutter:
             return True
         text = self.span(start, end)
         total = text + _header_estimate(header) if header else text
-        # The estimate is made of eight bytes at a time: of few bytes it may say too much.
         if total > self.too_large and most_bytes > limit:
             return False
         if total <= self.few_tokens and most_bytes <= self.few_bytes:
@@ -491,10 +492,11 @@ class _Cutter:
             return False
         # The spaces of the first part mostly prove it, and counting them all takes longer.
         ink = size - self.data.count(b" ", start, start + size * 3 // 8)
-        if estimate >= _FEWEST_TOKENS_PER_INK * ink and ink <= size * _MOST_INK:
+        usual = estimate <= _MANY_TOKENS_PER_BYTE * size
+        if usual and estimate >= _FEWEST_TOKENS_PER_INK * ink and ink <= size * _MOST_INK:
             return True
         ink = self.source.inked(start, end)
-        return estimate >= _FEWEST_TOKENS_PER_INK * ink and ink <= size * _MOST_INK
+        return _FEWEST_TOKENS_PER_INK * ink <= estimate <= _MOST_TOKENS_PER_INK * ink and ink <= size * _MOST_INK
 
     def _reduced(self, piece: Piece) -> list[Piece]:
         """A piece that turned out too large, cut finer and finer until every part fits."""
