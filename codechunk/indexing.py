@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import PurePosixPath
+from types import TracebackType
+from typing import Self
 
 from codechunk import secrets
 from codechunk.chunking import CHUNKER_VERSION, ChunkSettings
@@ -139,7 +141,7 @@ class _Saver:
 
 
 class Indexing:
-    """One run over one commit, up to saved chunks."""
+    """One run over one commit, up to saved chunks; a context manager."""
 
     def __init__(
         self,
@@ -159,7 +161,26 @@ class Indexing:
         self._report = reporter
         self._source_fingerprint = f"{fingerprint(settings)} epoch={index.epoch}"
         self._refused: list[tuple[str, secrets.Place]] = []
+        self._pool = ChunkPool(
+            jobs=settings.jobs,
+            settings=settings.chunking,
+            token_mode=settings.token_mode,
+            sample_percent=settings.sample_percent,
+            seed=SEED,
+            secrets=settings.secrets,
+        )
         self.generation = index.generation + 1
+
+    def __enter__(self) -> Self:
+        """With a process that cuts on its way, while `plan` finds out whether there is anything to cut."""
+        self._pool.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the processes that cut."""
+        self._pool.close()
 
     def plan(self, entries: Iterable[TreeEntry], *, redo: bool) -> Comparison:
         """Write the file rows of the next generation: what came, changed and went since the published one."""
@@ -186,18 +207,10 @@ class Indexing:
             return saver.total
         self._report.stage("Chunking", planned, "files")
         unread = contents.unread(self._index.id, self.generation, repository_id=repository_id, fingerprint=cut_by)
-        with ChunkPool(
-            jobs=min(self._settings.jobs, planned),
-            settings=self._settings.chunking,
-            token_mode=self._settings.token_mode,
-            sample_percent=self._settings.sample_percent,
-            seed=SEED,
-            secrets=self._settings.secrets,
-        ) as pool:
-            flight: dict[int, UnreadFile] = {}
-            redo = self._cut_files(pool, unread, flight, saver)
-            while redo:  # a part saved before does not match: those files again, from their first byte
-                redo = self._cut_files(pool, iter(redo), flight, saver)
+        flight: dict[int, UnreadFile] = {}
+        redo = self._cut_files(self._pool, unread, flight, saver)
+        while redo:  # a part saved before does not match: those files again, from their first byte
+            redo = self._cut_files(self._pool, iter(redo), flight, saver)
         saver.flush()
         self._refuse_secrets()
         return saver.total
@@ -251,7 +264,7 @@ class Indexing:
             return 0
         percent = 100.0 if settings.token_mode == "all" else settings.sample_percent
         done = 0
-        for rows in contents.uncounted(self._index.id, self.generation, page=500):
+        for rows in contents.uncounted(self._index.id, self.generation, page=50):
             asked = [(row, text) for row, text in rows if is_sampled(text, SEED, percent)]
             for start in range(0, len(asked), SAVE_CHUNKS):
                 some = asked[start : start + SAVE_CHUNKS]

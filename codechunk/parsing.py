@@ -250,8 +250,8 @@ class ChunkPool:
 
     `timeout_s` is wall time for a file altogether, without the start of a process. `memory_bytes` bounds a
     child's whole resident memory (Linux only; elsewhere only time is limited). Children start when there is
-    work for them and stay until `close`; use the pool as a context manager. One `run` at a time, and from a
-    thread that outlives the pool: on Linux the children die with the thread that started them.
+    work for them (the first with `start`) and stay until `close`; use the pool as a context manager. One `run` at a
+    time, and from a thread that outlives the pool: on Linux the children die with the thread that started them.
 
     `token_mode` is `all` (every chunk counted), `sample` (`sample_percent` of the chunks, drawn by a hash of
     `seed` and the text, so independent of order and of the machine) or `on_demand` (none).
@@ -309,6 +309,14 @@ class ChunkPool:
     ) -> None:
         """End all children."""
         self.close()
+
+    def start(self) -> None:
+        """Start the first child now: it takes a third of a second, in which the caller may find out what to cut.
+
+        Raises CodechunkError when no child can be started.
+        """
+        if not self._children:
+            self._start_child().flush()
 
     def close(self) -> None:
         """End all children. Safe to call twice."""

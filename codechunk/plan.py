@@ -77,6 +77,7 @@ def dry_run(
     readable = _readable(repository.list_tree(commit), rules, plan)
     unknown = _without_known(readable, tally, head["url"], fingerprint(settings), reporter)
     with pool:
+        pool.start()
         for result in pool.run(_tasks(repository, unknown, rules, plan)):
             reporter.advance()
             if result.error is not None:

@@ -79,10 +79,11 @@ class Run:
             rules=parts.rules(opened, attributes),
             reporter=self._reporter,
         )
-        entries = opened.repository.list_tree(opened.commit)
-        comparison = indexing.plan(entries, redo=self._must_redo(identity))
-        indexing.cut()
-        indexing.count_missing()
+        with indexing:
+            entries = opened.repository.list_tree(opened.commit)
+            comparison = indexing.plan(entries, redo=self._must_redo(identity))
+            indexing.cut()
+            indexing.count_missing()
         self._changes = state.comparisons.between(self._index.id, self._index.generation, indexing.generation)
         if self._index.space.provider == "synthetic":
             return self._with_synthetic(indexing, comparison, identity, settings.token_mode)

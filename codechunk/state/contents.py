@@ -130,14 +130,8 @@ class Contents:
         )
         with self._db.read() as connection:
             return {
-                row.path: KnownFile(
-                    id=row.id,
-                    blob=row.blob,
-                    status=row.status,
-                    reason=row.reason,
-                    read=row.source_id is not None,
-                )
-                for row in connection.execute(query)
+                path: KnownFile(id=row, blob=blob, status=status, reason=reason, read=source is not None)
+                for row, path, blob, status, reason, source in connection.execute(query)
             }
 
     def abandon(self, index_id: int, generation: int) -> None:
@@ -298,28 +292,24 @@ class Contents:
             return [SizedSource(id=row.source_id, chunks=row.chunks) for row in connection.execute(query)]
 
     def uncounted(self, index_id: int, generation: int, *, page: int) -> Iterator[list[tuple[int, str]]]:
-        """Chunks of the generation without a token count, page by page: (row, text that is embedded)."""
-        after = 0
-        while True:
+        """Chunks of the generation without a token count, some contents at a time: (row, text that is embedded)."""
+        lacking = (
+            select(sources.c.id)
+            .distinct()
+            .join(files, files.c.source_id == sources.c.id)
+            .where(files.c.index_id == index_id, live_at(generation), sources.c.counted < sources.c.chunks)
+        )
+        with self._db.read() as connection:
+            ids = sorted(connection.execute(lacking).scalars())
+        for start in range(0, len(ids), page):
             query = (
                 select(chunks.c.id, chunks.c.header, chunks.c.text, sources.c.language)
-                .join(files, files.c.source_id == chunks.c.source_id)
                 .join(sources, sources.c.id == chunks.c.source_id)
-                .where(
-                    files.c.index_id == index_id,
-                    live_at(generation),
-                    sources.c.counted < sources.c.chunks,
-                    chunks.c.tokens.is_(None),
-                    chunks.c.id > after,
-                )
+                .where(chunks.c.source_id.in_(ids[start : start + page]), chunks.c.tokens.is_(None))
                 .order_by(chunks.c.id)
-                .limit(page)
             )
             with self._db.read() as connection:
                 rows = connection.execute(query).all()
-            if not rows:
-                return
-            after = rows[-1].id
             yield [(row.id, with_header(row.header, row.text, row.language)) for row in rows]
 
     def save_counts(self, counts: Sequence[tuple[int, int]]) -> None:
