@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, Phase, example, given, note, settings
 from codechunk import indexing
 from codechunk.app import App, IndexRequest
 from codechunk.config import load_config
-from codechunk.parsing import ChunkPool
+from codechunk.parsing import ChunkPool, ParseResult, ParseTask
 from codechunk.progress import Silence
 from codechunk.search import Query
 from codechunk.state.checks import Checks
@@ -157,18 +157,25 @@ class SharedPool:
 
     def __call__(self, **wishes: Any) -> "SharedPool":
         if wishes != self._wishes:
-            self.close()
+            self.end()
             self._pool, self._wishes = ChunkPool(**wishes), wishes
         return self
 
-    def __enter__(self) -> ChunkPool:
+    def start(self) -> None:
+        """As the pool: the first child, if there is none."""
         assert self._pool is not None
-        return self._pool
+        self._pool.start()
 
-    def __exit__(self, *_: object) -> None:
-        pass
+    def run(self, tasks: Iterable[ParseTask]) -> Iterator[ParseResult]:
+        """As the pool."""
+        assert self._pool is not None
+        return self._pool.run(tasks)
 
     def close(self) -> None:
+        """The next run goes on with it."""
+
+    def end(self) -> None:
+        """End the children."""
         if self._pool is not None:
             self._pool.close()
 
@@ -195,7 +202,7 @@ def shared_pool() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(indexing, "ChunkPool", pool)
         yield
-    pool.close()
+    pool.end()
 
 
 @settings(
