@@ -124,7 +124,8 @@ def _cost(document: Mapping[str, Any]) -> str:
 def _saved(saved: Mapping[str, Any]) -> str:
     if saved["tokens"] is None:
         return "not known: tokens were not counted"
-    return f"{saved['tokens']:,} tokens, {usd(saved['usd'])}"
+    money = "" if saved["usd"] == 0 else f", {usd(saved['usd'])}"
+    return f"{saved['tokens']:,} tokens{money}"
 
 
 def _failures(failed: Sequence[tuple[str, str]]) -> list[str]:
