@@ -360,11 +360,7 @@ class App:
         if not indexes:
             raise UsageError("Nothing is indexed yet: run `codechunk index <repo-url-or-path>` first.")
         if repository is not None:
-            named = [index for index in indexes if repository in {index.repository, f"{index.repository}@{index.ref}"}]
-            if not named:
-                known = sorted({f"{index.repository}@{index.ref}" for index in indexes})
-                raise UsageError(f"No index of {repository!r}; there is {', '.join(known)}.")
-            indexes = named
+            indexes = overview.published_as(indexes, repository)
         return _one_space_each(indexes, self.parts.space())
 
 

@@ -12,8 +12,9 @@ from typing import Any, BinaryIO
 
 from codechunk.cachefile import CacheReader, Record, Section, is_cache, write
 from codechunk.errors import CodechunkError, UsageError
+from codechunk.overview import published_as
 from codechunk.progress import Reporter
-from codechunk.state import IndexRow, Space, State
+from codechunk.state import Space, State
 
 REPORTED_EVERY = 1000
 
@@ -32,7 +33,7 @@ def export_cache(state: State, path: Path, *, repository: str | None, reporter: 
     """
     started = time.monotonic()
     target = Path(os.path.realpath(path))  # through a link, not in its place
-    used_by = None if repository is None else _named(state.catalog.indexes(), repository)
+    used_by = None if repository is None else published_as(state.catalog.indexes(), repository)
     with _told(f"{path} cannot be written"):
         _refuse_to_replace(target, path)
         with state.cache.content(used_by) as content, _replacing(target) as file:
@@ -69,14 +70,6 @@ def import_cache(
                 reporter.advance(len(block.records))
     document = _document(path, reader.size_bytes, reader.sections, started)
     return {**document, "new": new, "known": total - new}
-
-
-def _named(indexes: Sequence[IndexRow], repository: str) -> list[IndexRow]:
-    named = [index for index in indexes if repository in {index.repository, f"{index.repository}@{index.ref}"}]
-    if not named:
-        known = ", ".join(sorted({f"{index.repository}@{index.ref}" for index in indexes}))
-        raise UsageError(f"No index of {repository!r}; there is {known or 'none at all yet'}.")
-    return named
 
 
 def _refuse_to_replace(target: Path, path: Path) -> None:

@@ -9,13 +9,13 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from pathlib import PurePosixPath
+from itertools import chain
 from types import TracebackType
 from typing import Self
 
 from codechunk import secrets
 from codechunk.chunking import CHUNKER_VERSION, ChunkSettings
-from codechunk.chunking.languages import detect_language
+from codechunk.chunking.languages import language_by_name
 from codechunk.chunks import chunk_ids
 from codechunk.errors import CodechunkError
 from codechunk.git import Repository, TreeEntry
@@ -200,9 +200,9 @@ class Indexing:
         if adopted:
             log.debug("Reused contents cut by an earlier run", extra={"files": adopted})
         saver = _Saver(self._state, repository_id, cut_by)
-        if contents.file_counts(self._index.id, self.generation).get(("planned", None), 0):
-            self._copy_moved(saver)
         planned = contents.file_counts(self._index.id, self.generation).get(("planned", None), 0)
+        if planned:
+            planned -= self._copy_moved(saver)
         if not planned:
             return saver.total
         self._report.stage("Chunking", planned, "files")
@@ -215,11 +215,11 @@ class Indexing:
         self._refuse_secrets()
         return saver.total
 
-    def _copy_moved(self, saver: _Saver) -> None:
+    def _copy_moved(self, saver: _Saver) -> int:
         """Let files that were renamed, or copied, have the chunks of the same content at its other path.
 
-        Only where reading it at the new path would give the same: that depends on the name alone, because the content
-        is the same.
+        Returns how many. Only where reading it at the new path would give the same: that depends on the name alone,
+        because the content is the same.
         """
         pages = self._state.copies.cut_elsewhere(
             self._index.id,
@@ -227,21 +227,18 @@ class Indexing:
             repository_id=self._index.repository_id,
             fingerprint=self._source_fingerprint,
         )
-        for page in pages:
-            for file in page:
-                alike = (source for source, path in file.places if self._reads_alike(path, file.path))
-                if (source := next(alike, None)) is not None:
-                    cut = self._state.copies.read_back(source, file)
-                    saver.add(replace(cut, chunk_ids=chunk_ids(self._index.url, cut.chunks)))
+        copied = 0
+        for file in chain.from_iterable(pages):
+            alike = (source for source, path in file.places if self._reads_alike(path, file.path))
+            if (source := next(alike, None)) is not None:
+                cut = self._state.copies.read_back(source, file)
+                saver.add(replace(cut, chunk_ids=chunk_ids(self._index.url, cut.chunks)))
+                copied += 1
         saver.flush()
+        return copied
 
     def _reads_alike(self, one: str, other: str) -> bool:
-        # Also the suffix: of some (.h, .inc) the content decides, and it decides nothing for a name without one.
-        return (
-            PurePosixPath(one).suffix.lower() == PurePosixPath(other).suffix.lower()
-            and self._rules.reads_alike(one, other)
-            and detect_language(one, b"") == detect_language(other, b"")
-        )
+        return self._rules.reads_alike(one, other) and language_by_name(one) == language_by_name(other)
 
     def _refuse_secrets(self) -> None:
         """Stop the run when it was asked to fail on secrets and there are some. What was saved has none."""

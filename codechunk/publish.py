@@ -302,8 +302,7 @@ def saved(
     if total is None or sent is None:
         return report.Saved(tokens=None, usd=None)
     tokens = max(0, total - sent)
-    batch = parts.config.batch_processing
-    mode = "batch" if batch.enabled and chunks >= batch.threshold_chunks else "sequential"
+    mode = "batch" if parts.config.batch_processing.takes(chunks) else "sequential"
     return report.Saved(tokens=tokens, usd=parts.estimate_usd(state, index, tokens, mode))
 
 

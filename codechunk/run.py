@@ -207,8 +207,7 @@ class Run:
             return "sequential", "no text is new"
         if not batch.enabled:
             return "sequential", "batch_processing.enabled is false"
-        than = "at least" if texts >= batch.threshold_chunks else "fewer than"
-        mode = "batch" if texts >= batch.threshold_chunks else "sequential"
+        mode, than = ("batch", "at least") if batch.takes(texts) else ("sequential", "fewer than")
         return mode, f"{texts:,} texts to embed, {than} batch_processing.threshold_chunks ({batch.threshold_chunks:,})"
 
     def _tell_changed_space(self, texts: int, estimate: float | None) -> None:

@@ -6,8 +6,12 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from chaos_helpers import WarmStart
 
 pytest_plugins = ["pytester"]
 
@@ -42,3 +46,12 @@ def guarded(request: pytest.FixtureRequest) -> Iterator[None]:
         found = log.read().strip()
     if found and "expects_guard" not in request.keywords:
         pytest.fail(f"forbidden: {found}")
+
+
+@pytest.fixture(scope="module")
+def warm() -> "Iterator[WarmStart]":
+    """Commands are forked from a process that has imported everything, in a tenth of the time."""
+    from chaos_helpers import WarmStart  # late: most tests need neither it nor the emulator behind it
+
+    with WarmStart() as started:
+        yield started

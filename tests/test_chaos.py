@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -200,12 +200,6 @@ def run_seed(seed: int, folder: Path, warm: WarmStart) -> Story:
             why = "".join(traceback.format_exception(exc)[-3:])
             raise AssertionError(f"seed {seed}, {story}: {why}\n{transcript(trial)}") from exc
     return story
-
-
-@pytest.fixture(scope="module")
-def warm() -> Iterator[WarmStart]:
-    with WarmStart() as started:
-        yield started
 
 
 @pytest.mark.parametrize("first", SEEDS[::SIDE_BY_SIDE])

@@ -5,7 +5,6 @@ import os
 import signal
 import stat
 import subprocess
-import time
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -354,15 +353,8 @@ def test_a_signal_ends_an_export_with_exit_130_and_no_leftovers(tmp_path: Path) 
     filled(cli.data, 4000, dimensions=4096).close()
     out = tmp_path / "out"
     out.mkdir()
-    process = cli.start("cache", "export", out / "v.ccv")
-    deadline = time.monotonic() + 60
-    while not list(out.iterdir()):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    code = cli.kill_when(lambda: any(out.iterdir()), "cache", "export", out / "v.ccv", sig=signal.SIGTERM)
+    assert code == 130
     assert list(out.iterdir()) == []
 
 

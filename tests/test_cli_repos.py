@@ -20,12 +20,6 @@ from codechunk.vectors_guard import DirectoryLock
 MOST_POINTS = 15
 
 
-@pytest.fixture(scope="module")
-def warm() -> Iterator[WarmStart]:
-    with WarmStart() as started:
-        yield started
-
-
 @pytest.fixture
 def emulator() -> Iterator[GeminiEmulator]:
     with GeminiEmulator(faults=Faults()) as running:

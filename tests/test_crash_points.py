@@ -8,7 +8,7 @@ import shutil
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,12 +51,6 @@ def trial_at(folder: Path, warm: WarmStart, emulator: GeminiEmulator, ground: Gr
     trial = Trial(folder, warm, emulator, env, repo=ground.repo)
     shutil.copytree(ground.data, trial.data)
     return trial
-
-
-@pytest.fixture(scope="module")
-def warm() -> Iterator[WarmStart]:
-    with WarmStart() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

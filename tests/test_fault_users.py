@@ -27,12 +27,6 @@ QUICK = {"max_batch_size": "2", "embedding__direct_concurrency": "1"}
 
 
 @pytest.fixture(scope="module")
-def warm() -> Iterator[WarmStart]:
-    with WarmStart() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
 def repo(tmp_path_factory: pytest.TempPathFactory) -> GitRepo:
     made = GitRepo(tmp_path_factory.mktemp("repository") / "demo")
     made.commit(functions(3, 2), "first")

@@ -40,12 +40,6 @@ MAKE_COLLECTION = (
 )
 
 
-@pytest.fixture(scope="module")
-def warm() -> Iterator[WarmStart]:
-    with WarmStart() as started:
-        yield started
-
-
 @pytest.fixture
 def emulator() -> Iterator[GeminiEmulator]:
     with GeminiEmulator(faults=Faults()) as running:

@@ -43,12 +43,6 @@ class Buyer(Trial):
         return {path for (path,) in self.sql("SELECT s.path FROM chunks c JOIN sources s ON s.id = c.source_id")}
 
 
-@pytest.fixture(scope="module")
-def warm() -> Iterator[WarmStart]:
-    with WarmStart() as started:
-        yield started
-
-
 @pytest.fixture
 def buyer(tmp_path: Path, warm: WarmStart) -> Iterator[Buyer]:
     with GeminiEmulator() as emulator, Buyer(tmp_path / "run", warm, emulator, SETTINGS) as buyer:

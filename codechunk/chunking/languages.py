@@ -178,16 +178,23 @@ def detect_language(path: str, head: bytes) -> str:
     `head` is the beginning of the file (8 KiB are enough); ambiguous extensions (`.h`, `.m`, `.pl`, `.v`,
     `.ts`, ...) are decided by it.
     """
-    name = PurePosixPath(path.replace("\\", "/")).name
     head = head[:_HEAD_BYTES]
-    extension = name.rpartition(".")[2].lower() if "." in name[1:] else ""
-    guess = _AMBIGUOUS.get(extension)
-    if guess is not None:
-        return _existing(guess(head))
-    language = _by_name(name, extension)
+    extension, language = language_by_name(path)
+    if extension is not None:
+        return _existing(_AMBIGUOUS[extension](head))
     if language is None:
         language = _by_first_line(head)
     return _existing(language or TEXT)
+
+
+def language_by_name(path: str) -> tuple[str | None, str | None]:
+    """All that the name of a file says of its language: (ambiguous extension, None), or (None, language if known).
+
+    Files with the same content for which it is equal have the same language.
+    """
+    name = PurePosixPath(path.replace("\\", "/")).name
+    extension = name.rpartition(".")[2].lower() if "." in name[1:] else ""
+    return (extension, None) if extension in _AMBIGUOUS else (None, _by_name(name, extension))
 
 
 def _existing(language: str) -> str:

@@ -59,7 +59,7 @@ def _document(loaded: Loaded, plan: DryRun) -> dict[str, Any]:
         "texts_to_embed": plan.texts_to_embed,
         "tokens_to_embed": plan.tokens_to_embed,
         "model": model,
-        "mode": "batch" if batch.enabled and plan.texts_to_embed >= batch.threshold_chunks else "sequential",
+        "mode": "batch" if batch.takes(plan.texts_to_embed) else "sequential",
         "price": {
             "currency": "USD",
             "direct": price("direct"),

@@ -121,14 +121,7 @@ class Catalog:
     def space(self, space_id: int) -> Space:
         """A vector space by its row number."""
         with self._db.read() as connection:
-            row = connection.execute(select(spaces).where(spaces.c.id == space_id)).one()
-            return Space(
-                provider=row.provider,
-                model=row.model,
-                dimensions=row.dimensions,
-                task=row.task,
-                header_version=row.header_version,
-            )
+            return _space_of(connection.execute(select(spaces).where(spaces.c.id == space_id)).one())
 
     def space_id(self, space: Space) -> int:
         """The row number of a vector space, made when it is new."""

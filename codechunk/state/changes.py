@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, select
 
 from codechunk.changes import Changes, Piece, compare_chunks, compare_files
-from codechunk.state.contents import live_at
+from codechunk.state.contents import live_at, sum_of_chunks
 from codechunk.state.database import Database
-from codechunk.state.tables import chunks, files, sources
+from codechunk.state.tables import chunks, files
 
 
 class Comparisons:
@@ -29,9 +29,7 @@ class Comparisons:
             )
             counts = compare_files(was, now)
             if not old:  # everything is new: nothing to compare
-                mine = _differing(index_id, old, new, begins=True)
-                of = select(func.coalesce(func.sum(sources.c.chunks), 0)).join(files, files.c.source_id == sources.c.id)
-                total = int(connection.execute(of.where(*mine)).scalar_one())
+                total = sum_of_chunks(connection, *_differing(index_id, old, new, begins=True))
                 return Changes(**counts, chunks_added=total, ids_new=total)
             pieces = (
                 connection.execution_options(yield_per=1_000).execute(self._pieces(index_id, old, new, begins=begins))

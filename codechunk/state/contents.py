@@ -112,6 +112,12 @@ def _holds(index_id: int, generation: int, chunk_id: ColumnElement[str]) -> Colu
     )
 
 
+def sum_of_chunks(connection: Connection, *where: ColumnElement[bool]) -> int:
+    """How many chunks the files have for which this is true; from the sums of contents, no chunk is read."""
+    total = select(func.coalesce(func.sum(sources.c.chunks), 0)).join(files, files.c.source_id == sources.c.id)
+    return int(connection.execute(total.where(*where)).scalar_one())
+
+
 def text_sha(chunk: Chunk) -> str:
     """Identity of what is embedded: equal texts are one embedding."""
     return sha256(chunk.embedding_text.encode("utf-8", "surrogatepass")).hexdigest()

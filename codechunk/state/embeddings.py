@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, and_, bindparam, delete, func, literal, or
 
 from codechunk.chunks import with_header
 from codechunk.state.catalog import Space
-from codechunk.state.contents import live_at
+from codechunk.state.contents import live_at, sum_of_chunks
 from codechunk.state.database import Database
 from codechunk.state.tables import batches, chunks, embeddings, files, index_chunks, indexes, sources, spaces, vectors
 
@@ -345,11 +345,8 @@ class Embeddings:
         counts = {"pending": 0, "processing": 0, "ready": 0, "failed": 0, "unstored": 0}
         with self._db.read() as connection:
             if rest_is_ready:
-                rest = select(func.coalesce(func.sum(sources.c.chunks), 0)).join(
-                    files, files.c.source_id == sources.c.id
-                )
-                old = (*live, files.c.from_generation != generation, files.c.status == "indexed")
-                counts["ready"] = int(connection.execute(rest.where(*old)).scalar_one())
+                kept = (*live, files.c.from_generation != generation, files.c.status == "indexed")
+                counts["ready"] = sum_of_chunks(connection, *kept)
                 query = query.where(files.c.from_generation == generation)
             for row in connection.execute(query):
                 counts[row.state] += row.n
