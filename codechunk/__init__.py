@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from codechunk.chunking import ChunkSettings, chunk_source
-    from codechunk.chunks import Chunk
+    from codechunk.text.chunks import Chunk
 
 __version__ = "0.1.0"
 __all__ = ["Chunk", "ChunkSettings", "__version__", "chunk_source"]
@@ -20,7 +20,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(chunking, name)
     if name == "Chunk":
-        from codechunk.chunks import Chunk
+        from codechunk.text.chunks import Chunk
 
         return Chunk
     raise AttributeError(f"module 'codechunk' has no attribute {name!r}")

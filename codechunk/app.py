@@ -9,24 +9,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from codechunk import garbage, keeping, overview, synthetic
-from codechunk.caching import export_cache, import_cache
-from codechunk.config import Loaded
+from codechunk.config.load import Loaded
 from codechunk.errors import CodechunkError, UsageError
-from codechunk.git import OpenedRepository
-from codechunk.jobs import RemoteJob
-from codechunk.nearest import Nearest
-from codechunk.parts import Parts, read_attributes
-from codechunk.plan import DryRun, dry_run
+from codechunk.git.address import Source, parse_source
+from codechunk.git.repository import OpenedRepository
+from codechunk.git.worktree import WORKING_TREE_REF
+from codechunk.indexing.dry_run import DryRun, dry_run
+from codechunk.indexing.publish import Door, settle
+from codechunk.indexing.run import Mode, Run, Wishes, recorded
 from codechunk.progress import Reporter, Silence
-from codechunk.publish import Door, settle
-from codechunk.run import Mode, Run, Wishes, recorded
-from codechunk.search import Answer, Query, search
-from codechunk.source import Source, parse_source
+from codechunk.providers import synthetic
+from codechunk.providers.batch_words import RemoteJob
+from codechunk.search.nearest import Nearest
+from codechunk.search.ranking import Answer, Query, search
+from codechunk.sending.batch_view import queue_status
+from codechunk.sending.worker import Worker
 from codechunk.state import BatchRow, IndexRow, Space, State
 from codechunk.state.embeddings import Vectors
-from codechunk.worker import Worker
-from codechunk.worktree import WORKING_TREE_REF
+from codechunk.upkeep import garbage, repositories
+from codechunk.upkeep.vector_file import export_cache, import_cache
+from codechunk.views import doctor, jobs
+from codechunk.workspace.references import published_as
+from codechunk.workspace.workspace import Parts, read_attributes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +130,7 @@ class App:
     def queue_status(self) -> dict[str, Any]:
         """The document of `queue status --json`: texts by state and batch jobs by state, of all models."""
         with self.parts.state() as state:
-            return overview.queue_status(state)
+            return queue_status(state)
 
     def flush(self, reporter: Reporter, *, force: bool = False) -> dict[str, Any]:
         """Make batch jobs of what waits and submit them."""
@@ -202,17 +206,17 @@ class App:
     def jobs(self, limit: int | None = None) -> list[dict[str, Any]]:
         """The runs of `index`, the newest first: the documents of `jobs list --json`."""
         with self.parts.state() as state:
-            return overview.job_documents(state, limit=limit)
+            return jobs.job_documents(state, limit=limit)
 
     def job(self, job_id: str) -> dict[str, Any]:
         """The document of `jobs show --json`. Raises UsageError when there is no such job."""
         with self.parts.state() as state:
-            return overview.job_document(state, job_id, self.parts.config.pricing)
+            return jobs.job_document(state, job_id, self.parts.config.pricing)
 
     def resume_job(self, job_id: str, reporter: Reporter) -> dict[str, Any]:
         """Index again what an unfinished job was to index; what is there already is used. See `index`."""
         with self.parts.state() as state:
-            source, ref = overview.take_up_job(state, job_id, self.parts.space())
+            source, ref = jobs.take_up_job(state, job_id, self.parts.space())
         return self.index(IndexRequest(source=source, ref=ref), reporter)
 
     def cancel_job(self, job_id: str) -> dict[str, Any]:
@@ -223,18 +227,18 @@ class App:
             IndexBusy: a process works on it.
         """
         with self.parts.state() as state:
-            _, index = overview.find_job(state, job_id)
+            _, index = jobs.find_job(state, job_id)
             with self.parts.alone(index):
-                return overview.cancel_job(state, job_id, self._cancel_batch)
+                return jobs.cancel_job(state, job_id, self._cancel_batch)
 
     def _cancel_batch(self, batch_id: str) -> None:
         with self._worker(Silence()) as worker:
             if not worker.cancel_batch(batch_id):
                 raise CodechunkError("it has ended, or another process works on it at this moment")
 
-    def doctor(self) -> list[overview.Finding]:
+    def doctor(self) -> list[doctor.Finding]:
         """What is stuck, missing or misconfigured, and the mend."""
-        return overview.doctor(
+        return doctor.doctor(
             config=self.parts.config,
             secrets=self.parts.secret_values(),
             has_key=self.parts.has_key(),
@@ -281,17 +285,17 @@ class App:
     def repositories(self) -> list[dict[str, Any]]:
         """Every index, by repository and ref: the documents of `repos list --json`."""
         with self.parts.state() as state:
-            return keeping.repositories(state)
+            return repositories.repositories(state)
 
     def repository(self, name: str) -> dict[str, Any]:
         """The document of `repos show --json` for NAME or NAME@REF. Raises UsageError when there is none."""
         with self.parts.state() as state:
-            return keeping.repository(self.parts, state, name)
+            return repositories.repository(self.parts, state, name)
 
     def remove_repository(self, name: str, reporter: Reporter) -> dict[str, Any]:
-        """Take NAME, or only NAME@REF, out of the index; its vectors are kept. See `keeping.remove`."""
+        """Take NAME, or only NAME@REF, out of the index; its vectors are kept. See `repositories.remove`."""
         with self.parts.state() as state:
-            return keeping.remove(self.parts, state, name, reporter)
+            return repositories.remove(self.parts, state, name, reporter)
 
     def collect_garbage(self, reporter: Reporter, *, dry_run: bool, drop_cache: bool) -> dict[str, Any]:
         """Remove what nothing refers to, or only count it. See `garbage.collect`."""
@@ -360,7 +364,7 @@ class App:
         if not indexes:
             raise UsageError("Nothing is indexed yet: run `codechunk index <repo-url-or-path>` first.")
         if repository is not None:
-            indexes = overview.published_as(indexes, repository)
+            indexes = published_as(indexes, repository)
         return _one_space_each(indexes, self.parts.space())
 
 

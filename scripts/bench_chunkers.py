@@ -22,7 +22,7 @@ from benchmarks.peers import PEERS, release
 from benchmarks.worker import Worker
 
 from codechunk.chunking import ChunkSettings
-from codechunk.parsing import ChunkPool, ParseTask
+from codechunk.pool.pool import ChunkPool, ParseTask
 
 BARE = "bare parse"
 _SLICE_FILES = 500

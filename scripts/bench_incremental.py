@@ -194,7 +194,7 @@ def table(results):
 def profile(work, files, count):
     """Where the time goes: cProfile of a one-line change in this process, after a first one that imports everything."""
     from codechunk.app import App, IndexRequest
-    from codechunk.config import load_config
+    from codechunk.config.load import load_config
     from codechunk.progress import Silence
 
     folder, data, _ = prepare(work, files, count)

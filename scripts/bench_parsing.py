@@ -20,7 +20,7 @@ from tree_sitter import Parser
 
 from codechunk.chunking import ChunkSettings, chunk_source, count_chunks
 from codechunk.chunking.languages import detect_language, load_language
-from codechunk.parsing import ChunkPool, ParseTask
+from codechunk.pool.pool import ChunkPool, ParseTask
 
 
 def beside_parsing(files: list[tuple[str, bytes, str]], settings: ChunkSettings, rounds: int) -> tuple[float, float]:

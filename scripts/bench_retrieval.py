@@ -27,7 +27,7 @@ from benchmarks.peers import PEERS, UnsupportedLanguageError, release
 from benchmarks.queries import CORPUS, commit_set, doc_set
 
 from codechunk.chunking import ChunkSettings, detect_language
-from codechunk.tokens import count_tokens
+from codechunk.text.tokens import count_tokens
 
 OURS = "codechunk search"
 CHUNKS = "codechunk chunks"

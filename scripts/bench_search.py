@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 
 from codechunk.app import App, IndexRequest
-from codechunk.config import load_config
+from codechunk.config.load import load_config
 from codechunk.progress import Silence
-from codechunk.search import Query
+from codechunk.search.ranking import Query
 
 QUERIES = [
     "how are expired keys deleted",

@@ -26,8 +26,8 @@ from tree_sitter import Node, Parser
 
 from codechunk.chunking import ChunkSettings, chunk_source, detect_language
 from codechunk.chunking.languages import load_language
-from codechunk.chunks import Chunk
-from codechunk.skip import SkipRules
+from codechunk.selection.skip import SkipRules
+from codechunk.text.chunks import Chunk
 
 LANGUAGES = {
     "python": "Python",

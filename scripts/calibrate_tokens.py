@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from codechunk import tokens
+from codechunk.text import tokens
 
 MAX_FILE_BYTES = 200_000
 SPAN = 1_600

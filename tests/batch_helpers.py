@@ -18,15 +18,15 @@ import pytest
 from gemini_emulator import Exchange, Faults, GeminiEmulator, Job, vector_of
 from queue_helpers import DIMENSIONS, MODEL, add_texts, by_text, open_state, rows, stored_vectors
 
-from codechunk.batch import BatchSettings, Machine, poll
-from codechunk.direct import Direct
-from codechunk.fit import Fit
-from codechunk.gemini import Gemini
-from codechunk.models import Form
-from codechunk.overview import check_invariants
-from codechunk.owner import new_owner
+from codechunk.providers.gemini.client import Gemini
+from codechunk.providers.models import Form
+from codechunk.sending.batch import BatchSettings, Machine, poll
+from codechunk.sending.calibration import Fit
+from codechunk.sending.direct import Direct
+from codechunk.sending.owner import new_owner
+from codechunk.sending.worker import Pace, Worker
 from codechunk.state import BatchRow, IndexRow, State
-from codechunk.worker import Pace, Worker
+from codechunk.views.doctor import check_invariants
 
 KEY = "test-key"
 TEXTS = [f"def number_{n}():\n    return {n} * {n}" for n in range(10)]

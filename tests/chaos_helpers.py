@@ -19,9 +19,9 @@ from cli_helpers import Cli, Done
 from gemini_emulator import GeminiEmulator, vector_of
 from git_helpers import GitRepo
 
-from codechunk.chunks import with_header
-from codechunk.overview import check_invariants
 from codechunk.state import State
+from codechunk.text.chunks import with_header
+from codechunk.views.doctor import check_invariants
 
 DIMENSIONS = 128
 # Longer than any command takes here, also on a busy machine.

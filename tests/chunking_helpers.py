@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from codechunk.chunking import ChunkSettings, chunk_source
-from codechunk.chunks import Chunk
-from codechunk.tokens import count_tokens
+from codechunk.text.chunks import Chunk
+from codechunk.text.tokens import count_tokens
 
 WHITE = b" \t\n\r\v\f"
 BOM = b"\xef\xbb\xbf"

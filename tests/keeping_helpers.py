@@ -12,8 +12,8 @@ from gemini_emulator import GeminiEmulator
 from git_helpers import GitRepo
 from paid_helpers import Paid, small_repository
 
-from codechunk.overview import check_invariants
 from codechunk.state import State
+from codechunk.views.doctor import check_invariants
 
 
 class Keeper(Trial):

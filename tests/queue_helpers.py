@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from codechunk.chunks import Chunk, Kind, chunk_ids
 from codechunk.state import CutFile, IndexRow, PlannedFile, Space, State
 from codechunk.state.embeddings import Vectors
-from codechunk.words import index_words
+from codechunk.text.chunks import Chunk, Kind, chunk_ids
+from codechunk.text.words import index_words
 
 DIMENSIONS = 128
 MODEL = "gemini-embedding-001"

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from codechunk.gemini import Gemini
-from codechunk.models import Form
+from codechunk.providers.gemini.client import Gemini
+from codechunk.providers.models import Form
 
 KEY = "sk-test-0123456789abcdef"
 

@@ -12,9 +12,9 @@ from batch_helpers import KEY, TEXTS, Bench, bench
 from gemini_emulator import Exchange, Faults
 
 from codechunk.errors import Denied
-from codechunk.gemini import Gemini
-from codechunk.jobs import request_key
-from codechunk.models import Form
+from codechunk.providers.batch_words import request_key
+from codechunk.providers.gemini.client import Gemini
+from codechunk.providers.models import Form
 
 
 def over(throttle: object) -> object:

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codechunk.cachefile import CacheReader, Record, Section, write
 from codechunk.errors import CodechunkError
+from codechunk.state.vector_rows import Record, Section
+from codechunk.upkeep.vector_file_format import CacheReader, write
 
 # As version 1 wrote it: a later codechunk must still read it. One vector (0.6, 0.8) of the text "hello", 2 tokens.
 VERSION_1 = b64decode(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from codechunk.changes import Piece, compare_chunks, compare_files
+from codechunk.state.compare import Piece, compare_chunks, compare_files
 
 
 def piece(path: str, symbol: str | None, text: str, line: int = 1, kind: str = "function") -> Piece:

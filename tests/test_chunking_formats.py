@@ -13,10 +13,10 @@ from git_helpers import GitRepo
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from codechunk.cells import source_of_cell
 from codechunk.chunking import chunk_source, detect_language
-from codechunk.chunks import with_header
-from codechunk.tokens import count_tokens
+from codechunk.text.chunks import with_header
+from codechunk.text.notebook_text import source_of_cell
+from codechunk.text.tokens import count_tokens
 
 PROSE = "A paragraph of many words that say what there is to say about this part, at some length and with care. "
 

@@ -4,7 +4,7 @@ import pytest
 from chunking_helpers import checked_chunks
 
 from codechunk.chunking import ChunkSettings, chunk_source
-from codechunk.tokens import count_tokens
+from codechunk.text.tokens import count_tokens
 
 FILL = "one_two_three_four(five_six_seven, eight_nine_ten); eleven_twelve(thirteen, fourteen);"
 SHELL = "one_two_three_four five_six_seven eight_nine_ten eleven_twelve thirteen"

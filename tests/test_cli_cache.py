@@ -18,11 +18,11 @@ from git_helpers import GitRepo
 from paid_helpers import FUNCTION, Paid, small_repository
 from queue_helpers import SPACE, add_texts, by_text, open_state, rows
 
-from codechunk.cachefile import Record
-from codechunk.caching import export_cache, import_cache
 from codechunk.errors import CodechunkError, UsageError
 from codechunk.progress import Silence
 from codechunk.state import IndexRow, Space, State
+from codechunk.upkeep.vector_file import export_cache, import_cache
+from codechunk.upkeep.vector_file_format import Record
 
 
 @pytest.fixture(scope="module")

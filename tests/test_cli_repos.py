@@ -12,9 +12,9 @@ from gemini_emulator import Faults, GeminiEmulator
 from git_helpers import GitRepo
 from keeping_helpers import Keeper, age, three_branches
 
-from codechunk.config import load_config
-from codechunk.parts import Parts
-from codechunk.vectors_guard import DirectoryLock
+from codechunk.config.load import load_config
+from codechunk.vectors.chroma_files import DirectoryLock
+from codechunk.workspace.workspace import Parts
 
 # More than a removal has.
 MOST_POINTS = 15

@@ -9,7 +9,7 @@ from cli_helpers import Cli
 from git_helpers import GitRepo, make_repo
 from secret_samples import IN_CONTEXT, PASSWORD, TOKENS, private_key
 
-from codechunk.skip import SkipReason
+from codechunk.selection.skip import SkipReason
 
 KEY = private_key(lines=60)
 CRLF_KEY = private_key("EC ", lines=8, end="\r\n")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from codechunk.config import Config, Loaded, load_config
+from codechunk.config.load import Config, Loaded, load_config
 from codechunk.errors import UsageError
 
 ROOT = Path(__file__).parent.parent

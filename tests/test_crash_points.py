@@ -1,6 +1,6 @@
 """`kill -9` at every crash point, the n-th for n = 1, 2, 3 ... until a run ends clean: always the same final state.
 
-A crash point is a call of `codechunk.crash.crash`; a new step with one in it is covered without a new test.
+A crash point is a call of `codechunk.process.crash.crash`; a new step with one in it is covered without a new test.
 """
 
 import re
@@ -20,8 +20,8 @@ from cli_helpers import Done
 from gemini_emulator import Exchange, Faults, GeminiEmulator
 from git_helpers import GitRepo
 
-from codechunk.overview import check_invariants
 from codechunk.state import State
+from codechunk.views.doctor import check_invariants
 
 FILES, EACH = 2, 3
 CHUNKS = FILES * EACH

@@ -17,12 +17,12 @@ import pytest
 from gemini_emulator import GeminiEmulator, tokens_of, vector_of
 from queue_helpers import DIMENSIONS, MODEL, SPACE, add_texts, by_text, open_state, rows, stored_vectors
 
-from codechunk.direct import Direct, Sent
 from codechunk.errors import Denied, Missing, RateLimited, Rejected, StateError, Unavailable
-from codechunk.fit import Fit
-from codechunk.gemini import Gemini
-from codechunk.models import Form
-from codechunk.owner import is_gone, new_owner
+from codechunk.providers.gemini.client import Gemini
+from codechunk.providers.models import Form
+from codechunk.sending.calibration import Fit
+from codechunk.sending.direct import Direct, Sent
+from codechunk.sending.owner import is_gone, new_owner
 from codechunk.state import State
 from codechunk.state.embeddings import Vectors
 
@@ -398,7 +398,7 @@ def test_after_a_sleep_of_the_machine_only_what_nobody_else_took_is_sent(
 ) -> None:
     index = add_texts(state, TEXTS)
     clock = [0.0]
-    monkeypatch.setattr("codechunk.heartbeat._clock", lambda: clock[0])
+    monkeypatch.setattr("codechunk.sending.heartbeat._clock", lambda: clock[0])
     provider = Provider()
 
     def sleep_once(texts: Sequence[str]) -> None:
@@ -436,7 +436,7 @@ def test_ctrl_c_keeps_what_calls_under_way_bring_and_gives_the_rest_back(state: 
 
 
 def test_a_call_that_hangs_does_not_hold_up_ctrl_c(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("codechunk.direct.PATIENCE_AT_END_S", 0.5)
+    monkeypatch.setattr("codechunk.sending.direct.PATIENCE_AT_END_S", 0.5)
     index = add_texts(state, TEXTS)
     hang = threading.Event()
 

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from queue_helpers import DIMENSIONS, MODEL, SPACE, add_texts, by_text, open_state, rows, stored_vectors
 
-from codechunk import crash
-from codechunk.direct import Direct
-from codechunk.fit import Fit
-from codechunk.interrupts import stop_like_ctrl_c
-from codechunk.owner import is_gone, new_owner
+from codechunk.process import crash
+from codechunk.process.stop import stop_like_ctrl_c
+from codechunk.sending.calibration import Fit
+from codechunk.sending.direct import Direct
+from codechunk.sending.owner import is_gone, new_owner
 from codechunk.state.embeddings import Vectors
 
 TEXTS = [f"text {number}" for number in range(5)]
@@ -27,7 +27,7 @@ INTERRUPTED = 130
 
 # Children of a process that has imported what is slow: 0.2 s each instead of 1 s.
 CHILDREN = multiprocessing.get_context("forkserver")
-CHILDREN.set_forkserver_preload(["codechunk.direct", "codechunk.words"])
+CHILDREN.set_forkserver_preload(["codechunk.sending.direct", "codechunk.text.words"])
 
 
 @dataclass

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codechunk import overview
-from codechunk.chunks import Chunk, Kind, chunk_ids
+from codechunk.config.settings import Config
 from codechunk.errors import IndexBusy, VectorStoreError
-from codechunk.overview import Finding, check_invariants
-from codechunk.settings import Config
 from codechunk.state import BatchRow, CutFile, IndexRow, JobRow, PlannedFile, Space, State
-from codechunk.vectors import VectorStore
-from codechunk.words import index_words
+from codechunk.text.chunks import Chunk, Kind, chunk_ids
+from codechunk.text.words import index_words
+from codechunk.vectors.chroma import VectorStore
+from codechunk.views import doctor
+from codechunk.views.doctor import Finding, check_invariants
 
 DIMENSIONS = 4
 SPACE = Space(provider="gemini", model="gemini-embedding-001", dimensions=DIMENSIONS, task="t", header_version=1)
@@ -273,7 +273,7 @@ def examine(
             raise IndexBusy("busy")
         yield
 
-    found = overview.doctor(
+    found = doctor.doctor(
         config=Config(data_dir=data),
         secrets=secrets,
         has_key=key,
@@ -299,10 +299,10 @@ def test_a_key_in_the_database_or_in_a_log_is_an_error(sound: State, tmp_path: P
     data = tmp_path / "data"
     assert "own_secrets" not in examine(data, secrets=(KEY,))
     (data / "logs").mkdir(mode=0o700)
-    log = data / "logs" / "codechunk.log"
-    log.write_text("x" * (overview.BLOCK_BYTES - 10) + KEY)  # across the border of two blocks
+    log = data / "logs" / "codechunk.process.log"
+    log.write_text("x" * (doctor.BLOCK_BYTES - 10) + KEY)  # across the border of two blocks
     log.chmod(0o600)
-    assert "codechunk.log" in examine(data, secrets=(KEY,))["own_secrets"].message
+    assert "codechunk.process.log" in examine(data, secrets=(KEY,))["own_secrets"].message
     log.unlink()
     spoil(sound, f"UPDATE batches SET error = 'refused {KEY}'")
     found = examine(data, secrets=(KEY,))["own_secrets"]
@@ -318,7 +318,7 @@ def test_a_google_key_of_somebody_else_is_an_error_in_a_log_and_a_warning_in_the
     spoil(sound, f"UPDATE batches SET error = '{google}'")
     assert examine(data)["google_keys"].status == "warning"
     (data / "logs").mkdir(mode=0o700)
-    (data / "logs" / "codechunk.log").write_text(google)
+    (data / "logs" / "codechunk.process.log").write_text(google)
     assert examine(data)["google_keys"].status == "error"
 
 

@@ -7,7 +7,7 @@ import pytest
 from batch_helpers import TEXTS, Bench, KilledError, bench, kill_at, spoil
 from gemini_emulator import Faults
 
-from codechunk.batch import Machine
+from codechunk.sending.batch import Machine
 
 ENDS = {
     "failed": "could not be processed",

@@ -15,7 +15,7 @@ from gemini_emulator import Faults
 from queue_helpers import add_texts
 
 from codechunk.errors import CodechunkError
-from codechunk.retry import poll_wait_s
+from codechunk.sending.retry import poll_wait_s
 
 BAD_VECTORS = ["nan", "infinite", "zero", "wrong_dimension", "empty_vector"]
 
@@ -324,7 +324,7 @@ def test_a_job_whose_results_cannot_be_saved_has_not_failed_and_is_taken_in_late
         worker = made.worker()
         worker.flush()
         worker.submit()
-        monkeypatch.setattr("codechunk.gemini.os.fsync", refuse)
+        monkeypatch.setattr("codechunk.providers.gemini.client.os.fsync", refuse)
         with pytest.raises(CodechunkError, match=os.strerror(code)):
             worker.step()
         assert (made.row.state, made.row.failures, made.row.owner) == ("processing", 0, None)
@@ -362,7 +362,7 @@ def test_one_result_that_cannot_be_saved_does_not_keep_others_from_being_taken(
                 raise OSError(errno.ENOSPC, "No space left on device")
             real(number)
 
-        monkeypatch.setattr("codechunk.gemini.os.fsync", refuse_once)
+        monkeypatch.setattr("codechunk.providers.gemini.client.os.fsync", refuse_once)
         with pytest.raises(CodechunkError, match="No space"):
             machine.poll()
         assert made.states == Counter(ready=5, processing=5)

@@ -20,10 +20,10 @@ from batch_helpers import TEXTS, Bench, bench
 from gemini_emulator import Exchange, Faults
 from sqlalchemy import event, make_url
 
-import codechunk.migrations
-from codechunk.batch import Machine
+import codechunk.state.migrations
 from codechunk.errors import CodechunkError, StateError
-from codechunk.owner import new_owner
+from codechunk.sending.batch import Machine
+from codechunk.sending.owner import new_owner
 from codechunk.state import LostClaim, State, database
 from codechunk.state.database import SCHEMA_REVISION, Database
 
@@ -286,7 +286,7 @@ def test_a_kill_at_any_statement_of_a_migration_leaves_the_old_schema_or_the_new
     engine = database._create_engine(make_url(f"sqlite:///{old}"))
     with engine.execution_options(codechunk_write=True).begin() as connection:
         config = Config()
-        config.set_main_option("script_location", str(Path(codechunk.migrations.__file__).parent))
+        config.set_main_option("script_location", str(Path(codechunk.state.migrations.__file__).parent))
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
     engine.dispose()

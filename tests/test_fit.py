@@ -8,7 +8,7 @@ import pytest
 from queue_helpers import open_state
 
 from codechunk.errors import Missing, Unavailable
-from codechunk.fit import Fit
+from codechunk.sending.calibration import Fit
 from codechunk.state import State
 
 LONG = "word " * 3000

@@ -17,14 +17,14 @@ from paid_helpers import FUNCTION, Paid, small_repository
 from queue_helpers import stored_vectors
 
 from codechunk.app import App, IndexRequest
-from codechunk.config import load_config
+from codechunk.config.load import load_config
 from codechunk.errors import CodechunkError
-from codechunk.gemini_wire import remote_job
+from codechunk.indexing.run import recorded
 from codechunk.progress import Silence
-from codechunk.run import recorded
+from codechunk.providers.gemini.replies import remote_job
+from codechunk.sending.worker import MOST_UNREACHABLE
 from codechunk.state.queue import Queue
-from codechunk.vectors import VectorStore
-from codechunk.worker import MOST_UNREACHABLE
+from codechunk.vectors.chroma import VectorStore
 
 # ---------------------------------------------------------------- what the provider sends
 

@@ -12,9 +12,9 @@ from gemini_emulator import Faults, GeminiEmulator
 from git_helpers import GitRepo
 from keeping_helpers import Keeper, age, three_branches
 
-from codechunk.config import load_config
-from codechunk.git import mirror_path, parse_source
-from codechunk.parts import Parts
+from codechunk.config.load import load_config
+from codechunk.git.repository import mirror_path, parse_source
+from codechunk.workspace.workspace import Parts
 
 NUMBERS = (
     "indexes",

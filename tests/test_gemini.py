@@ -16,9 +16,9 @@ import pytest
 from scripted_server import KEY, Reply, Server, gemini_at, refusal, serving
 
 from codechunk.errors import Denied, Missing, ProviderError, RateLimited, Rejected, Unavailable
-from codechunk.gemini import Gemini
-from codechunk.log import mask_secrets
-from codechunk.models import Form
+from codechunk.process.log import mask_secrets
+from codechunk.providers.gemini.client import Gemini
+from codechunk.providers.models import Form
 
 JOB = "batches/abc123"
 

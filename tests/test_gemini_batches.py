@@ -8,7 +8,7 @@ import pytest
 from scripted_server import Reply, Server, refusal, serving
 
 from codechunk.errors import CodechunkError, Missing, ProviderError, RateLimited, Rejected, Unavailable
-from codechunk.gemini import Gemini
+from codechunk.providers.gemini.client import Gemini
 
 JOB = "batches/abc123"
 

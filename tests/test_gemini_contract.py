@@ -12,8 +12,8 @@ from gemini_emulator import GeminiEmulator, vector_of
 from numpy.typing import NDArray
 
 from codechunk.errors import Denied, Missing, ProviderError, RateLimited, Rejected, Unavailable
-from codechunk.gemini import Gemini
-from codechunk.models import MODELS, Form
+from codechunk.providers.gemini.client import Gemini
+from codechunk.providers.models import MODELS, Form
 
 DIMENSIONS = 128
 TEXTS = [

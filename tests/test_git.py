@@ -8,7 +8,7 @@ import pytest
 from git_helpers import GitHttpServer, GitRepo, git_children, git_daemon, make_repo
 
 from codechunk.errors import GitError, UsageError
-from codechunk.git import Repository, check_git, mirror_path, open_repository, parse_source
+from codechunk.git.repository import Repository, check_git, mirror_path, open_repository, parse_source
 
 FILES = {"a.py": "x = 1\n", "src/b.py": "y = 2\n", "src/c.txt": "text\n"}
 
@@ -403,7 +403,7 @@ def test_a_git_too_old_to_be_isolated_is_refused(monkeypatch, tmp_path):
 
 
 def test_importing_the_module_does_not_import_gitpython():
-    code = "import codechunk.git, sys; sys.exit('git' in sys.modules)"
+    code = "import codechunk.git.repository, sys; sys.exit('git' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

@@ -14,8 +14,8 @@ import pytest
 from git_helpers import GitHttpServer, git_children, git_daemon, make_repo
 
 from codechunk.errors import CodechunkError, GitError, UsageError
-from codechunk.git import Source, open_repository, parse_source
-from codechunk.git_process import GitRunner
+from codechunk.git.process import GitRunner
+from codechunk.git.repository import Source, open_repository, parse_source
 
 TOKEN = "ghp_canary0123456789abcdef"
 
@@ -491,7 +491,7 @@ OPEN = """
 import sys
 from pathlib import Path
 from codechunk.errors import CodechunkError
-from codechunk.git import open_repository, parse_source
+from codechunk.git.repository import open_repository, parse_source
 try:
     source = parse_source(sys.argv[1])
     open_repository(source, ref=None, mirrors=Path(sys.argv[2]), min_free_bytes=0, timeout_s=30)

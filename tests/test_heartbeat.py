@@ -9,7 +9,7 @@ import pytest
 from queue_helpers import add_texts, open_state
 
 from codechunk.errors import StateError
-from codechunk.heartbeat import beating
+from codechunk.sending.heartbeat import beating
 from codechunk.state import State
 
 
@@ -54,7 +54,7 @@ def test_a_database_that_is_locked_for_a_while_stops_no_heart(state: State, monk
 
 def test_a_lapse_is_remembered_until_everything_was_claimed_anew(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr("codechunk.heartbeat._clock", lambda: clock[0])
+    monkeypatch.setattr("codechunk.sending.heartbeat._clock", lambda: clock[0])
     with beating(state, "me", 0.3) as heartbeat:
         before = heartbeat.lapsed
         clock[0] = 100.0  # the machine slept

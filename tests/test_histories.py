@@ -20,14 +20,14 @@ import pytest
 from history_helpers import ALIKE, BRANCHES, REASONS, TWINS, History, Story, Tree, histories
 from hypothesis import HealthCheck, Phase, example, given, note, settings
 
-from codechunk import indexing
 from codechunk.app import App, IndexRequest
-from codechunk.config import load_config
-from codechunk.parsing import ChunkPool, ParseResult, ParseTask
+from codechunk.config.load import load_config
+from codechunk.indexing.cut import cut
+from codechunk.pool.pool import ChunkPool, ParseResult, ParseTask
 from codechunk.progress import Silence
-from codechunk.search import Query
+from codechunk.search.ranking import Query
 from codechunk.state.checks import Checks
-from codechunk.vectors import VectorStore
+from codechunk.vectors.chroma import VectorStore
 
 BY_HAND = "HISTORIES" in os.environ
 EXAMPLES = int(os.environ.get("HISTORIES", "16"))  # and four that are written down
@@ -200,7 +200,7 @@ def new_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
 def shared_pool() -> Iterator[None]:
     pool = SharedPool()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(indexing, "ChunkPool", pool)
+        patch.setattr(cut, "ChunkPool", pool)
         yield
     pool.end()
 

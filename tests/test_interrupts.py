@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from codechunk.interrupts import deferred
+from codechunk.process.stop import deferred
 from codechunk.state.database import Database
 
 
@@ -61,7 +61,7 @@ def test_an_error_inside_is_not_swallowed() -> None:
 
 SWALLOWED = """
 import os, signal, weakref
-from codechunk.interrupts import raise_if_stopped, stop_like_ctrl_c
+from codechunk.process.stop import raise_if_stopped, stop_like_ctrl_c
 stop_like_ctrl_c()
 raise_if_stopped()
 

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import pytest
 
 from codechunk.errors import CodechunkError
-from codechunk.log import mask_secrets, remember_secrets, setup
+from codechunk.process.log import mask_secrets, remember_secrets, setup
 
 log = logging.getLogger("codechunk.tests")
 
@@ -26,7 +26,7 @@ def _logging_put_back() -> Iterator[None]:
     levels = root.level, ours.level
     yield
     setup()
-    for handler in [handler for handler in root.handlers if type(handler).__module__ == "codechunk.log"]:
+    for handler in [handler for handler in root.handlers if type(handler).__module__ == "codechunk.process.log"]:
         root.removeHandler(handler)
     root.setLevel(levels[0])
     ours.setLevel(levels[1])
@@ -62,7 +62,7 @@ def test_json_is_one_object_a_line_with_fields_and_time(capsys: pytest.CaptureFi
 def test_the_level_is_for_the_screen_and_the_file_has_everything(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = tmp_path / "data" / "logs" / "codechunk.log"
+    file = tmp_path / "data" / "logs" / "codechunk.process.log"
     setup(level="error", file=file)
     log.debug("detail")
     log.error("trouble")
@@ -195,7 +195,7 @@ def test_a_full_disk_costs_the_file_log_and_not_the_run(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "l.log").symlink_to("/dev/full")
     program = (
-        "import logging, pathlib, codechunk.log as l\n"
+        "import logging, pathlib, codechunk.process.log as l\n"
         f"l.setup(file=pathlib.Path({str(tmp_path)!r}) / 'logs' / 'l.log')\n"
         "logging.getLogger('codechunk').info('one'); logging.getLogger('codechunk').info('two')\n"
     )

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codechunk.models import MODELS, BadVector, Form, input_limit
+from codechunk.providers.models import MODELS, BadVector, Form, input_limit
 
 OLD = Form("gemini-embedding-001", 4)
 NEW = Form("gemini-embedding-2", 4)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from codechunk import owner
-from codechunk.owner import is_gone, new_owner
+from codechunk.sending import owner
+from codechunk.sending.owner import is_gone, new_owner
 
-NAME_ITSELF = "from codechunk.owner import new_owner; print(new_owner(), flush=True); input()"
+NAME_ITSELF = "from codechunk.sending.owner import new_owner; print(new_owner(), flush=True); input()"
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere the lease alone decides")
 

@@ -18,10 +18,10 @@ import pytest
 
 from codechunk.chunking import ChunkSettings, chunk_source
 from codechunk.errors import CodechunkError
-from codechunk.parse_wire import MEBIBYTE
-from codechunk.parsing import ChunkPool, ParseResult, ParseTask, TokenMode
-from codechunk.tokens import count_tokens
-from codechunk.words import index_words
+from codechunk.pool.frames import MEBIBYTE
+from codechunk.pool.pool import ChunkPool, ParseResult, ParseTask, TokenMode
+from codechunk.text.tokens import count_tokens
+from codechunk.text.words import index_words
 
 SETTINGS = ChunkSettings()
 
@@ -252,7 +252,7 @@ def test_a_child_never_holds_more_memory_than_allowed(tmp_path: Path, hostile: t
             f"""
             import resource
             from codechunk.chunking import ChunkSettings
-            from codechunk.parsing import ChunkPool, ParseTask
+            from codechunk.pool.pool import ChunkPool, ParseTask
 
             task = ParseTask(key=0, path="a.py", data=b"x!memory", language="python", encoding="utf-8")
             with ChunkPool(jobs=1, settings=ChunkSettings(), token_mode="on_demand", sample_percent=10,
@@ -389,7 +389,7 @@ def test_children_die_with_a_parent_that_was_killed(tmp_path: Path, hostile: tup
         textwrap.dedent(
             f"""
             from codechunk.chunking import ChunkSettings
-            from codechunk.parsing import ChunkPool, ParseTask
+            from codechunk.pool.pool import ChunkPool, ParseTask
 
             def tasks():
                 for key in range(10):

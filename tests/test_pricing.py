@@ -2,7 +2,7 @@
 
 import pytest
 
-from codechunk.pricing import PriceMode, price_usd
+from codechunk.providers.pricing import PriceMode, price_usd
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codechunk.results import LONGEST_LINE_BYTES, LONGEST_REASON, ResultRow, read_rows
+from codechunk.providers.gemini.result_file import LONGEST_LINE_BYTES, LONGEST_REASON, ResultRow, read_rows
 
 KEY = "chunk_" + "a" * 32
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from codechunk.retry import backoff_s, jittered_s, poll_wait_s
+from codechunk.sending.retry import backoff_s, jittered_s, poll_wait_s
 
 
 def test_waits_double_up_to_the_longest() -> None:

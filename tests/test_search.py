@@ -13,12 +13,12 @@ import pytest
 from gemini_emulator import GeminiEmulator, vector_of
 from git_helpers import GitRepo
 
-from codechunk import synthetic
 from codechunk.app import App, IndexRequest
-from codechunk.config import load_config
+from codechunk.config.load import load_config
 from codechunk.errors import UsageError
 from codechunk.progress import Silence
-from codechunk.search import Answer, Query, scan, search
+from codechunk.providers import synthetic
+from codechunk.search.ranking import Answer, Query, scan, search
 from codechunk.state import Filter, IndexRow
 from codechunk.state.embeddings import Vectors
 

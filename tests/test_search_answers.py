@@ -12,8 +12,8 @@ from test_search import Ask, app_in
 from codechunk import cli
 from codechunk.app import App, IndexRequest
 from codechunk.progress import Silence
-from codechunk.search import CONTEXT_TOKENS, Query
-from codechunk.tokens import count_tokens
+from codechunk.search.ranking import CONTEXT_TOKENS, Query
+from codechunk.text.tokens import count_tokens
 
 METHOD = '''
     def {name}(self, parcel):

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from secret_samples import IN_CONTEXT, PASSWORD, TOKENS, private_key
 
-from codechunk import secrets
-from codechunk.secrets import Place, Span, counts, find, fingerprint, mask, places, redact
+from codechunk.selection import secrets
+from codechunk.selection.secrets import Place, Span, counts, find, fingerprint, mask, places, redact
 
 
 def found(text: str | bytes) -> list[tuple[str, str]]:

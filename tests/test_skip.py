@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pathspec import GitIgnoreSpec
 
-import codechunk.skip as module
+import codechunk.selection.skip as module
 from codechunk.errors import UsageError
-from codechunk.globs import Attributes, IgnoreFile
-from codechunk.skip import SkipReason, SkipRules, decode
+from codechunk.selection.globs import Attributes, IgnoreFile
+from codechunk.selection.skip import SkipReason, SkipRules, decode
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def test_code_that_writes_about_generated_files_is_not_generated(text):
 
 
 def test_the_modules_with_these_rules_are_indexed_themselves():
-    assert RULES.by_content("codechunk/skip.py", Path(module.__file__).read_bytes()) is None
+    assert RULES.by_content("codechunk/selection/skip.py", Path(module.__file__).read_bytes()) is None
 
 
 def test_minified_files_are_generated_and_long_lines_elsewhere_are_not():

@@ -13,13 +13,13 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
-import codechunk.migrations
-from codechunk.chunks import Chunk, Kind, chunk_ids
+import codechunk.state.migrations
 from codechunk.errors import StateError
 from codechunk.state import CutFile, Filter, IndexRow, PlannedFile, Space, State
 from codechunk.state.database import KNOWN_REVISIONS, SCHEMA_REVISION
 from codechunk.state.tables import metadata
-from codechunk.words import index_words
+from codechunk.text.chunks import Chunk, Kind, chunk_ids
+from codechunk.text.words import index_words
 
 SPACE = Space(provider="synthetic", model="m", dimensions=4, task="t", header_version=1)
 
@@ -58,7 +58,7 @@ def open_index(state: State, ref: str = "main") -> IndexRow:
 
 
 def test_the_newest_migration_is_the_one_the_program_expects() -> None:
-    scripts = ScriptDirectory(str(Path(codechunk.migrations.__file__).parent))
+    scripts = ScriptDirectory(str(Path(codechunk.state.migrations.__file__).parent))
     assert scripts.get_current_head() == SCHEMA_REVISION
     assert {script.revision for script in scripts.walk_revisions()} == set(KNOWN_REVISIONS)
 

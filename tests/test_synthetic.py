@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codechunk.synthetic import MODEL, embed
+from codechunk.providers.synthetic import MODEL, embed
 
 GOLDEN_TEXTS = [
     "def schedule_retry(attempt: int) -> float:\n    return min(2 ** attempt, 300)\n",
@@ -49,7 +49,7 @@ def test_the_vectors_of_known_texts_never_change() -> None:
 
 def test_a_fresh_interpreter_with_another_hash_seed_gives_the_same_bytes() -> None:
     code = (
-        f"import sys; from codechunk.synthetic import embed; texts = {GOLDEN_TEXTS!r};"
+        f"import sys; from codechunk.providers.synthetic import embed; texts = {GOLDEN_TEXTS!r};"
         "sys.stdout.buffer.write(embed(texts).tobytes())"
     )
     for seed in ("0", "4242"):

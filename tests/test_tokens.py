@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from codechunk import tokens
-from codechunk.tokens import TokenEstimate, VocabularyError, count_tokens
+from codechunk.text import tokens
+from codechunk.text.tokens import TokenEstimate, VocabularyError, count_tokens
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_counting_needs_no_network_and_no_cache(tmp_path):
         "import socket\n"
         "def refuse(*a, **k): raise SystemExit('network')\n"
         "socket.socket.connect = refuse; socket.getaddrinfo = refuse\n"
-        "from codechunk.tokens import count_tokens\nprint(count_tokens('hello world'))"
+        "from codechunk.text.tokens import count_tokens\nprint(count_tokens('hello world'))"
     )
     environment = {"TIKTOKEN_CACHE_DIR": str(tmp_path / "none"), "HOME": str(tmp_path), "PATH": ""}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)

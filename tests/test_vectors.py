@@ -15,7 +15,7 @@ import pytest
 from chroma_helpers import chroma_server, free_port
 
 from codechunk.errors import IndexBusy, VectorStoreError
-from codechunk.vectors import Collection, VectorStore, _translated
+from codechunk.vectors.chroma import Collection, VectorStore, _translated
 
 Open = Callable[..., VectorStore]
 Vectors = np.ndarray
@@ -234,7 +234,7 @@ class TestServer:
 
 
 HOLD = (
-    "import sys; from pathlib import Path; from codechunk.vectors import VectorStore;"
+    "import sys; from pathlib import Path; from codechunk.vectors.chroma import VectorStore;"
     "store = VectorStore.open(directory=Path(sys.argv[2]), url=None, write=sys.argv[1] == 'index');"
     "print('ready', flush=True); sys.stdin.read(); store.close()"
 )
@@ -493,7 +493,7 @@ def test_a_collection_of_another_format_is_begun_anew(place: Path, vectors: Vect
 def test_settings_in_the_environment_or_a_dotenv_file_do_not_reach_chroma(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("MIGRATIONS=1\nCHROMA_API_IMPL=evil.Module\nIS_PERSISTENT=maybe\n")
     code = (
-        "import sys; from pathlib import Path; from codechunk.vectors import VectorStore;"
+        "import sys; from pathlib import Path; from codechunk.vectors.chroma import VectorStore;"
         "print('chromadb' in sys.modules);"
         "store = VectorStore.open(directory=Path('index'), url=None, write=True);"
         "print(store.names(), 'onnxruntime' in sys.modules, 'posthog' in sys.modules); store.close()"

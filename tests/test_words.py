@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codechunk.words import STOP_WORDS, index_words, query_words, subwords
+from codechunk.text.words import STOP_WORDS, index_words, query_words, subwords
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from batch_helpers import KEY, TEXTS, Bench, bench
 from gemini_emulator import Faults
 
 from codechunk.errors import CodechunkError, Denied
-from codechunk.gemini import Gemini
-from codechunk.interrupts import raise_if_stopped, stop_like_ctrl_c
-from codechunk.owner import new_owner
-from codechunk.worker import MOST_UNREACHABLE
+from codechunk.process.stop import raise_if_stopped, stop_like_ctrl_c
+from codechunk.providers.gemini.client import Gemini
+from codechunk.sending.owner import new_owner
+from codechunk.sending.worker import MOST_UNREACHABLE
 
 REAL_TIME = time.time
 DAY_S = 86_400.0
@@ -228,7 +228,7 @@ def test_a_signal_that_ended_the_loop_does_not_end_the_next_one(
             os.kill(os.getpid(), signal.SIGTERM)
         asleep(min(seconds, 1.0))
 
-    monkeypatch.setattr("codechunk.worker.time.sleep", sleep)
+    monkeypatch.setattr("codechunk.sending.worker.time.sleep", sleep)
     with bench(tmp_path) as made:
         made.worker().loop(interval_s=60.0, once=False, told=lambda _: None)
         raise_if_stopped()

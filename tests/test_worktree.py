@@ -9,10 +9,10 @@ from cli_helpers import Cli
 from git_helpers import GitRepo
 
 from codechunk.errors import GitError, UsageError
-from codechunk.git import OpenedRepository, TreeEntry
-from codechunk.skip import FILTERED
-from codechunk.source import parse_source
-from codechunk.worktree import WORKING_TREE_REF, open_working_tree
+from codechunk.git.address import parse_source
+from codechunk.git.repository import OpenedRepository, TreeEntry
+from codechunk.git.worktree import WORKING_TREE_REF, open_working_tree
+from codechunk.selection.skip import FILTERED
 
 
 @pytest.fixture

@@ -31,14 +31,14 @@ def import_all() -> None:
     import codechunk.cli.index
     import codechunk.cli.queue
     import codechunk.cli.worker
-    import codechunk.direct
-    import codechunk.gemini_http
-    import codechunk.overview  # noqa: F401
+    import codechunk.providers.gemini.http
+    import codechunk.sending.direct
+    import codechunk.views.doctor  # noqa: F401
 
 
 def become(wish: dict[str, Any]) -> None:
     """Turn this process into the command of the wish, to its end."""
-    import codechunk.crash
+    import codechunk.process.crash
 
     os.environ.clear()
     os.environ.update(wish["env"])
@@ -48,7 +48,7 @@ def become(wish: dict[str, Any]) -> None:
         descriptor = os.open(wish[name], flags, 0o600)
         os.dup2(descriptor, number)
         os.close(descriptor)
-    codechunk.crash._at = int(wish["env"].get("CODECHUNK_CRASH") or 0)
+    codechunk.process.crash._at = int(wish["env"].get("CODECHUNK_CRASH") or 0)
     if wish.get("script"):
         sys.argv = ["-c", *wish["arguments"]]
         exec(wish["script"], {"__name__": "__main__"})

@@ -10,7 +10,6 @@ import codecs
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from codechunk.cells import NOTEBOOK
 from codechunk.chunking.build import docker_outline, make_outline, prefer_blank_lines
 from codechunk.chunking.languages import NEVER_PARSED, available_languages, detect_language, is_available
 from codechunk.chunking.markdown import markdown_outline
@@ -23,8 +22,9 @@ from codechunk.chunking.source import Outline, Source
 from codechunk.chunking.split import make_chunks
 from codechunk.chunking.sql import sql_outline
 from codechunk.chunking.syntax import syntax_outline, too_hostile_to_parse
-from codechunk.chunks import Chunk
-from codechunk.tokens import count_tokens
+from codechunk.text.chunks import Chunk
+from codechunk.text.notebook_text import NOTEBOOK
+from codechunk.text.tokens import count_tokens
 
 __all__ = [
     "CHUNKER_VERSION",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from codechunk.chunking.nested import INKED_LINE, Comments, Part, nested_outline
 from codechunk.chunking.rules import LEAST_INK
 from codechunk.chunking.source import Outline, Source
-from codechunk.chunks import Kind
+from codechunk.text.chunks import Kind
 
 _TARGET = re.compile(rb"([^\s#:=?+!][^:=#\n]{0,300}?)[ \t]*&?::?(?![:=])")
 _DEFINE = re.compile(rb"(?:override[ \t]+)?define[ \t]+([^\s=:]+)")

@@ -3,7 +3,7 @@
 import re
 
 from codechunk.chunking.source import Outline, Scope, Source
-from codechunk.chunks import Kind
+from codechunk.text.chunks import Kind
 
 _LINE = re.compile(rb"[^\n]*\n?")
 _FENCE = re.compile(rb" {0,3}(`{3,}|~{3,})(.*)", re.S)

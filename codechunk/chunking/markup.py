@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from codechunk.chunking.nested import INKED_LINE, Comments, Embedded, Part, nested_outline
 from codechunk.chunking.source import Outline, Source
-from codechunk.chunks import Kind
+from codechunk.text.chunks import Kind
 
 MARKUP = frozenset({"html", "vue", "svelte", "astro", "twig", "embeddedtemplate", "xml"})
 _TAG = re.compile(rb"<([A-Za-z][\w:.-]{0,60})(?=[\s/>]|$)")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from codechunk.chunking.languages import is_available
 from codechunk.chunking.source import Outline, Scope, Searchable, Small, Source
 from codechunk.chunking.syntax import LARGE, syntax_outline, too_hostile_to_parse
-from codechunk.chunks import Kind
+from codechunk.text.chunks import Kind
 
 # A line that is not blank: its indentation and the rest. A byte order mark is not part of the first.
 INKED_LINE = re.compile(rb"(?:^|(?<=\A\xef\xbb\xbf))([ \t]*)([^\s][^\n]*)", re.M)

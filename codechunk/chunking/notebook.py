@@ -12,10 +12,10 @@ from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from codechunk.cells import BETWEEN_CELLS, source_of_cell
 from codechunk.chunking.markdown import plain_title
 from codechunk.chunking.source import Outline, Scope, Source
-from codechunk.chunks import Chunk, Kind
+from codechunk.text.chunks import Chunk, Kind
+from codechunk.text.notebook_text import BETWEEN_CELLS, source_of_cell
 
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]', re.S)
 _LINE = re.compile(rb'^[ \t]*"((?:[^"\\]|\\.)*)"', re.M)

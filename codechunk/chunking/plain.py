@@ -3,7 +3,7 @@
 import re
 
 from codechunk.chunking.source import Outline, Scope, Source
-from codechunk.chunks import Kind
+from codechunk.text.chunks import Kind
 
 _PARAGRAPH = re.compile(rb"\n[ \t\r\f\v]*\n(?=[^\n])")
 

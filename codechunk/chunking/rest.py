@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from codechunk.chunking.nested import Part, nested_outline
 from codechunk.chunking.rules import LEAST_INK
 from codechunk.chunking.source import Outline, Source
-from codechunk.chunks import Kind
+from codechunk.text.chunks import Kind
 
 _LINE = re.compile(rb"[^\n]*\n?")
 _RULE = re.compile(rb"([!-/:-@\[-`{-~])\1*[ \t\r]*\n?\Z")

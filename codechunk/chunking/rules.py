@@ -12,7 +12,7 @@ from functools import cache
 
 from tree_sitter import Language, Node
 
-from codechunk.chunks import Kind
+from codechunk.text.chunks import Kind
 
 # Definitions with less ink (bytes that are not white) than this are joined with their neighbours.
 LEAST_INK = 50

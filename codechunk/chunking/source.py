@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
-from codechunk.chunks import Kind
-from codechunk.tokens import TokenEstimate
+from codechunk.text.chunks import Kind
+from codechunk.text.tokens import TokenEstimate
 
 BOM = b"\xef\xbb\xbf"
 WHITE = b" \t\n\r\v\f"

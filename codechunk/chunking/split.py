@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from codechunk.chunking.rules import LEAST_INK
 from codechunk.chunking.source import SIGNATURE_CHARS, WHITE, Outline, Scope, Small, Source
-from codechunk.chunks import Chunk, Kind, new_chunk, with_header
-from codechunk.tokens import count_tokens
-from codechunk.words import subwords
+from codechunk.text.chunks import Chunk, Kind, new_chunk, with_header
+from codechunk.text.tokens import count_tokens
+from codechunk.text.words import subwords
 
 if TYPE_CHECKING:
     from codechunk.chunking import ChunkSettings

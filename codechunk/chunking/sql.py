@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from codechunk.chunking.nested import Part, nested_outline
 from codechunk.chunking.rules import LEAST_INK
 from codechunk.chunking.source import Outline, Source
-from codechunk.chunks import Kind
+from codechunk.text.chunks import Kind
 
 _TOKEN = re.compile(
     rb"--[^\n]*|/\*|'|\"|`|\$(?:[A-Za-z_]\w*)?\$|;"

@@ -17,7 +17,7 @@ from codechunk.chunking.macros import without_macros
 from codechunk.chunking.rule_tables import grammar_rules
 from codechunk.chunking.rules import LEAST_INK, LEAST_INK_OF_VALUES, Definition, InnerWords, Role, Rule, Rules, inside
 from codechunk.chunking.source import Outline, Scope, Small, Source
-from codechunk.chunks import Kind
+from codechunk.text.chunks import Kind
 
 SKIP, COMMENT, ENTER, DEFINE = Role
 # A parser needs time and depth without bound for some one-line files (docs/design.md); real code has no such lines.

@@ -20,7 +20,7 @@ from codechunk.chunking.rules import (
     text_of,
     unwrap,
 )
-from codechunk.chunks import Kind
+from codechunk.text.chunks import Kind
 
 _F, _M, _S = Kind.FUNCTION, Kind.METHOD, Kind.STRUCT
 _I, _E, _T, _MOD, _V, _MAC = Kind.INTERFACE, Kind.ENUM, Kind.TYPE, Kind.MODULE, Kind.VARIABLE, Kind.MACRO

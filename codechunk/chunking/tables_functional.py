@@ -17,7 +17,7 @@ from codechunk.chunking.rules import (
     plain_name,
     text_of,
 )
-from codechunk.chunks import Kind
+from codechunk.text.chunks import Kind
 
 _F, _M, _S, _C = Kind.FUNCTION, Kind.METHOD, Kind.STRUCT, Kind.CLASS
 _I, _T, _MOD, _V, _MAC = Kind.INTERFACE, Kind.TYPE, Kind.MODULE, Kind.VARIABLE, Kind.MACRO

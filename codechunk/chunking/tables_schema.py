@@ -3,7 +3,7 @@
 from tree_sitter import Node
 
 from codechunk.chunking.rules import Definition, Rules, RuleTable, child_of_type, define, plain_name, text_of
-from codechunk.chunks import Kind
+from codechunk.text.chunks import Kind
 
 _F, _M, _S = Kind.FUNCTION, Kind.METHOD, Kind.STRUCT
 _I, _E, _T, _MOD = Kind.INTERFACE, Kind.ENUM, Kind.TYPE, Kind.MODULE

@@ -6,7 +6,7 @@ from rich.text import Text
 
 from codechunk.app import App
 from codechunk.cli.terminal import reporter, shown, stderr, write_json
-from codechunk.config import Loaded
+from codechunk.config.load import Loaded
 from codechunk.errors import UsageError
 
 

@@ -9,15 +9,15 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from codechunk.chunks import Chunk, chunk_ids
 from codechunk.cli.session import EXIT_FAILED_CHUNKS
 from codechunk.cli.terminal import shown, stdout, write_json
-from codechunk.config import Loaded
+from codechunk.config.load import Loaded
 from codechunk.errors import UsageError
-from codechunk.parsing import ChunkPool, ParseTask
-from codechunk.parts import Parts
-from codechunk.sampling import SEED
-from codechunk.skip import SkipReason, SkipRules, decode
+from codechunk.pool.pool import ChunkPool, ParseTask
+from codechunk.selection.skip import SkipReason, SkipRules, decode
+from codechunk.text.chunks import Chunk, chunk_ids
+from codechunk.text.sampling import SEED
+from codechunk.workspace.workspace import Parts
 
 # A file that is named is cut whatever its configured limit, up to this.
 NAMED_FILE_BYTES = 64 * 1024 * 1024

@@ -5,7 +5,7 @@ import sys
 from rich.text import Text
 
 from codechunk.cli.terminal import stdout, write_json
-from codechunk.config import Loaded
+from codechunk.config.load import Loaded
 
 
 def show(loaded: Loaded, *, json: bool) -> None:

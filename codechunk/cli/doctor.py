@@ -9,10 +9,10 @@ from rich.text import Text
 
 from codechunk.app import App
 from codechunk.cli.terminal import reporter, shown, stderr, stdout, write_json
-from codechunk.config import Loaded
+from codechunk.config.load import Loaded
 from codechunk.errors import ProviderError, UsageError
-from codechunk.log import mask_secrets
-from codechunk.overview import Finding
+from codechunk.process.log import mask_secrets
+from codechunk.views.doctor import Finding
 
 EXIT_SOMETHING_IS_WRONG = 1
 STYLES = {"ok": "green", "warning": "yellow", "error": "bold red", "skipped": "dim"}

@@ -8,9 +8,9 @@ from rich.text import Text
 
 from codechunk.app import App, IndexRequest
 from codechunk.cli.terminal import Rows, reporter, shown, stderr, stdout, usd, write_json
-from codechunk.config import Loaded
-from codechunk.plan import DryRun
-from codechunk.pricing import LIST_PRICES, PriceMode, price_usd
+from codechunk.config.load import Loaded
+from codechunk.indexing.dry_run import DryRun
+from codechunk.providers.pricing import LIST_PRICES, PriceMode, price_usd
 
 
 def run(loaded: Loaded, *, source: str, ref: str | None, json: bool, quiet: bool) -> None:

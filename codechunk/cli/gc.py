@@ -2,7 +2,7 @@
 
 from codechunk.app import App
 from codechunk.cli.terminal import Rows, reporter, shown, stderr, stdout, write_json
-from codechunk.config import Loaded
+from codechunk.config.load import Loaded
 
 # What is told, in this order, where there is any.
 TOLD = {

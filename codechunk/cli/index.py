@@ -11,13 +11,13 @@ from codechunk.app import App, IndexRequest
 from codechunk.cli.markdown import plan_summary, run_summary
 from codechunk.cli.session import EXIT_FAILED_CHUNKS
 from codechunk.cli.terminal import Rows, reporter, shown, stderr, stdout, usd, write_json
-from codechunk.config import Loaded
+from codechunk.config.load import Loaded
 from codechunk.errors import CodechunkError
-from codechunk.plan import DryRun
-from codechunk.pricing import LIST_PRICES, price_usd
-from codechunk.report import secrets_document
-from codechunk.run import Mode
-from codechunk.secrets import counts
+from codechunk.indexing.dry_run import DryRun
+from codechunk.indexing.report import secrets_document
+from codechunk.indexing.run import Mode
+from codechunk.providers.pricing import LIST_PRICES, price_usd
+from codechunk.selection.secrets import counts
 
 REASONS = {
     "symlink": "symbolic links",

@@ -10,8 +10,8 @@ from rich.text import Text
 from codechunk.app import App
 from codechunk.cli.index import show_result
 from codechunk.cli.terminal import Rows, duration, reporter, shown, stderr, stdout, usd, write_json
-from codechunk.config import Loaded
-from codechunk.log import mask_secrets
+from codechunk.config.load import Loaded
+from codechunk.process.log import mask_secrets
 
 STYLES = {"succeeded": "green", "partial": "yellow", "failed": "red", "embedding": "cyan", "running": "cyan"}
 

@@ -10,9 +10,9 @@ from rich.text import Text
 from codechunk.app import App
 from codechunk.cli.session import EXIT_FAILED_CHUNKS
 from codechunk.cli.terminal import Rows, duration, reporter, shown, stderr, stdout, write_json
-from codechunk.config import Loaded
-from codechunk.log import mask_secrets
-from codechunk.overview import plain_state
+from codechunk.config.load import Loaded
+from codechunk.process.log import mask_secrets
+from codechunk.sending.batch_view import plain_state
 
 EXIT_UNREACHABLE = 1
 RELATIONS = {"ours": "", "lost": "not of this data directory: lost, or another machine's", "foreign": "not ours"}

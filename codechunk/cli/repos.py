@@ -9,7 +9,7 @@ from rich.text import Text
 
 from codechunk.app import App
 from codechunk.cli.terminal import Rows, duration, reporter, shown, stderr, stdout, write_json
-from codechunk.config import Loaded
+from codechunk.config.load import Loaded
 
 MOST_NAMES = 8
 

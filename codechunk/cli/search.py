@@ -8,11 +8,11 @@ from rich.syntax import Syntax
 from rich.text import Text
 
 from codechunk.app import App
-from codechunk.chunks import Kind
 from codechunk.cli.terminal import reporter, shown, stderr, stdout, write_json
-from codechunk.config import Loaded
+from codechunk.config.load import Loaded
 from codechunk.errors import UsageError
-from codechunk.search import Answer, Query
+from codechunk.search.ranking import Answer, Query
+from codechunk.text.chunks import Kind
 
 # Lines of an answer that a terminal shows; the rest is said to be there.
 SHOWN_LINES = 24

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from codechunk.errors import CodechunkError
-from codechunk.interrupts import stop_like_ctrl_c
+from codechunk.process.stop import stop_like_ctrl_c
 
 if TYPE_CHECKING:
-    from codechunk.config import Loaded
+    from codechunk.config.load import Loaded
 
 EXIT_FAILED_CHUNKS = 3
 EXIT_BUG = 70
@@ -43,8 +43,8 @@ class Session:
 
     def load(self, flags: dict[str, Any] | None = None, *, log_file: bool = True) -> "Loaded":
         """The configuration with this command's flags, and logging set up by it."""
-        from codechunk import log
-        from codechunk.config import load_config
+        from codechunk.config.load import load_config
+        from codechunk.process import log
 
         self.loaded = load_config(
             config_file=self.config_file,
@@ -57,7 +57,7 @@ class Session:
         log.setup(
             level=level,
             format=config.log.format,
-            file=config.data_dir / "logs" / "codechunk.log" if log_file else None,
+            file=config.data_dir / "logs" / "codechunk.process.log" if log_file else None,
             secrets=self.loaded.secret_values(),
         )
         return self.loaded
@@ -104,7 +104,7 @@ def _drop_output() -> None:
 
 
 def _complain(sentence: str, code: int) -> int:
-    from codechunk.log import mask_secrets
+    from codechunk.process.log import mask_secrets
 
     typer.echo(f"codechunk: {mask_secrets(sentence)}", err=True)
     return code

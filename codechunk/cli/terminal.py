@@ -21,7 +21,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from codechunk.log import mask_secrets
+from codechunk.process.log import mask_secrets
 from codechunk.progress import BatchView, Reporter, Silence
 
 # A line in a log for a stage that lasts, not more often than this.

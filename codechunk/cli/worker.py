@@ -2,7 +2,7 @@
 
 from codechunk.app import App
 from codechunk.cli.terminal import reporter, stderr
-from codechunk.config import Loaded
+from codechunk.config.load import Loaded
 
 
 def start(loaded: Loaded, *, interval_s: float | None, once: bool, quiet: bool) -> None:

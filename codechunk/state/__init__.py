@@ -8,9 +8,8 @@ from pathlib import Path
 from types import TracebackType
 
 from codechunk.state.batches import Batches, BatchRow, LostClaim, Member
-from codechunk.state.cache import Cache
 from codechunk.state.catalog import Catalog, IndexRow, JobRow, Space
-from codechunk.state.changes import Comparisons
+from codechunk.state.comparisons import Comparisons
 from codechunk.state.contents import Contents, CutFile, KnownFile, PlannedFile, SizedSource, UnreadFile
 from codechunk.state.copies import Copies
 from codechunk.state.database import Database
@@ -19,6 +18,7 @@ from codechunk.state.inventory import Holding, IndexDetails, Inventory, Reposito
 from codechunk.state.lookup import Filter, FoundChunk, Lookup
 from codechunk.state.queue import BoughtTexts, ClaimedText, Queue, QueueCounts, Throttle
 from codechunk.state.removal import Removal, Survey
+from codechunk.state.vector_rows import Cache
 
 
 class State(AbstractContextManager["State"]):

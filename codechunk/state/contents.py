@@ -23,10 +23,10 @@ from sqlalchemy import (
     update,
 )
 
-from codechunk.chunks import Chunk, with_header
 from codechunk.state.database import Database
 from codechunk.state.tables import chunks, files, index_chunks, sources
-from codechunk.words import index_words
+from codechunk.text.chunks import Chunk, with_header
+from codechunk.text.words import index_words
 
 GONE_AT_ONCE = 500  # contents asked about in one query
 PLAN_ROWS = 2_000  # rows written per transaction while a plan is made

@@ -6,10 +6,10 @@ from typing import Any
 
 from sqlalchemy import Row, Text, and_, cast, func, literal, select
 
-from codechunk.chunks import Chunk, Kind
 from codechunk.state.contents import CutFile, live_at
 from codechunk.state.database import Database
 from codechunk.state.tables import chunks, files, repositories, sources
+from codechunk.text.chunks import Chunk, Kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,9 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from codechunk.errors import StateError
-from codechunk.interrupts import deferred
+from codechunk.process.stop import deferred
 
-# The newest migration in codechunk/migrations/versions. Alembic itself (0.25 s to import) is only loaded
+# The newest migration in codechunk/state/migrations/versions. Alembic itself (0.25 s to import) is only loaded
 # when the database is not at this revision; a test holds the two together.
 SCHEMA_REVISION = "0003"
 KNOWN_REVISIONS = ("0001", "0002", "0003")
@@ -141,7 +141,7 @@ class Database:
             )
         if revision is not None and self.path is not None:
             self._backup(revision)
-        from codechunk.migrations import upgrade  # 0.25 s of Alembic, needed once per database
+        from codechunk.state.migrations import upgrade  # 0.25 s of Alembic, needed once per database
 
         upgrade(self.engine)
         self.engine.dispose()  # statistics are read when a connection is opened

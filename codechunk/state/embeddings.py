@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, and_, bindparam, delete, func, literal, or_, select, update
 
-from codechunk.chunks import with_header
 from codechunk.state.catalog import Space
 from codechunk.state.contents import live_at, sum_of_chunks
 from codechunk.state.database import Database
 from codechunk.state.tables import batches, chunks, embeddings, files, index_chunks, indexes, sources, spaces, vectors
+from codechunk.text.chunks import with_header
 
 Vectors = NDArray[np.float32]
 

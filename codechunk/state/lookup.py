@@ -111,7 +111,7 @@ class Lookup:
 
         Args:
             index_ids: a chunk that several of them hold counts once, for the first of them.
-            words: as `codechunk.words.query_words` gives them; a chunk matches when it has any of them.
+            words: as `codechunk.text.words.query_words` gives them; a chunk matches when it has any of them.
         """
         if not words or not self._db.is_sqlite:
             return []

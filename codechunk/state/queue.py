@@ -13,10 +13,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, ScalarSelect, and_, bindparam, case, delete, func, or_, select, update
 
-from codechunk.chunks import with_header
 from codechunk.state.database import Database
 from codechunk.state.embeddings import CAREFUL_BYTES_PER_TOKEN, STORED, Vectors, tokens_of_text
 from codechunk.state.tables import batches, chunks, embeddings, facts, jobs, sources, vectors
+from codechunk.text.chunks import with_header
 
 # A time further away than any wait of ours was written by a clock that has jumped: it counts as come.
 LONGEST_WAIT_S = 2 * 86_400.0

@@ -15,10 +15,10 @@ from typing import Any, Literal
 import yaml
 from pathspec import GitIgnoreSpec
 
-from codechunk.git import open_repository
-from codechunk.parts import read_attributes
-from codechunk.skip import SkipRules
-from codechunk.source import parse_source
+from codechunk.git.address import parse_source
+from codechunk.git.repository import open_repository
+from codechunk.selection.skip import SkipRules
+from codechunk.workspace.workspace import read_attributes
 
 Which = Literal["tuning", "test", "all"]
 

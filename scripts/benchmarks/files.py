@@ -12,8 +12,8 @@ from pathlib import Path
 from benchmarks.peers import grammars
 from codechunk.chunking import detect_language
 from codechunk.chunking.languages import NEVER_PARSED
-from codechunk.git import open_repository
-from codechunk.source import parse_source
+from codechunk.git.address import parse_source
+from codechunk.git.repository import open_repository
 
 MOST_BYTES = 1024 * 1024
 _PROBED_BYTES = 8000

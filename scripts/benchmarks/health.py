@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from benchmarks.peers import Span
-from codechunk.tokens import count_tokens
+from codechunk.text.tokens import count_tokens
 
 CRUMB_CHARS = 50
 _WHITE = np.zeros(256, bool)

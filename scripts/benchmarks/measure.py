@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from codechunk.words import index_words, query_words
+from codechunk.text.words import index_words, query_words
 
 BUDGET_TOKENS = 4_000
 CANDIDATES = 100

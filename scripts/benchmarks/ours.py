@@ -9,12 +9,12 @@ from pathlib import Path
 
 from benchmarks.encoder import DIMENSIONS, Encoder
 from benchmarks.measure import Shown
-from codechunk import synthetic
 from codechunk.app import App, IndexRequest
-from codechunk.config import load_config
+from codechunk.config.load import load_config
 from codechunk.progress import Silence
-from codechunk.search import Query
-from codechunk.tokens import count_tokens
+from codechunk.providers import synthetic
+from codechunk.search.ranking import Query
+from codechunk.text.tokens import count_tokens
 
 
 class Indexed:

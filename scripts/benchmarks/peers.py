@@ -13,7 +13,7 @@ from importlib.metadata import version
 from typing import Literal, Protocol
 
 from codechunk.chunking import ChunkSettings, available_languages, chunk_source
-from codechunk.tokens import count_tokens
+from codechunk.text.tokens import count_tokens
 
 # The field notes measured the peers at 1,500 characters; 512 tokens, codechunk's limit, stand for as much here.
 CHARS_OF_512_TOKENS = 1500

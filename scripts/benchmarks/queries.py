@@ -26,7 +26,7 @@ from benchmarks.corpus import Repository, load
 from benchmarks.documented import Function, language_of, remove_comments
 from benchmarks.history import TEST_PATH, CommitQuery, commit_queries
 from benchmarks.phrases import query_of
-from codechunk.tokens import count_tokens
+from codechunk.text.tokens import count_tokens
 
 CORPUS = Path(__file__).parent / "corpus.yaml"
 MOST_DOC_QUERIES = 300

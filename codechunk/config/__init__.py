@@ -1,0 +1,1 @@
+"""Configuration: which keys there are, and where their values come from."""

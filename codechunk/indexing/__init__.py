@@ -1,0 +1,1 @@
+"""One run of `index`: cutting, the plan of a dry run, publishing, the report."""

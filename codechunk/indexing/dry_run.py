@@ -1,0 +1,175 @@
+"""Workflow: what `index` would do. Reads git and cuts files like it, writes nothing."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice, tee
+
+from codechunk.git.repository import Repository, TreeEntry
+from codechunk.pool.cut_settings import CutSettings, fingerprint
+from codechunk.pool.pool import ChunkPool, ParseTask
+from codechunk.progress import Reporter
+from codechunk.selection.secrets import Place
+from codechunk.selection.skip import SkipReason, SkipRules, decode
+from codechunk.state import Space, State
+from codechunk.state.contents import text_sha
+from codechunk.text.sampling import SEED
+
+KNOWN_AT_ONCE = 500
+
+
+@dataclass(slots=True, kw_only=True)
+class DryRun:
+    """What a run would find. `texts` are distinct; `texts_to_embed` those that nobody has sent; `secrets` are
+    the files and places of all secrets found in what is not skipped."""
+
+    head: Mapping[str, str]
+    discovered: int = 0
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    secrets: list[tuple[str, Place]] = field(default_factory=list)
+    languages: Counter[str] = field(default_factory=Counter)
+    chunks: int = 0
+    tokens: int = 0
+    texts: int = 0
+    texts_to_embed: int = 0
+    texts_out: int = 0
+    texts_failed: int = 0
+    tokens_to_embed: int = 0
+
+    @property
+    def indexed(self) -> int:
+        """Files that would be in the index."""
+        return sum(self.languages.values())
+
+    def reasons(self) -> dict[str, int]:
+        """Skipped files per reason, the most frequent first."""
+        return dict(Counter(reason for _, reason in self.skipped).most_common())
+
+
+def dry_run(
+    *,
+    state: State,
+    repository: Repository,
+    commit: str,
+    settings: CutSettings,
+    rules: SkipRules,
+    space: Space,
+    reporter: Reporter,
+    head: Mapping[str, str],
+) -> DryRun:
+    """Cut and count every file of the commit that no run has cut, in memory, and compare all texts with what was
+    embedded before.
+
+    Tokens are counted exactly whatever the token mode: a plan without numbers would be none.
+    """
+    plan = DryRun(head=head)
+    tally = _Tally(state, space, plan)
+    pool = ChunkPool(
+        jobs=settings.jobs,
+        settings=settings.chunking,
+        token_mode="all",
+        sample_percent=settings.sample_percent,
+        seed=SEED,
+        secrets=settings.secrets,
+    )
+    reporter.stage("Reading", None, "files")
+    readable = _readable(repository.list_tree(commit), rules, plan)
+    unknown = _without_known(readable, tally, head["url"], fingerprint(settings), reporter)
+    with pool:
+        pool.start()
+        for result in pool.run(_tasks(repository, unknown, rules, plan)):
+            reporter.advance()
+            if result.error is not None:
+                plan.failed.append((result.path, result.error))
+                continue
+            plan.secrets += [(result.path, place) for place in result.secrets or ()]
+            if result.secrets and settings.secrets == "skip":
+                plan.skipped.append((result.path, str(SkipReason.SECRET)))
+                continue
+            tally.add(result.language, ((text_sha(chunk), chunk.tokens or 0) for chunk in result.chunks))
+    tally.settle()
+    plan.texts = len(tally.seen)
+    plan.skipped.sort()
+    plan.secrets.sort(key=lambda found: (found[0], found[1].line))
+    return plan
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Adds up the chunks that a run would have; asks for vectors of many texts at once."""
+
+    state: State
+    space: Space
+    plan: DryRun
+    seen: set[bytes] = field(default_factory=set)
+    fresh: dict[str, int] = field(default_factory=dict)
+
+    def add(self, language: str | None, texts: Iterable[tuple[str, int]]) -> None:
+        """Count one file by its chunks: (hash of the text, tokens)."""
+        plan = self.plan
+        plan.languages[language or "text"] += 1
+        for sha, tokens in texts:
+            plan.chunks += 1
+            plan.tokens += tokens
+            digest = bytes.fromhex(sha)
+            if digest not in self.seen:
+                self.seen.add(digest)
+                self.fresh[sha] = tokens
+        if len(self.fresh) >= KNOWN_AT_ONCE:
+            self.settle()
+
+    def settle(self) -> None:
+        """Count the texts that nobody has sent yet, those that are on their way and those that failed for good."""
+        states = self.state.embeddings.states(self.space, list(self.fresh))
+        unsent = [tokens for sha, tokens in self.fresh.items() if states.get(sha, "pending") == "pending"]
+        self.plan.texts_to_embed += len(unsent)
+        self.plan.tokens_to_embed += sum(unsent)
+        counts = Counter(states.values())
+        self.plan.texts_out += counts["processing"]
+        self.plan.texts_failed += counts["failed"]
+        self.fresh.clear()
+
+
+def _without_known(
+    entries: Iterator[TreeEntry], tally: _Tally, url: str, cut_by: str, reporter: Reporter
+) -> Iterator[TreeEntry]:
+    """Count what an earlier run has cut, and pass on the rest.
+
+    Files with secrets are read again: their places are shown, and they are not stored.
+    """
+    while some := list(islice(entries, KNOWN_AT_ONCE)):
+        known = tally.state.copies.known(url, cut_by, [(entry.path, entry.blob) for entry in some])
+        for entry in some:
+            cut = known.get((entry.path, entry.blob))
+            if cut is None:
+                yield entry
+                continue
+            reporter.advance()
+            if cut.skipped is not None:
+                tally.plan.skipped.append((entry.path, cut.skipped))
+            else:
+                tally.add(cut.language, cut.texts)
+
+
+def _tasks(repository: Repository, entries: Iterator[TreeEntry], rules: SkipRules, plan: DryRun) -> Iterator[ParseTask]:
+    """What must be cut; everything else is put down in the plan with its reason."""
+    wanted, named = tee(entries)
+    contents = repository.blobs(entry.blob for entry in wanted)
+    for number, (entry, (_, data)) in enumerate(zip(named, contents, strict=True)):
+        reason = rules.by_content(entry.path, data)
+        decoded = None if reason else decode(data)
+        if decoded is None:
+            plan.skipped.append((entry.path, str(reason or SkipReason.UNDECODABLE)))
+            continue
+        yield ParseTask(key=number, path=entry.path, data=data, language=None, encoding=decoded[0])
+
+
+def _readable(entries: Iterable[TreeEntry], rules: SkipRules, plan: DryRun) -> Iterator[TreeEntry]:
+    for entry in entries:
+        plan.discovered += 1
+        reason = rules.by_entry(entry)
+        if reason is None:
+            yield entry
+        else:
+            plan.skipped.append((entry.path, str(reason)))

@@ -1,0 +1,350 @@
+"""One run of `index` over one commit: the order of its steps (docs/design.md, 5)."""
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from codechunk.errors import CodechunkError, UsageError
+from codechunk.git.repository import OpenedRepository
+from codechunk.indexing.cut import Comparison, Indexing, report
+from codechunk.indexing.publish import Door, Outline, Publication, saved
+from codechunk.pool.cut_settings import changed_settings, fingerprint
+from codechunk.progress import Reporter
+from codechunk.state import IndexRow, JobRow, SizedSource, State
+from codechunk.state.compare import Changes
+from codechunk.workspace import vectors_of_index
+from codechunk.workspace.workspace import Parts, read_attributes
+
+log = logging.getLogger(__name__)
+
+Mode = Literal["auto", "batch", "sequential"]
+# What happens to secrets in the code, for the sentence before the first text is sent.
+SECRETS_SENTENCE = {
+    "redact": "Secrets found in it are replaced by [REDACTED:...] first.",
+    "skip": "Files with secrets are left out.",
+    "fail": "A secret in it stops the run before anything is sent.",
+    "off": "Secrets in it are sent too (secrets: off).",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What a person asked of one run: processes that cut, how Gemini is called, whether to wait, the most to spend."""
+
+    jobs: int
+    mode: Mode = "auto"
+    wait: bool = True
+    max_cost_usd: float | None = None
+    publish_partial: bool = False
+    """Switch searches before all vectors have come."""
+
+
+class Run:
+    """One run of `index` with everything it needs at hand."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        state: State,
+        door: Door,
+        opened: OpenedRepository,
+        index: IndexRow,
+        job: JobRow,
+        reporter: Reporter,
+        started_at: float,
+    ) -> None:
+        self._parts, self._state, self._door, self._opened = parts, state, door, opened
+        self._index, self._job, self._reporter, self._started_at = index, job, reporter, started_at
+        self._changes = Changes()
+
+    def go(self, wishes: Wishes) -> dict[str, Any]:
+        """Index the commit, or find that nothing is to do."""
+        parts, opened, state = self._parts, self._opened, self._state
+        token_mode = parts.cut_settings(wishes.jobs, {}).token_mode
+        current = self._current(token_mode)
+        if current is not None:
+            return self._unchanged(current)
+        parts.prepare_store()
+        attributes = read_attributes(opened)
+        settings = parts.cut_settings(wishes.jobs, attributes)
+        identity = f"{fingerprint(settings)} files={parts.files_identity()}"
+        indexing = Indexing(
+            state=state,
+            repository=opened.repository,
+            index=self._index,
+            settings=settings,
+            rules=parts.rules(opened, attributes),
+            reporter=self._reporter,
+        )
+        with indexing:
+            entries = opened.repository.list_tree(opened.commit)
+            comparison = indexing.plan(entries, redo=self._must_redo(identity))
+            indexing.cut()
+            indexing.count_missing()
+        self._changes = state.comparisons.between(self._index.id, self._index.generation, indexing.generation)
+        if self._index.space.provider == "synthetic":
+            return self._with_synthetic(indexing, comparison, identity, settings.token_mode)
+        return self._with_gemini(indexing, comparison, identity, settings.token_mode, wishes)
+
+    # ------------------------------------------------------------------ vectors
+
+    def _with_synthetic(
+        self, indexing: Indexing, comparison: Comparison, identity: str, token_mode: str
+    ) -> dict[str, Any]:
+        reason = "synthetic vectors are made here"
+        unsettled = vectors_of_index.unsettled(self._state, self._index, indexing.generation)
+        _, tokens = vectors_of_index.missing(self._state, self._index, unsettled)
+        outline = self._outline(indexing, comparison, identity, token_mode, ("sequential", reason), 0.0, tokens)
+        self._state.catalog.plan_job(self._job.id, outline.dump())
+        made = vectors_of_index.embed(
+            state=self._state,
+            index=self._index,
+            sources=unsettled,
+            make=self._parts.embed,
+            job_id=self._job.id,
+            reporter=self._reporter,
+        )
+        return self._publication(outline).publish(self._door, made=made)
+
+    def _with_gemini(
+        self, indexing: Indexing, comparison: Comparison, identity: str, token_mode: str, wishes: Wishes
+    ) -> dict[str, Any]:
+        """Ask for vectors, choose how, tell what it costs, then send directly or in batch jobs."""
+        state, job, parts = self._state, self._job, self._parts
+        # Before any text waits: from then on a worker beside this run may buy it, whatever --max-cost says.
+        unsettled = vectors_of_index.unsettled(state, self._index, indexing.generation)
+        texts, tokens = vectors_of_index.missing(state, self._index, unsettled)
+        mode, reason = self._choose(texts, wishes.mode)
+        estimate = parts.estimate_usd(state, self._index, tokens, mode)
+        self._tell_changed_space(texts, estimate)
+        _within(wishes.max_cost_usd, estimate, texts, self._index.space.model)
+        self._request(unsettled)
+        waited_for, all_tokens = state.queue.wanted(job.id)  # with what an earlier attempt has sent already
+        if waited_for > texts:
+            out = parts.estimate_usd(state, self._index, max(0, all_tokens - tokens), "batch")
+            estimate = None if estimate is None or out is None else estimate + out
+        if not texts and waited_for:
+            mode, reason = "batch", f"{waited_for:,} texts are in batch jobs already"
+        log.debug("Chose how to embed", extra={"action": "mode_chosen", "mode": mode, "why": reason})
+        outline = self._outline(
+            indexing, comparison, identity, token_mode, (mode, reason), estimate, max(tokens, all_tokens)
+        )
+        state.catalog.plan_job(job.id, outline.dump())
+        publication = self._publication(outline)
+        if texts and state.queue.first_time("code_is_sent"):
+            self._reporter.say(
+                f"From here on the text of chunks is sent to Google ({self._index.space.model}) to be embedded. "
+                f"{SECRETS_SENTENCE[parts.config.secrets]} This is said once."
+            )
+        generation = indexing.generation
+        if self._still_open(generation):
+            if wishes.publish_partial:
+                publication.publish_early(self._door)
+            if self._send(mode, wishes, generation=generation, texts=waited_for):
+                return publication.waiting()
+        return publication.publish(self._door)
+
+    def _send(self, mode: str, wishes: Wishes, *, generation: int, texts: int) -> int:
+        """Get vectors for every text of the run. Returns how many are still open, when it was not to wait for them."""
+        state, job, index = self._state, self._job, self._index
+
+        def still_open() -> int:
+            waiting = self._still_open(generation)
+            self._reporter.reach(max(0, texts - waiting), total=texts)
+            return waiting
+
+        def price() -> None:
+            count, tokens = state.queue.wanted(job.id, fallen_back=True)
+            spent = self._parts.spent_usd(state, index, state.queue.bought(job.id)) or 0.0
+            more = self._parts.estimate_usd(state, index, tokens, "sequential")
+            self._reporter.say(
+                f"{count:,} texts whose batch jobs ended badly are sent directly"
+                + (f" (about ${more:.4f})." if more is not None else ".")
+            )
+            _within(wishes.max_cost_usd, None if more is None else spent + more, count, index.space.model)
+
+        self._reporter.stage("Embedding", texts, "texts")
+        with self._parts.worker(
+            state, space=index.space, space_id=index.space_id, reporter=self._reporter, job_id=job.id
+        ) as worker:
+            if mode == "sequential":
+                worker.send_directly(job.id)
+            else:
+                worker.plan(job.id)
+                if not wishes.wait:
+                    worker.submit()
+            if not wishes.wait:  # texts may be out in batch jobs of other runs, also when this one sent directly
+                return still_open()
+            if still_open():
+                state.catalog.wait_job(job.id)
+                worker.wait_for(job.id, still_open=still_open, batches=mode == "batch", price=price)
+        return 0
+
+    def _still_open(self, generation: int) -> int:
+        """How many texts of the run, or chunks of the generation, have neither come nor failed."""
+        waiting = self._state.queue.still_open(self._job.id)
+        if waiting:
+            return waiting
+        counts = vectors_of_index.ledger(self._state, self._index, generation)
+        waiting = counts["pending"] + counts["processing"]
+        if waiting:
+            # Another run has asked for them since, or they came back: of any file, also one that did not change.
+            self._request(self._state.contents.new_sources(self._index.id, generation, all_files=True))
+        return waiting
+
+    def _request(self, sources: Sequence[SizedSource]) -> None:
+        vectors_of_index.request(state=self._state, index=self._index, sources=sources, job_id=self._job.id)
+
+    def _choose(self, texts: int, wished: Mode) -> tuple[str, str]:
+        """The mode and its reason."""
+        batch = self._parts.config.batch_processing
+        if wished != "auto":
+            return wished, f"--mode {wished}"
+        if not texts:
+            return "sequential", "no text is new"
+        if not batch.enabled:
+            return "sequential", "batch_processing.enabled is false"
+        mode, than = ("batch", "at least") if batch.takes(texts) else ("sequential", "fewer than")
+        return mode, f"{texts:,} texts to embed, {than} batch_processing.threshold_chunks ({batch.threshold_chunks:,})"
+
+    def _tell_changed_space(self, texts: int, estimate: float | None) -> None:
+        """Say what a change of model or dimensions means, when this is the first index in a new vector space."""
+        index = self._index
+        others = [
+            other
+            for other in self._state.catalog.indexes()
+            if (other.repository_id, other.ref) == (index.repository_id, index.ref) and other.id != index.id
+        ]
+        if index.generation or not others:
+            return
+        old, new = others[0].space, index.space
+        price = "" if estimate is None else f", about ${estimate:.4f}"
+        self._reporter.say(
+            f"{index.repository}@{index.ref} was indexed with {old.model} at {old.dimensions} dimensions and is now "
+            f"with {new.model} at {new.dimensions}: a new collection is made, {texts:,} texts are embedded{price}; "
+            f"the old one stays."
+        )
+
+    # ------------------------------------------------------------------ what is there already
+
+    def _current(self, token_mode: str) -> dict[str, Any] | None:
+        """The last run's document, if it indexed this commit with these settings to its end and nobody touched the
+        vectors since."""
+        index = self._index
+        last = self._state.catalog.last_finished_job(index.id)
+        if last is None or last.status != "succeeded" or last.report is None or index.fingerprint is None:
+            return None
+        # The same commit has the same attributes, so they are not read for this.
+        settings = self._parts.cut_settings(1, {})
+        same = changed_settings(
+            index.fingerprint, f"{fingerprint(settings)} files={self._parts.files_identity()}", ignore=("attributes",)
+        )
+        previous: dict[str, Any] = json.loads(last.report)
+        as_it_was = (
+            self._job.attempts == 1
+            and not self._job.redo
+            and not same
+            and index.commit == last.commit == self._opened.commit
+            and previous["tokens"]["mode"] == token_mode
+            and index.whole
+            and index.vectors_stamp is not None
+            and index.vectors_stamp == self._door.stamp
+            and not self._state.contents.has_rubbish(index.id, index.generation)
+            and not self._state.contents.has_next(index.id, index.generation)
+        )
+        return previous if as_it_was else None
+
+    def _must_redo(self, identity: str) -> bool:
+        old = self._index.fingerprint
+        if self._job.redo or old is None:
+            return self._job.redo
+        changed = changed_settings(old, identity, ignore=("files",))
+        if changed:
+            self._reporter.say(
+                f"Settings that change chunks are different now ({changed}): all files are cut again; texts that "
+                f"were embedded before are not embedded again."
+            )
+        return bool(changed)
+
+    def _unchanged(self, previous: Mapping[str, Any]) -> dict[str, Any]:
+        """The document of a run that has nothing to do: nothing is read for it but what the last one wrote."""
+        chunks, total = previous["chunks"]["total"], previous["tokens"]["total"]
+        document = report.unchanged(
+            previous,
+            job_id=self._job.id,
+            seconds=max(0.0, time.time() - self._started_at),
+            saved=saved(self._parts, self._state, self._index, total, 0, chunks),
+        )
+        self._state.catalog.finish_job(self._job.id, status=document["status"], report=document)
+        self._door.sound(self._index.id)
+        return document
+
+    # ------------------------------------------------------------------ parts of the above
+
+    def _outline(
+        self,
+        indexing: Indexing,
+        comparison: Comparison,
+        identity: str,
+        token_mode: str,
+        mode: tuple[str, str],
+        estimated_usd: float | None,
+        tokens_to_send: int,
+    ) -> Outline:
+        return Outline(
+            generation=indexing.generation,
+            commit=self._opened.commit,
+            identity=identity,
+            token_mode=token_mode,
+            discovered=comparison.discovered,
+            unchanged=comparison.unchanged,
+            deleted_files=len(comparison.gone),
+            mode=mode[0],
+            mode_reason=mode[1],
+            estimated_usd=estimated_usd,
+            started_at=self._started_at,
+            changes=self._changes.dump(),
+            tokens_to_send=tokens_to_send,
+        )
+
+    def _publication(self, outline: Outline) -> Publication:
+        return Publication(self._parts, self._state, self._index, self._job, outline, self._reporter)
+
+
+def _within(max_cost_usd: float | None, estimate_usd: float | None, texts: int, model: str) -> None:
+    """Stop before more is spent than a person allowed.
+
+    Raises:
+        CodechunkError: the estimate is over the limit; nothing was sent.
+        UsageError: nobody knows the price of the model.
+    """
+    if max_cost_usd is None or not texts:
+        return
+    if estimate_usd is None:
+        raise UsageError(f"--max-cost needs a price, and none is known of {model}; set it under `pricing`.")
+    if estimate_usd > max_cost_usd:
+        raise CodechunkError(
+            f"embedding {texts:,} texts would cost about ${estimate_usd:.4f}, more than --max-cost ${max_cost_usd:g}; "
+            f"nothing of it was sent. The chunks are kept: the same command with a higher limit goes on from here."
+        )
+
+
+@contextmanager
+def recorded(state: State, job: JobRow) -> Iterator[None]:
+    """Write down how a job ended when it did not end well."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        # What is out at the provider comes back, and a worker may finish the job when it does.
+        found = state.catalog.job(job.id)
+        planned = found is not None and found[0].plan is not None
+        status = "embedding" if planned and state.queue.still_open(job.id) else "cancelled"
+        state.catalog.finish_job(job.id, status=status, error="interrupted by the user")
+        raise
+    except CodechunkError as exc:
+        state.catalog.finish_job(job.id, status="failed", error=str(exc))
+        raise

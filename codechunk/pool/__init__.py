@@ -1,0 +1,1 @@
+"""Cutting files in child processes that can be killed."""

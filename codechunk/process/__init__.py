@@ -1,0 +1,1 @@
+"""This process among others: signals, locks, the log, crash points for tests."""

@@ -1,0 +1,1 @@
+"""Which files are indexed, and what of their text is secret."""

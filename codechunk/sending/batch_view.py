@@ -1,0 +1,74 @@
+"""The queue and its batch jobs as people see them. Read from rows at the moment it is asked, never from a counter."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from codechunk.progress import BatchView
+from codechunk.providers.pricing import PriceMode, price_usd
+from codechunk.state import BatchRow, Space, State
+
+Prices = Mapping[str, Mapping[PriceMode, float]]
+
+SHORT_ID = 12
+
+
+def queue_status(state: State) -> dict[str, Any]:
+    """The document of `queue status --json`: texts by state, batch jobs by state, and what holds submissions back."""
+    counts = state.queue.counts()
+    throttle = state.queue.throttle()
+    return {
+        "pending": counts.pending,
+        "processing": counts.processing,
+        "ready": counts.ready,
+        "failed": counts.failed,
+        "batches": dict(state.batches.by_state()),
+        "throttled_until": None if throttle is None else throttle.until,
+        "throttle_reason": None if throttle is None else throttle.reason,
+    }
+
+
+def batch_views(state: State, rows: Sequence[BatchRow], prices: Prices) -> list[BatchView]:
+    """Batch jobs as people see them; `prices` is the configuration's own price list."""
+    waiting, spaces, now = state.batches.open_texts(), state.catalog.spaces(), time.time()
+    return [
+        BatchView(
+            id=row.id[:SHORT_ID],
+            state=row.state,
+            remote_state=None if row.remote_state is None else plain_state(row.remote_state),
+            texts=row.texts,
+            done=_done(row, waiting.get(row.id, 0)),
+            age_s=_age_s(row, now),
+            cost_usd=_cost_usd(row, spaces[row.space_id], prices),
+            note=_note(row, now),
+        )
+        for row in rows
+    ]
+
+
+def plain_state(name: str) -> str:
+    """The provider's word for a state without its shouting: `BATCH_STATE_RUNNING` is `running`."""
+    return name.removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_").lower()
+
+
+def _done(row: BatchRow, waiting: int) -> int:
+    if row.ended and row.state != "completed":
+        return min(row.rows_ok, row.texts)
+    return max(0, row.texts - waiting)
+
+
+def _age_s(row: BatchRow, now: float) -> float:
+    return max(0.0, (row.finished_at or now) - (row.submitted_at or row.created_at))
+
+
+def _cost_usd(row: BatchRow, space: Space, prices: Prices) -> float | None:
+    """What its results cost by the provider's count; before there are any, what they will cost by ours."""
+    tokens = row.billed_tokens or (0 if row.ended and not row.rows_ok else row.tokens)
+    return price_usd(model=space.model, mode="batch", tokens=tokens, overrides=prices)
+
+
+def _note(row: BatchRow, now: float) -> str:
+    wait = row.next_at - now
+    waits = row.state in {"pending_submission", "retry_scheduled"} and wait >= 1
+    parts = [f"again in {wait:.0f} s" if waits else "", row.error or ""]
+    return ": ".join(part for part in parts if part)

@@ -1,0 +1,282 @@
+"""The loop: when to make batch jobs, submit them, look at them, send directly, and finish index runs.
+
+Decides only when; what is done is the business of `batch` and `direct`. Everything it waits for is a time in a row of
+the state database, so it may be killed and started again, and several may run beside each other.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from codechunk.errors import CodechunkError, Denied, ProviderError
+from codechunk.process.stop import finishing, raise_if_stopped, stop_was_heard
+from codechunk.sending.batch import Done, Machine
+from codechunk.sending.direct import Direct, Sent
+from codechunk.sending.heartbeat import beating
+from codechunk.sending.owner import is_gone
+from codechunk.state import State
+
+log = logging.getLogger(__name__)
+
+# Looks in a row at an unreachable provider before a command that waits gives up; the worker never does.
+MOST_UNREACHABLE = 6
+# How long a step may go on after Ctrl-C or SIGTERM.
+PATIENCE_S = 8.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """When the queue is flushed and how often the loop turns; durations in seconds."""
+
+    batches: bool
+    min_queue_size: int
+    max_queue_size: int
+    max_wait_s: float
+    poller_interval_s: float
+    lease_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flushed:
+    """What a flush did: batch jobs made, texts in them, texts that go on waiting and why."""
+
+    batches: int
+    texts: int
+    waiting: int
+    reason: str | None
+
+
+class Worker:
+    """One process's hands for the texts of one vector space."""
+
+    def __init__(
+        self,
+        *,
+        state: State,
+        space_id: int,
+        owner: str,
+        machine: Machine,
+        direct: Direct,
+        pace: Pace,
+        others: Callable[[], Sequence[Machine]],
+        settle: Callable[[], int],
+        watch: Callable[[], None],
+    ) -> None:
+        """Claim nothing yet.
+
+        Args:
+            others: the machines of other vector spaces that have remote jobs out, left behind by a change of model:
+                what they bring is paid for, so it is taken.
+            settle: finishes index runs whose vectors have all come and tells how many.
+            watch: shows the batch jobs.
+        """
+        self._state, self._space_id, self._owner = state, space_id, owner
+        self._machine, self._direct, self._pace = machine, direct, pace
+        self._others, self._settle_runs, self._watch = others, settle, watch
+        self.finished = 0
+        """Index runs finished so far."""
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Claims are kept alive while something is done, those of dead processes are freed, and ours given back."""
+        with beating(self._state, self._owner, self._pace.lease_s):
+            try:
+                self._state.queue.free_abandoned(is_gone, lease_s=self._pace.lease_s)
+                yield
+            finally:
+                self._state.queue.release(self._owner)
+
+    def flush(self, *, force: bool = False) -> Flushed:
+        """Make batch jobs of what waits, when it is enough, has waited long enough, or `force` says so.
+
+        Without batch processing it is sent directly.
+        """
+        waiting, _ = self._state.queue.waiting(self._space_id, fallen_back=False)
+        if waiting and not self._pace.batches:
+            sent = self._direct.run().texts
+            return Flushed(batches=0, texts=sent, waiting=waiting - sent, reason="batch_processing.enabled is false")
+        reason = None if force or not waiting else self._why_not(waiting)
+        if reason is not None or not waiting:
+            return Flushed(batches=0, texts=0, waiting=waiting, reason=reason)
+        made = self._machine.plan()
+        left, _ = self._state.queue.waiting(self._space_id, fallen_back=False)
+        return Flushed(batches=made, texts=waiting - left, waiting=left, reason=None)
+
+    def _why_not(self, waiting: int) -> str | None:
+        pace = self._pace
+        if waiting >= min(pace.min_queue_size, pace.max_queue_size):
+            return None
+        since = self._state.queue.counts(self._space_id).oldest_pending_at
+        waited_s = 0.0 if since is None else time.time() - since
+        if since is None or waited_s >= pace.max_wait_s:
+            return None
+        return (
+            f"{waiting} texts wait, and {pace.min_queue_size} make a batch job worth while; it is made anyway in "
+            f"{(pace.max_wait_s - waited_s) / 60:.0f} min (queue_limits.max_wait_time), or now with --force"
+        )
+
+    def sync(self) -> Done:
+        """Look at every remote job now, due or not, take what has come, and finish index runs."""
+        self._state.batches.hurry()
+        with self._at_work():
+            done = self._poll()
+        self._settle()
+        self._watch()
+        return done
+
+    def _poll(self) -> Done:
+        done = self._machine.poll()
+        for machine in self._others():
+            done.add(machine.poll())
+        return done
+
+    def cancel_remote(self, name: str) -> bool:
+        """Cancel a remote job; when it is one of ours, its batch job is over with it. Whether that was possible."""
+        mine = [row for row in self._state.batches.rows(open_only=True) if row.remote_name == name]
+        if mine:
+            return self._machine.cancel(mine[0].id)
+        self._machine.cancel_foreign(name)
+        return True
+
+    def cancel_batch(self, batch_id: str) -> bool:
+        """Cancel one of our batch jobs on a person's behalf. Whether that was possible."""
+        return self._machine.cancel(batch_id)
+
+    def _settle(self) -> None:
+        self.finished += self._settle_runs()
+
+    def plan(self, job_id: str) -> int:
+        """Make batch jobs of all waiting texts of a run of index. Returns how many."""
+        return self._machine.plan(job_id=job_id)
+
+    def submit(self) -> Done:
+        """Submit the batch jobs that are due."""
+        with self._at_work():
+            return self._machine.submit()
+
+    def step(self, *, job_id: str | None = None, batches: bool = True, price: Callable[[], None] | None = None) -> Done:
+        """Do everything that is due, once.
+
+        Args:
+            job_id: make jobs of, and send directly, only texts of this run of index.
+            batches: whether waiting texts become batch jobs; otherwise they are sent directly.
+            price: called before texts are sent directly that fell back; may raise.
+
+        Raises:
+            Denied: the key is refused.
+            CodechunkError: something here stands in the way: the disk, the database, `price`.
+        """
+        with self._at_work():
+            if batches:
+                self._plan_or_flush(job_id)
+            done = self._machine.submit()
+            done.add(self._poll())
+            if not batches:
+                done.add(self._sent(self._direct.run(job_id=job_id)))
+            elif self._state.queue.waiting(self._space_id, fallen_back=True, job_id=job_id)[0]:
+                if price is not None:
+                    price()
+                done.add(self._sent(self._direct.run(fallen_back=True, job_id=job_id)))
+        if done.completed or done.ended_badly or done.texts_ready or done.texts_failed:
+            self._settle()
+        self._watch()
+        return done
+
+    def _plan_or_flush(self, job_id: str | None) -> None:
+        if job_id is None:
+            self.flush()
+        else:
+            self._machine.plan(job_id=job_id)
+
+    @staticmethod
+    def _sent(sent: Sent) -> Done:
+        return Done(texts_ready=sent.texts, texts_failed=sent.failed)
+
+    def send_directly(self, job_id: str) -> int:
+        """Send every waiting text of a run of index directly. Returns how many vectors came."""
+        with self._at_work():
+            return self._direct.run(job_id=job_id).texts
+
+    def wait_for(
+        self,
+        job_id: str,
+        *,
+        still_open: Callable[[], int],
+        batches: bool,
+        price: Callable[[], None] | None = None,
+    ) -> Done:
+        """Do what is due until no text of a run of index is open any more.
+
+        Raises:
+            CodechunkError: the provider cannot be reached, after several tries; nothing is lost.
+        """
+        total, unreachable = Done(), 0
+        while still_open():
+            raise_if_stopped()
+            done = self.step(job_id=job_id, batches=batches, price=price)
+            total.add(done)
+            if done.unreachable:
+                log.warning("The provider did not answer", extra={"action": "unreachable", "why": done.unreachable[0]})
+            if done.polled or done.submitted or done.texts_ready:
+                unreachable = 0  # of many calls a few fail: somebody is there
+            elif done.unreachable:
+                unreachable += 1
+            if unreachable >= MOST_UNREACHABLE:
+                raise CodechunkError(
+                    f"{done.unreachable[-1] if done.unreachable else 'the provider cannot be reached'}; nothing is "
+                    f"lost: batch jobs that are out go on there, and the same command goes on from here"
+                )
+            if still_open():
+                time.sleep(self._pause_s(self._pace.poller_interval_s))
+        return total
+
+    def loop(self, *, interval_s: float, once: bool, told: Callable[[str], None]) -> None:
+        """Flush and sync until Ctrl-C or SIGTERM, which lets the step under way end. `told` gets what went wrong.
+
+        Raises CodechunkError only when `once`.
+        """
+        try:
+            while True:
+                with finishing(PATIENCE_S):
+                    pause_s = self._turn(interval_s, once, told)
+                if once:
+                    return
+                time.sleep(pause_s)
+        except KeyboardInterrupt:
+            stop_was_heard()
+            self._state.queue.release(self._owner)
+            log.info("Stopped, all claims are released", extra={"action": "worker_stopped"})
+
+    def _turn(self, interval_s: float, once: bool, told: Callable[[str], None]) -> float:
+        """One step of the loop; an expected failure is told and tried again later. Returns the pause in seconds."""
+        unfinished: CodechunkError | None = None
+        try:
+            self._settle()
+        except CodechunkError as exc:  # of one index: what comes for the others must be fetched all the same
+            unfinished = exc
+        try:
+            done = self.step(batches=self._pace.batches)
+            if unfinished is not None:
+                raise unfinished
+        except (Denied, ProviderError, CodechunkError) as exc:
+            if once:
+                raise
+            told(str(exc))
+            return max(interval_s, self._pace.poller_interval_s)
+        for why in done.unreachable[:1]:
+            told(f"{why}; trying again")
+        return self._pause_s(interval_s)
+
+    def _pause_s(self, longest_s: float) -> float:
+        """Until the next thing is due, at most `longest_s`, and never so short that the loop spins."""
+        throttle = self._state.queue.throttle()
+        times = [
+            self._state.batches.next_due(self._space_id, submissions=throttle is None),
+            self._state.queue.waiting(self._space_id)[1],
+            None if throttle is None else throttle.until,
+        ]
+        due = min((at for at in times if at is not None), default=None)
+        shortest = min(0.5, self._pace.poller_interval_s)
+        return longest_s if due is None else max(shortest, min(longest_s, due - time.time()))

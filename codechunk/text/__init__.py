@@ -1,0 +1,1 @@
+"""Texts and what is counted in them: chunks, words, tokens. Pure."""

@@ -1,0 +1,269 @@
+"""Workflow: what is indexed, by repository and ref, and taking one of them out again.
+
+What was paid for is not taken out: vectors stay in the state database, where the next run that meets their texts
+finds them. `garbage` removes the rest that nothing refers to.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from codechunk.errors import IndexBusy, UsageError, VectorStoreError
+from codechunk.git.repository import mirror_path, parse_source
+from codechunk.process.crash import crash
+from codechunk.process.locks import only_one
+from codechunk.progress import Reporter
+from codechunk.state import Holding, IndexRow, RepositoryRow, State
+from codechunk.vectors.chroma import VectorStore
+from codechunk.workspace.workspace import Parts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """What a person named: a repository with all its refs (`whole`), or the indexes of one ref of it."""
+
+    repository: RepositoryRow
+    indexes: Sequence[IndexRow]
+    whole: bool
+
+
+def named(state: State, name: str) -> Named:
+    """What `NAME` or `NAME@REF` is. In place of the name the URL or path of the repository will do.
+
+    Raises:
+        UsageError: there is no such thing, or more than one, because names and refs may contain an `@`.
+    """
+    indexes = state.catalog.every_index()
+    by_repository = {row.id: row for row in state.inventory.repositories()}
+    found: dict[tuple[int, str | None], Named] = {}
+    for row in by_repository.values():
+        if name in {row.name, row.url}:
+            mine = [index for index in indexes if index.repository_id == row.id]
+            found[row.id, None] = Named(repository=row, indexes=mine, whole=True)
+    for index in indexes:
+        if name in {f"{index.repository}@{index.ref}", f"{index.url}@{index.ref}"}:
+            key = (index.repository_id, index.ref)
+            same = [other for other in indexes if (other.repository_id, other.ref) == key]
+            found[key] = Named(repository=by_repository[index.repository_id], indexes=same, whole=False)
+    if len(found) == 1:
+        return next(iter(found.values()))
+    if not found:
+        known = sorted({f"{index.repository}@{index.ref}" for index in indexes})
+        there = f"there is {', '.join(known)}" if known else "nothing is indexed yet"
+        raise UsageError(f"No repository {name!r}; {there}.")
+    ways = [one.repository.url if one.whole else f"{one.repository.url}@{one.indexes[0].ref}" for one in found.values()]
+    raise UsageError(f"{name!r} may be several things; say which: {' or '.join(ways)}.")
+
+
+# ---------------------------------------------------------------------- list and show
+
+
+def repositories(state: State) -> list[dict[str, Any]]:
+    """Every index as in `repos list --json`, by repository and ref."""
+    holdings, now = state.inventory.holdings(), time.time()
+    return [_index(index, holdings.get(index.id, Holding()), now) for index in state.catalog.every_index()]
+
+
+def repository(parts: Parts, state: State, name: str) -> dict[str, Any]:
+    """One repository, or one ref of it, as in `repos show --json`. Raises UsageError when the name is none."""
+    found = named(state, name)
+    holdings, now = state.inventory.holdings(), time.time()
+    mirror = mirror_of(parts, found.repository.url)
+    refs = []
+    for index in found.indexes:
+        details = state.inventory.details(index.id, index.generation)
+        refs.append(
+            {
+                **_index(index, holdings.get(index.id, Holding()), now),
+                "languages": _largest_first(details.languages),
+                "kinds": _largest_first(details.kinds),
+                "files_left_out": _largest_first(details.left_out),
+                "shared_chunks": details.shared_chunks,
+            }
+        )
+    return {
+        "repository": found.repository.name,
+        "url": found.repository.url,
+        "mirror_bytes": None if mirror is None or not mirror.is_dir() else size_of(mirror),
+        "refs": refs,
+    }
+
+
+def _index(index: IndexRow, holding: Holding, now: float) -> dict[str, Any]:
+    published = index.generation > 0
+    job = None if holding.job_id is None else {"id": holding.job_id, "status": holding.job_status}
+    return {
+        "repository": index.repository,
+        "ref": index.ref,
+        "url": index.url,
+        "commit": index.commit,
+        "updated_at": _utc(index.updated_at) if published else None,
+        "age_s": round(max(0.0, now - index.updated_at), 1) if published else None,
+        "files": holding.files,
+        "chunks": holding.chunks,
+        "provider": index.space.provider,
+        "model": index.space.model,
+        "dimensions": index.space.dimensions,
+        "job": job,
+    }
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _largest_first(counts: dict[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+# ---------------------------------------------------------------------- remove
+
+
+def remove(parts: Parts, state: State, name: str, reporter: Reporter) -> dict[str, Any]:
+    """Take a repository, or one ref of it, out of the index; the document of `repos remove --json`.
+
+    Searches lose it in one transaction. Then goes what only it had: contents, texts that wait, its collections, and
+    with the last ref the mirror and the repository itself. After a kill, the same command or `gc` does the rest.
+
+    Raises:
+        UsageError: there is no such repository, or the name is ambiguous.
+        IndexBusy: a process works on it.
+    """
+    row = named(state, name).repository
+    with parts.alone_with(url=row.url, repository=row.name):
+        found = named(state, name)  # as it is now that nobody else works on it
+        ids = [index.id for index in found.indexes]
+        texts = state.inventory.texts(ids)
+        holdings = state.inventory.holdings()
+        jobs = [holdings[index_id] for index_id in ids if index_id in holdings and holdings[index_id].job_id]
+        reporter.stage("Removing", None, "chunks")
+        files = state.removal.drop_indexes(ids)
+        crash("indexes removed")
+        contents, chunks = drop_contents(state, row.id, reporter)
+        crash("contents removed")
+        dropped = state.removal.drop_texts()
+        crash("texts removed")
+        left = _drop_collections(parts, state, found.indexes, reporter)
+        crash("collections removed")
+        last = not any(index.repository_id == row.id for index in state.catalog.every_index())
+        mirror = drop_mirror(parts, row.url, reporter) if last else None
+        crash("mirror removed")
+        if last:
+            state.removal.drop_repository(row.id)
+    return {
+        "repository": row.name,
+        "url": row.url,
+        "refs": sorted({index.ref for index in found.indexes}),
+        "files": files,
+        "contents": contents,
+        "chunks": chunks,
+        "texts": dropped,
+        "vectors_kept": texts["ready"],
+        "texts_without_vector": texts["pending"] + texts["failed"],
+        "texts_out": texts["processing"],
+        "jobs_ended": [job.job_id for job in jobs],
+        "collections_left": left,
+        "mirror_bytes": mirror,
+    }
+
+
+def drop_contents(state: State, repository_id: int, reporter: Reporter) -> tuple[int, int]:
+    """Drop the contents of a repository that no file refers to, page by page. Returns (contents, chunks)."""
+    contents = chunks = after = 0
+    while (page := state.removal.drop_contents(repository_id, after=after)) is not None:
+        contents, chunks, after = contents + page.contents, chunks + page.chunks, page.last
+        reporter.advance(page.chunks)
+    return contents, chunks
+
+
+def _drop_collections(parts: Parts, state: State, indexes: Sequence[IndexRow], reporter: Reporter) -> list[str]:
+    """Drop the collections of indexes that are gone. Returns the names of those that could not be dropped now."""
+    names = [index.collection for index in indexes]
+    if not names or not has_vectors(parts):
+        return []
+    try:
+        with vector_store(parts, state, write=True) as store:
+            for name in names:
+                store.drop(name)
+    except (IndexBusy, VectorStoreError) as exc:
+        later = (
+            f"remove {', '.join(names)} on the Chroma server by hand"
+            if parts.embedded_directory is None
+            else "`codechunk gc` removes them"
+        )
+        reporter.say(f"{exc} Its vectors stay in the vector index for now, where nothing finds them; {later}.")
+        return names
+    return []
+
+
+# ---------------------------------------------------------------------- the vector store and mirrors
+
+
+def has_vectors(parts: Parts) -> bool:
+    """Whether there is a vector store at all; opening an embedded one would make it."""
+    directory = parts.embedded_directory
+    return directory is None or (directory / "chroma.sqlite3").exists()
+
+
+@contextmanager
+def vector_store(parts: Parts, state: State, *, write: bool) -> Iterator[VectorStore]:
+    """The vector store, its lock held. What was sound in it before is sound as it looks afterwards.
+
+    Raises:
+        IndexBusy: another process has it.
+        VectorStoreError: it cannot be opened.
+    """
+    with parts.store(write=write) as store:
+        before = parts.stamp()
+        yield store
+        store.close_index()
+        after = parts.stamp()
+        if after != before and store.recovered is None:
+            state.catalog.follow_vectors_stamp([], old=before, new=after)
+
+
+def mirror_of(parts: Parts, url: str) -> Path | None:
+    """Where the mirror of a repository is, if it is a remote one; local ones are read in place."""
+    return mirror_path(parse_source(url), parts.config.data_dir / "mirrors") if "://" in url else None
+
+
+def drop_mirror(parts: Parts, url: str, reporter: Reporter) -> int | None:
+    """Remove the mirror of a repository. Returns its bytes; None when there is none, or a process is fetching."""
+    path = mirror_of(parts, url)
+    if path is None or not path.is_dir():
+        return None
+    try:
+        return remove_mirror(path)
+    except IndexBusy as exc:
+        reporter.say(f"{exc} It stays for now; `codechunk gc` removes it.")
+        return None
+
+
+def remove_mirror(path: Path) -> int:
+    """Remove a mirror under its lock, whole or not at all. Returns its bytes. Raises IndexBusy."""
+    with only_one(path.with_suffix(".lock"), f"Another codechunk process is fetching into {path.name}."):
+        size = size_of(path)
+        # A name that the next fetch, and `gc`, take for the remains of a dead process: that is what a kill leaves.
+        remains = path.with_name(f"{path.name}.tmp-removed-{os.getpid()}")
+        path.rename(remains)
+        crash("mirror renamed")
+        shutil.rmtree(remains)
+        return size
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    total = 0
+    for root, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += Path(root, name).lstat().st_size
+            except FileNotFoundError:  # somebody works here
+                continue
+    return total

@@ -1,0 +1,1 @@
+"""What there is and how it stands: jobs and doctor."""

@@ -1,0 +1,257 @@
+"""What `doctor` finds: what is stuck, missing or misconfigured, and the fix. It changes nothing."""
+
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from codechunk.config.settings import Config
+from codechunk.errors import IndexBusy, StateError, VectorStoreError
+from codechunk.state import IndexRow, State
+from codechunk.state.checks import Checks, Finding
+from codechunk.vectors.chroma import VectorStore
+from codechunk.views.jobs import generation_of, utc
+from codechunk.workspace import vectors_of_index
+
+__all__ = ["Finding", "check_invariants", "doctor"]
+
+Alone = Callable[[IndexRow], AbstractContextManager[None]]
+
+MAX_JOB_AGE_S = 48 * 3_600.0
+LOW_DISK_BYTES = 500_000_000
+# Files are searched for secrets in blocks that overlap by more than any key is long.
+BLOCK_BYTES = 4 * 2**20
+OVERLAP_BYTES = 1_024
+_GOOGLE_KEY = re.compile(rb"AIza[0-9A-Za-z_\-]{35}")
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def check_invariants(state: State, *, max_job_age_s: float = MAX_JOB_AGE_S) -> list[Finding]:
+    """What must hold in the state database at any moment (no `error`), and what waits for somebody (`warning`).
+
+    Needs no provider, no configuration and no vector store.
+    """
+    return Checks(state.database).findings(now=time.time(), max_job_age_s=max_job_age_s)
+
+
+def doctor(
+    *,
+    config: Config,
+    secrets: Sequence[str],
+    has_key: bool,
+    open_state: Callable[[], State],
+    open_store: Callable[[], VectorStore],
+    stamp: Callable[[], str | None],
+    alone: Alone,
+) -> list[Finding]:
+    """Everything that can be looked at without the network, in order of importance.
+
+    Args:
+        secrets: plain values that must stand in no file.
+        open_store: the vector store for reading.
+        stamp: the look of the embedded vector store's folder (see `Catalog.follow_vectors_stamp`).
+        alone: the lock of a repository, which tells whether a process works on it.
+    """
+    found = [_key_of_provider(config), _git(), *_folder(config.data_dir)]
+    try:
+        with open_state() as state:
+            found.append(_api_key(state, config, has_key=has_key))
+            found += check_invariants(state, max_job_age_s=config.batch_processing.max_job_age.total_seconds())
+            found += [_throttle(state), *_runs(state, alone), _vector_store(state, open_store, stamp)]
+    except StateError as exc:
+        mend = "the sentence says it; nothing else can be checked before"
+        found.append(Finding(check="state_database", status="error", count=1, message=str(exc), mend=mend))
+    return [*found, *_leaks(config.data_dir, secrets)]
+
+
+def _finding(check: str, wrong: str | None, *, fine: str, mend: str, level: str = "warning", count: int = 1) -> Finding:
+    if wrong is None:
+        return Finding(check=check, status="ok", count=0, message=fine)
+    status: Any = level
+    return Finding(check=check, status=status, count=count, message=wrong, mend=mend)
+
+
+def _key_of_provider(config: Config) -> Finding:
+    """The configuration was checked when it was loaded; what is left is where the key would be sent."""
+    url = config.embedding.base_url
+    address = None if url is None else urlsplit(url)
+    open_air = address is not None and address.scheme == "http" and address.hostname not in _LOOPBACK
+    return _finding(
+        "configuration",
+        f"embedding.base_url is {url}: the key and the code are sent unencrypted" if open_air else None,
+        fine=f"valid; {config.embedding.model} takes {config.input_tokens} tokens per text",
+        mend="use an https:// address",
+    )
+
+
+def _git() -> Finding:
+    missing = shutil.which("git") is None
+    return _finding(
+        "git", "git is not installed" if missing else None, fine="installed", mend="install git", level="error"
+    )
+
+
+def _folder(data_dir: Path) -> Iterator[Finding]:
+    if not data_dir.is_dir():
+        yield Finding(check="data_directory", status="skipped", count=0, message=f"{data_dir} does not exist yet")
+        return
+    paths = [data_dir, *(path for path in _files_to_search(data_dir))]
+    readable = [path for path in paths if path.stat().st_mode & 0o077]
+    yield _finding(
+        "data_directory",
+        f"others on this machine may read {', '.join(str(path) for path in readable[:3])}" if readable else None,
+        fine=f"{data_dir} is readable by its owner only",
+        mend=f"chmod -R go-rwx {data_dir}",
+        count=len(readable),
+    )
+    free = shutil.disk_usage(data_dir).free
+    yield _finding(
+        "disk",
+        f"only {free / 1e6:,.0f} MB are free" if free < LOW_DISK_BYTES else None,
+        fine=f"{free / 1e9:,.1f} GB are free",
+        mend="free some space, or set data_dir to a larger disk",
+    )
+
+
+def _api_key(state: State, config: Config, *, has_key: bool) -> Finding:
+    """A missing key is only wrong where something waits for the provider."""
+    mend = "set CODECHUNK_GEMINI_API_KEY, or use --test-embeddings"
+    if has_key or config.synthetic:
+        fine = "the key is set" if has_key else "none is needed for synthetic vectors"
+        return Finding(check="api_key", status="ok", count=0, message=fine)
+    paid = [space_id for space_id, space in state.catalog.spaces().items() if space.provider != "synthetic"]
+    counts = [state.queue.counts(space_id) for space_id in paid]
+    waiting = sum(count.pending + count.processing for count in counts)
+    if waiting:
+        message = f"no Gemini key is set, and {waiting:,} texts wait for Gemini"
+        return Finding(check="api_key", status="error", count=1, message=message, mend=mend)
+    return Finding(check="api_key", status="warning", count=1, message="no Gemini key is set", mend=mend)
+
+
+def _throttle(state: State) -> Finding:
+    throttle = state.queue.throttle()
+    return _finding(
+        "throttle",
+        None if throttle is None else f"no batch job is submitted before {utc(throttle.until)}: {throttle.reason}",
+        fine="the provider takes new batch jobs",
+        mend="none is needed: it ends by itself",
+    )
+
+
+def _runs(state: State, alone: Alone) -> Iterator[Finding]:
+    """Runs of index that nobody works on any more, and those that only have to be finished."""
+    dead, done = [], []
+    for job, index in state.catalog.jobs():
+        if job.status == "running" and not _is_worked_on(index, alone):
+            dead.append(job.id)
+        elif job.status == "embedding":
+            generation = generation_of(state, job, index)
+            ledger = {} if generation is None else state.embeddings.ledger(index.id, index.space_id, generation)
+            if not (ledger.get("pending") or ledger.get("processing")) and not _is_worked_on(index, alone):
+                done.append(job.id)
+    yield _finding(
+        "interrupted_runs",
+        f"{len(dead):,} runs of index were interrupted: {_some(dead)}" if dead else None,
+        fine="no run of index was interrupted",
+        mend="codechunk jobs resume ID goes on from there",
+        count=len(dead),
+    )
+    yield _finding(
+        "runs_to_finish",
+        f"{len(done):,} runs have all their vectors and are not published yet: {_some(done)}" if done else None,
+        fine="no run waits to be published",
+        mend="codechunk queue sync",
+        count=len(done),
+    )
+
+
+def _is_worked_on(index: IndexRow, alone: Alone) -> bool:
+    try:
+        with alone(index):
+            return False
+    except IndexBusy:
+        return True
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def _vector_store(state: State, open_store: Callable[[], VectorStore], stamp: Callable[[], str | None]) -> Finding:
+    """Open it for reading and hold each collection against the record of what it should hold."""
+    check = "vector_index"
+    indexes = state.catalog.indexes()
+    if not indexes:
+        return Finding(check=check, status="skipped", count=0, message="nothing was indexed yet")
+    before = stamp()
+    unsound: list[str] = []
+    try:
+        with open_store() as store:
+            for index in indexes:
+                trouble = vectors_of_index.check(state, index, store.collection(index.collection))
+                if trouble is not None:
+                    unsound.append(f"{index.repository}@{index.ref}: {trouble}")
+            store.close_index()
+            if (after := stamp()) != before:
+                state.catalog.follow_vectors_stamp([], old=before, new=after)
+    except IndexBusy as exc:
+        return Finding(check=check, status="skipped", count=0, message=str(exc))
+    except VectorStoreError as exc:
+        mend = "if it is a server, start it; the embedded one is rebuilt by the next run, nothing is bought again"
+        return Finding(check=check, status="error", count=1, message=str(exc), mend=mend)
+    return _finding(
+        check,
+        f"{len(unsound):,} of {len(indexes):,} indexes are not sound ({_some(unsound)})" if unsound else None,
+        fine=f"all {len(indexes):,} indexes hold what they should",
+        mend="none is needed: the next search or index rebuilds them, nothing is bought again",
+        count=len(unsound),
+    )
+
+
+def _files_to_search(data_dir: Path) -> list[Path]:
+    """The files that codechunk writes texts into: the database with its journal and backups, and the logs."""
+    found = [*data_dir.glob("state.db*"), *(data_dir / "logs").glob("*")]
+    return sorted(path for path in found if path.is_file())
+
+
+def _leaks(data_dir: Path, secrets: Sequence[str]) -> Iterator[Finding]:
+    """Whether a key stands in the database or a log. A Google key in the database may be part of indexed code."""
+    paths = _files_to_search(data_dir) if data_dir.is_dir() else []
+    known = [secret.encode() for secret in secrets if len(secret) >= 8]
+    leaking = [path for path in paths if any(_own_in(block, known) for block in _blocks(path))]
+    yield _finding(
+        "own_secrets",
+        f"a key or token of yours stands in {_some([str(path) for path in leaking])}" if leaking else None,
+        fine="none of your keys stands in the database or a log",
+        mend="replace that key at its provider, then remove the file (logs) or move it away (state.db)",
+        level="error",
+        count=len(leaking),
+    )
+    strange = [path for path in paths if path not in leaking and any(map(_GOOGLE_KEY.search, _blocks(path)))]
+    logs = [path for path in strange if path.parent.name == "logs"]
+    yield _finding(
+        "google_keys",
+        f"something like a Google key stands in {_some([str(path) for path in strange])}" if strange else None,
+        fine="nothing like a Google key stands in the database or a log",
+        mend="remove the log, and replace the key; in the database it is indexed code: set secrets to redact, and "
+        "index with --full",
+        level="error" if logs else "warning",
+        count=len(strange),
+    )
+
+
+def _own_in(block: bytes, secrets: Iterable[bytes]) -> bool:
+    return any(secret in block for secret in secrets)
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    """A file in pieces that overlap, so that nothing short is cut in two without being whole in one of them."""
+    kept = b""
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            yield kept + block
+            kept = block[-OVERLAP_BYTES:]
