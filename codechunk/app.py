@@ -7,7 +7,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from codechunk.config.load import Loaded
 from codechunk.errors import CodechunkError, UsageError
@@ -29,8 +30,10 @@ from codechunk.state.embeddings import Vectors
 from codechunk.upkeep import garbage, repositories
 from codechunk.upkeep.vector_file import export_cache, import_cache
 from codechunk.views import doctor, jobs
+from codechunk.workspace.commit_rules import cut_settings, read_attributes, skip_rules
 from codechunk.workspace.references import published_as
-from codechunk.workspace.workspace import Parts, read_attributes
+from codechunk.workspace.sender import open_sender
+from codechunk.workspace.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +55,19 @@ class App:
     """The product, assembled from one configuration."""
 
     def __init__(self, loaded: Loaded) -> None:
-        self.parts = Parts(loaded)
+        self.workspace = Workspace(loaded)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the state database; the next call opens it again."""
+        self.workspace.close()
 
     # ------------------------------------------------------------------ index
 
@@ -64,73 +79,73 @@ class App:
             CodechunkError: git, the disk or the vector store failed; the next run goes on from there.
         """
         started_at = time.time()
-        self.parts.require_provider()
+        self.workspace.require_provider()
         source = parse_source(request.source)
         if source.kind == "local" and Path(request.source).resolve() != Path(source.url).resolve():
             reporter.say(f"{request.source} is inside the repository {source.url}: all of it is indexed.")
-        with self.parts.state() as state:
-            if state.catalog.interrupted_jobs():
-                state.database.quick_check()
-            with Door(self.parts, state) as door:
-                if self.parts.config.synthetic:
-                    door.open()  # a second process fails here, before it has done anything
-                else:
-                    door.look()
-                opened = self._opened(source, request, reporter)
-                with self.parts.alone_with(url=source.url, repository=source.name):
-                    index = state.catalog.open_index(
-                        url=source.url, names=_names(source), ref=opened.ref, space=self.parts.space()
-                    )
-                    job = state.catalog.start_job(index.id, opened.commit, redo=request.full)
-                    index = state.catalog.refreshed(index)  # --full has raised the epoch
-                    if job.attempts > 1:
-                        reporter.say(f"Taking up the unfinished run of {index.repository} again (job {job.id}).")
-                    run = Run(self.parts, state, door, opened, index, job, reporter, started_at)
-                    wishes = Wishes(
-                        jobs=self._processes(request),
-                        mode=request.mode,
-                        wait=request.wait,
-                        max_cost_usd=request.max_cost,
-                        publish_partial=request.publish_partial,
-                    )
-                    with recorded(state, job):
-                        return run.go(wishes)
+        state = self.workspace.state
+        if state.catalog.interrupted_jobs():
+            state.database.quick_check()
+        with Door(self.workspace) as door:
+            if self.workspace.config.synthetic:
+                door.open()  # a second process fails here, before it has done anything
+            else:
+                door.look()
+            opened = self._opened(source, request, reporter)
+            with self.workspace.alone_with(url=source.url, repository=source.name):
+                index = state.catalog.open_index(
+                    url=source.url, names=_names(source), ref=opened.ref, space=self.workspace.space()
+                )
+                job = state.catalog.start_job(index.id, opened.commit, redo=request.full)
+                index = state.catalog.refreshed(index)  # --full has raised the epoch
+                if job.attempts > 1:
+                    reporter.say(f"Taking up the unfinished run of {index.repository} again (job {job.id}).")
+                run = Run(self.workspace, door, opened, index, job, reporter, started_at)
+                wishes = Wishes(
+                    jobs=self._processes(request),
+                    mode=request.mode,
+                    wait=request.wait,
+                    max_cost_usd=request.max_cost,
+                    publish_partial=request.publish_partial,
+                )
+                with recorded(state, job):
+                    return run.go(wishes)
 
     def plan(self, request: IndexRequest, reporter: Reporter) -> DryRun:
         """What `index` would do, without writing anything but the git mirror."""
         source = parse_source(request.source)
         opened = self._opened(source, request, reporter)
         attributes = read_attributes(opened)
-        with self.parts.state() as state:
-            return dry_run(
-                state=state,
-                repository=opened.repository,
-                commit=opened.commit,
-                settings=self.parts.cut_settings(self._processes(request), attributes),
-                rules=self.parts.rules(opened, attributes),
-                space=self.parts.space(),
-                reporter=reporter,
-                head={
-                    "repository": source.name,
-                    "url": source.url,
-                    "ref": opened.ref,
-                    "commit": opened.commit,
-                },
-            )
+        state = self.workspace.state
+        return dry_run(
+            state=state,
+            repository=opened.repository,
+            commit=opened.commit,
+            settings=cut_settings(self.workspace.config, self._processes(request), attributes),
+            rules=skip_rules(self.workspace.config, opened, attributes),
+            space=self.workspace.space(),
+            reporter=reporter,
+            head={
+                "repository": source.name,
+                "url": source.url,
+                "ref": opened.ref,
+                "commit": opened.commit,
+            },
+        )
 
     def _opened(self, source: Source, request: IndexRequest, reporter: Reporter) -> OpenedRepository:
         if not request.working_tree and request.ref != WORKING_TREE_REF:
-            return self.parts.open_repository(source, request.ref, reporter)
+            return self.workspace.open_repository(source, request.ref, reporter)
         if request.ref not in (None, WORKING_TREE_REF):
             raise UsageError("--working-tree and --ref exclude each other.")
-        return self.parts.open_working_tree(source, reporter)
+        return self.workspace.open_working_tree(source, reporter)
 
     # ------------------------------------------------------------------ queue and worker
 
     def queue_status(self) -> dict[str, Any]:
         """The document of `queue status --json`: texts by state and batch jobs by state, of all models."""
-        with self.parts.state() as state:
-            return queue_status(state)
+        state = self.workspace.state
+        return queue_status(state)
 
     def flush(self, reporter: Reporter, *, force: bool = False) -> dict[str, Any]:
         """Make batch jobs of what waits and submit them."""
@@ -162,10 +177,10 @@ class App:
 
     def retry(self, reporter: Reporter) -> dict[str, Any]:
         """Let every failed text of the configured model wait again."""
-        with self.parts.state() as state:
-            space_id = state.catalog.space_id(self.parts.space())
-            requeued = state.queue.retry_failed(space_id)
-            reopened = state.catalog.reopen_partial_jobs(space_id) if requeued else 0
+        state = self.workspace.state
+        space_id = state.catalog.space_id(self.workspace.space())
+        requeued = state.queue.retry_failed(space_id)
+        reopened = state.catalog.reopen_partial_jobs(space_id) if requeued else 0
         if requeued:
             reporter.say(
                 f"{requeued:,} texts wait again. `codechunk queue flush --force` sends them now; a worker does when "
@@ -176,15 +191,16 @@ class App:
     def work(self, reporter: Reporter, *, interval_s: float | None = None, once: bool = False) -> None:
         """Flush and sync in a loop until Ctrl-C or SIGTERM; once when `once`."""
         if interval_s is None:
-            interval_s = self.parts.config.worker.interval.total_seconds()
+            interval_s = self.workspace.config.worker.interval.total_seconds()
         with self._worker(reporter) as worker:
             worker.loop(interval_s=interval_s, once=once, told=reporter.say)
 
     def remote(self) -> list[dict[str, Any]]:
         """The provider's batch jobs beside ours: `ours`, `lost` (our name, but not in our books) or `foreign`."""
-        with self.parts.state() as state, self.parts.gemini(self.parts.space()) as gemini:
+        state = self.workspace.state
+        with self.workspace.gemini(self.workspace.space()) as gemini:
             known = {row.remote_name: row for row in state.batches.rows() if row.remote_name is not None}
-            prefix = f"{self.parts.config.batch_processing.display_name_prefix}-"
+            prefix = f"{self.workspace.config.batch_processing.display_name_prefix}-"
             return [_remote_document(job, known.get(job.name), prefix) for job in gemini.batches()]
 
     def cancel_remote(self, name: str) -> bool:
@@ -194,7 +210,8 @@ class App:
 
     def delete_remote(self, name: str) -> None:
         """Delete a job at the provider. Raises UsageError for one of ours that is still waited for."""
-        with self.parts.state() as state, self.parts.gemini(self.parts.space()) as gemini:
+        state = self.workspace.state
+        with self.workspace.gemini(self.workspace.space()) as gemini:
             mine = [row for row in state.batches.rows(open_only=True) if row.remote_name == name]
             if mine:
                 raise UsageError(f"{name} carries batch job {mine[0].id[:12]}, which is waited for; cancel it first.")
@@ -205,18 +222,18 @@ class App:
 
     def jobs(self, limit: int | None = None) -> list[dict[str, Any]]:
         """The runs of `index`, the newest first: the documents of `jobs list --json`."""
-        with self.parts.state() as state:
-            return jobs.job_documents(state, limit=limit)
+        state = self.workspace.state
+        return jobs.job_documents(state, limit=limit)
 
     def job(self, job_id: str) -> dict[str, Any]:
         """The document of `jobs show --json`. Raises UsageError when there is no such job."""
-        with self.parts.state() as state:
-            return jobs.job_document(state, job_id, self.parts.config.pricing)
+        state = self.workspace.state
+        return jobs.job_document(state, job_id, self.workspace.config.pricing)
 
     def resume_job(self, job_id: str, reporter: Reporter) -> dict[str, Any]:
         """Index again what an unfinished job was to index; what is there already is used. See `index`."""
-        with self.parts.state() as state:
-            source, ref = jobs.take_up_job(state, job_id, self.parts.space())
+        state = self.workspace.state
+        source, ref = jobs.take_up_job(state, job_id, self.workspace.space())
         return self.index(IndexRequest(source=source, ref=ref), reporter)
 
     def cancel_job(self, job_id: str) -> dict[str, Any]:
@@ -226,10 +243,10 @@ class App:
             UsageError: there is no such job, or it has ended.
             IndexBusy: a process works on it.
         """
-        with self.parts.state() as state:
-            _, index = jobs.find_job(state, job_id)
-            with self.parts.alone(index):
-                return jobs.cancel_job(state, job_id, self._cancel_batch)
+        state = self.workspace.state
+        _, index = jobs.find_job(state, job_id)
+        with self.workspace.alone(index):
+            return jobs.cancel_job(state, job_id, self._cancel_batch)
 
     def _cancel_batch(self, batch_id: str) -> None:
         with self._worker(Silence()) as worker:
@@ -239,32 +256,32 @@ class App:
     def doctor(self) -> list[doctor.Finding]:
         """What is stuck, missing or misconfigured, and the mend."""
         return doctor.doctor(
-            config=self.parts.config,
-            secrets=self.parts.secret_values(),
-            has_key=self.parts.has_key(),
-            open_state=self.parts.state,
-            open_store=partial(self.parts.store, write=False),
-            stamp=self.parts.stamp,
-            alone=self.parts.alone,
+            config=self.workspace.config,
+            secrets=self.workspace.secret_values(),
+            has_key=self.workspace.has_key(),
+            open_state=lambda: self.workspace.state,
+            open_store=partial(self.workspace.store, write=False),
+            stamp=self.workspace.stamp,
+            alone=self.workspace.alone,
         )
 
     @contextmanager
     def _worker(self, reporter: Reporter) -> Iterator[Worker]:
-        if self.parts.config.synthetic:
+        if self.workspace.config.synthetic:
             raise UsageError(
                 "Synthetic vectors are made at once by `codechunk index`; there is no queue to work on. Set "
                 "embedding.provider to gemini."
             )
-        self.parts.require_provider()
-        space = self.parts.space()
+        self.workspace.require_provider()
+        space = self.workspace.space()
+        state = self.workspace.state
         with (
-            self.parts.state() as state,
-            self.parts.worker(
-                state,
+            open_sender(
+                self.workspace,
                 space=space,
                 space_id=state.catalog.space_id(space),
                 reporter=reporter,
-                settle=lambda: settle(self.parts, state, reporter),
+                settle=lambda: settle(self.workspace, reporter),
             ) as worker,
         ):
             yield worker
@@ -273,34 +290,31 @@ class App:
 
     def export_cache(self, path: Path, repository: str | None, reporter: Reporter) -> dict[str, Any]:
         """Write the vectors, or those that a repository uses, to a file: see `caching.export_cache`."""
-        with self.parts.state() as state:
-            return export_cache(state, path, repository=repository, reporter=reporter)
+        state = self.workspace.state
+        return export_cache(state, path, repository=repository, reporter=reporter)
 
     def import_cache(self, path: Path, reporter: Reporter) -> dict[str, Any]:
         """Take in the vectors of a file that was exported: see `caching.import_cache`."""
-        return import_cache(path, open_state=self.parts.state, reporter=reporter)
+        return import_cache(path, open_state=lambda: self.workspace.state, reporter=reporter)
 
     # ------------------------------------------------------------------ repositories and garbage
 
     def repositories(self) -> list[dict[str, Any]]:
         """Every index, by repository and ref: the documents of `repos list --json`."""
-        with self.parts.state() as state:
-            return repositories.repositories(state)
+        state = self.workspace.state
+        return repositories.repositories(state)
 
     def repository(self, name: str) -> dict[str, Any]:
         """The document of `repos show --json` for NAME or NAME@REF. Raises UsageError when there is none."""
-        with self.parts.state() as state:
-            return repositories.repository(self.parts, state, name)
+        return repositories.repository(self.workspace, name)
 
     def remove_repository(self, name: str, reporter: Reporter) -> dict[str, Any]:
         """Take NAME, or only NAME@REF, out of the index; its vectors are kept. See `repositories.remove`."""
-        with self.parts.state() as state:
-            return repositories.remove(self.parts, state, name, reporter)
+        return repositories.remove(self.workspace, name, reporter)
 
     def collect_garbage(self, reporter: Reporter, *, dry_run: bool, drop_cache: bool) -> dict[str, Any]:
         """Remove what nothing refers to, or only count it. See `garbage.collect`."""
-        with self.parts.state() as state:
-            return garbage.collect(self.parts, state, reporter, dry_run=dry_run, drop_cache=drop_cache)
+        return garbage.collect(self.workspace, reporter, dry_run=dry_run, drop_cache=drop_cache)
 
     # ------------------------------------------------------------------ search
 
@@ -319,24 +333,24 @@ class App:
         Raises:
             UsageError: when there is nothing of that name, or nothing was indexed yet.
         """
-        with self.parts.state() as state:
-            indexes = self._searched(state, repository)
-            with ExitStack() as edges, Nearest(self.parts, state, reporter) as nearest:
-                vectors_of = self._query_vectors(indexes, edges)
+        state = self.workspace.state
+        indexes = self._searched(state, repository)
+        with ExitStack() as edges, Nearest(self.workspace, reporter) as nearest:
+            vectors_of = self._query_vectors(indexes, edges)
 
-                def ask(query: Query) -> list[Answer]:
-                    vectors = vectors_of(query.text)
-                    return search(state, indexes, query, vector_of=vectors, nearest=nearest)
+            def ask(query: Query) -> list[Answer]:
+                vectors = vectors_of(query.text)
+                return search(state, indexes, query, vector_of=vectors, nearest=nearest)
 
-                yield ask
+            yield ask
 
     def languages(self) -> list[str]:
         """Languages that occur in any published index, sorted."""
-        with self.parts.state() as state:
-            found: set[str] = set()
-            for index in state.catalog.indexes():
-                found.update(state.lookup.languages(index.id, index.generation))
-            return sorted(found)
+        state = self.workspace.state
+        found: set[str] = set()
+        for index in state.catalog.indexes():
+            found.update(state.lookup.languages(index.id, index.generation))
+        return sorted(found)
 
     def _processes(self, request: IndexRequest) -> int:
         return request.jobs or len(os.sched_getaffinity(0))
@@ -351,7 +365,7 @@ class App:
             if space.provider == "synthetic":
                 makers[space_id] = partial(_synthetic_vector, dimensions=space.dimensions)
             else:
-                makers[space_id] = edges.enter_context(self.parts.gemini(space)).embed_query
+                makers[space_id] = edges.enter_context(self.workspace.gemini(space)).embed_query
         return lambda text: {space_id: make(text) for space_id, make in makers.items()}
 
     def _searched(self, state: State, repository: str | None) -> list[IndexRow]:
@@ -365,7 +379,7 @@ class App:
             raise UsageError("Nothing is indexed yet: run `codechunk index <repo-url-or-path>` first.")
         if repository is not None:
             indexes = published_as(indexes, repository)
-        return _one_space_each(indexes, self.parts.space())
+        return _one_space_each(indexes, self.workspace.space())
 
 
 def _remote_document(job: RemoteJob, row: BatchRow | None, prefix: str) -> dict[str, Any]:

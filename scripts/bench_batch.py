@@ -99,7 +99,7 @@ def main():
         work = Path(folder)
         make_repository(work / "repo", options.chunks)
         emulator = subprocess.Popen(
-            [sys.executable, ROOT / "tests/gemini_emulator.py", "--job-seconds", str(options.job_seconds)],
+            [sys.executable, ROOT / "tests/helpers/gemini_emulator.py", "--job-seconds", str(options.job_seconds)],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
         try:

@@ -8,7 +8,7 @@ components, templates), through `nested`; `notebook` cuts the cells of notebooks
 
 import codecs
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from codechunk.chunking.build import docker_outline, make_outline, prefer_blank_lines
 from codechunk.chunking.languages import NEVER_PARSED, available_languages, detect_language, is_available
@@ -18,6 +18,7 @@ from codechunk.chunking.notebook import notebook_chunks
 from codechunk.chunking.plain import plain_outline
 from codechunk.chunking.records import RECORDS, record_outline
 from codechunk.chunking.rest import rest_outline
+from codechunk.chunking.settings import ChunkSettings
 from codechunk.chunking.source import Outline, Source
 from codechunk.chunking.split import make_chunks
 from codechunk.chunking.sql import sql_outline
@@ -38,30 +39,6 @@ __all__ = [
 
 # Part of the index fingerprint: raise it whenever the same bytes can give other chunks than before.
 CHUNKER_VERSION = 3
-_MIN_MAX_TOKENS = 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChunkSettings:
-    """What decides how a file is cut. Sizes are cl100k tokens.
-
-    `max_tokens` bounds `embedding_text` (header, newline, text) of every chunk; at least 16.
-    `min_tokens`: statements, constants and comments below it join a neighbour; runs of them are filled to about
-    four times as much. `context_header`: give each chunk the signatures of the scopes it is in.
-    """
-
-    max_tokens: int = 512
-    min_tokens: int = 48
-    context_header: bool = True
-
-    def __post_init__(self) -> None:
-        """Refuse sizes that no chunking can keep. Raises ValueError."""
-        if self.max_tokens < _MIN_MAX_TOKENS:
-            raise ValueError(f"max_tokens must be at least {_MIN_MAX_TOKENS}, not {self.max_tokens}")
-        if self.min_tokens < 0:
-            raise ValueError(f"min_tokens must not be negative, not {self.min_tokens}")
-
-
 _DEFAULTS = ChunkSettings()
 # Formats that are read by their lines and need no grammar: file, max_tokens and min_tokens to outline.
 _BY_LINES: dict[str, Callable[[Source, int, int], Outline]] = {

@@ -10,16 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from math import ceil, sqrt
-from typing import TYPE_CHECKING
 
 from codechunk.chunking.rules import LEAST_INK
+from codechunk.chunking.settings import ChunkSettings
 from codechunk.chunking.source import SIGNATURE_CHARS, WHITE, Outline, Scope, Small, Source
 from codechunk.text.chunks import Chunk, Kind, new_chunk, with_header
 from codechunk.text.tokens import count_tokens
 from codechunk.text.words import subwords
-
-if TYPE_CHECKING:
-    from codechunk.chunking import ChunkSettings
 
 # A text fits, as far as an estimate can say, when its estimate and this margin do: of 30,000 real spans of 1,600 bytes
 # one in a thousand held more than 1.24 times its estimate; the error of a sum of n tokens grows with the root of n.
@@ -83,7 +80,7 @@ class Piece:
 
 
 def make_chunks(
-    source: Source, outline: Outline, *, path: str, settings: "ChunkSettings", trust_estimate: bool
+    source: Source, outline: Outline, *, path: str, settings: ChunkSettings, trust_estimate: bool
 ) -> list[Chunk]:
     """The chunks of an outlined file, in file order."""
     cutter = _Cutter(source, outline, settings, trust_estimate=trust_estimate)
@@ -157,7 +154,7 @@ def _outer_function(scope: Scope) -> Scope | None:
 class _Cutter:
     """Cuts one file."""
 
-    def __init__(self, source: Source, outline: Outline, settings: "ChunkSettings", *, trust_estimate: bool) -> None:
+    def __init__(self, source: Source, outline: Outline, settings: ChunkSettings, *, trust_estimate: bool) -> None:
         self.source = source
         self.data = source.data
         self.span = source.estimate.span

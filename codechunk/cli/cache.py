@@ -13,8 +13,8 @@ from codechunk.errors import UsageError
 def export(loaded: Loaded, *, file: Path, repository: str | None, json: bool, quiet: bool) -> None:
     """Write the vectors to a file and say how many they are, and how large it is."""
     _refuse_dash(file)
-    with reporter(stderr(), quiet=quiet) as progress:
-        document = App(loaded).export_cache(file, repository, progress)
+    with reporter(stderr(), quiet=quiet) as progress, App(loaded) as app:
+        document = app.export_cache(file, repository, progress)
     if json:
         write_json(document)
     elif not quiet:
@@ -24,8 +24,8 @@ def export(loaded: Loaded, *, file: Path, repository: str | None, json: bool, qu
 def import_(loaded: Loaded, *, file: Path, json: bool, quiet: bool) -> None:
     """Take in the vectors of a file and say how many were new."""
     _refuse_dash(file)
-    with reporter(stderr(), quiet=quiet) as progress:
-        document = App(loaded).import_cache(file, progress)
+    with reporter(stderr(), quiet=quiet) as progress, App(loaded) as app:
+        document = app.import_cache(file, progress)
     if json:
         write_json(document)
     elif not quiet:

@@ -17,7 +17,7 @@ from codechunk.pool.pool import ChunkPool, ParseTask
 from codechunk.selection.skip import SkipReason, SkipRules, decode
 from codechunk.text.chunks import Chunk, chunk_ids
 from codechunk.text.sampling import SEED
-from codechunk.workspace.workspace import Parts
+from codechunk.workspace.commit_rules import cut_settings
 
 # A file that is named is cut whatever its configured limit, up to this.
 NAMED_FILE_BYTES = 64 * 1024 * 1024
@@ -32,7 +32,7 @@ def run(loaded: Loaded, *, paths: Sequence[Path], json: bool) -> int:
     for path in paths:
         if not path.is_file() and not path.is_dir():
             raise UsageError(f"There is no file or folder {path}.")
-    settings = Parts(loaded).cut_settings(jobs=1, attributes={})
+    settings = cut_settings(loaded.config, jobs=1, attributes={})
     console = stdout()
     code = 0
     with ChunkPool(jobs=1, settings=settings.chunking, token_mode="all", sample_percent=100, seed=SEED) as pool:

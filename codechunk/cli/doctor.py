@@ -20,16 +20,16 @@ STYLES = {"ok": "green", "warning": "yellow", "error": "bold red", "skipped": "d
 
 def run(loaded: Loaded, *, remote: bool, json: bool, quiet: bool) -> int:
     """Check everything and print. Returns the exit code: 1 when something is wrong, warnings are not."""
-    app = App(loaded)
-    found = app.doctor()
-    if remote:
-        with reporter(stderr(), quiet=quiet):
-            found = [*found, _asked(app)]
-    if json:
-        write_json([_masked(finding) for finding in found])
-    else:
-        _show(stdout(), found, quiet=quiet)
-    return EXIT_SOMETHING_IS_WRONG if any(finding.status == "error" for finding in found) else 0
+    with App(loaded) as app:
+        found = app.doctor()
+        if remote:
+            with reporter(stderr(), quiet=quiet):
+                found = [*found, _asked(app)]
+        if json:
+            write_json([_masked(finding) for finding in found])
+        else:
+            _show(stdout(), found, quiet=quiet)
+        return EXIT_SOMETHING_IS_WRONG if any(finding.status == "error" for finding in found) else 0
 
 
 def _asked(app: App) -> Finding:

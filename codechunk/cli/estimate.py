@@ -17,8 +17,8 @@ def run(loaded: Loaded, *, source: str, ref: str | None, json: bool, quiet: bool
     """Estimate and print. Writes nothing but the git mirror; needs no key."""
     synthetic = loaded.config.synthetic
     priced = _with_gemini(loaded) if synthetic else loaded
-    with reporter(stderr(), quiet=quiet) as progress:
-        plan = App(priced).plan(IndexRequest(source=source, ref=ref), progress)
+    with reporter(stderr(), quiet=quiet) as progress, App(priced) as app:
+        plan = app.plan(IndexRequest(source=source, ref=ref), progress)
     document = _document(priced, plan)
     if json:
         write_json(document)

@@ -20,8 +20,8 @@ TOLD = {
 
 def run(loaded: Loaded, *, dry_run: bool, drop_cache: bool, json: bool, quiet: bool) -> None:
     """Remove it, or with `dry_run` only count it, and print what went and what was left."""
-    with reporter(stderr(), quiet=quiet) as progress:
-        document = App(loaded).collect_garbage(progress, dry_run=dry_run, drop_cache=drop_cache)
+    with reporter(stderr(), quiet=quiet) as progress, App(loaded) as app:
+        document = app.collect_garbage(progress, dry_run=dry_run, drop_cache=drop_cache)
     if json:
         write_json(document)
         return

@@ -62,37 +62,37 @@ def run(
     quiet: bool,
 ) -> int:
     """Index (or plan) and print. Returns the exit code."""
-    app = App(loaded)
-    console = stderr()
-    request = IndexRequest(
-        source=source,
-        ref=ref,
-        jobs=jobs,
-        full=full,
-        mode=mode,
-        wait=wait,
-        max_cost=max_cost,
-        working_tree=working_tree,
-        publish_partial=publish_partial,
-    )
-    if summary is not None:
-        _append(summary, "")  # what cannot be written is told before anything is bought
-    if dry_run:
-        with reporter(console, quiet=quiet) as progress:
-            plan = app.plan(request, progress)
-        planned = _plan_document(loaded, plan)
+    with App(loaded) as app:
+        console = stderr()
+        request = IndexRequest(
+            source=source,
+            ref=ref,
+            jobs=jobs,
+            full=full,
+            mode=mode,
+            wait=wait,
+            max_cost=max_cost,
+            working_tree=working_tree,
+            publish_partial=publish_partial,
+        )
         if summary is not None:
-            _append(summary, plan_summary(planned))
-        if json:
-            write_json(planned)
-        else:
-            _show_plan(stdout(), loaded, plan)
-        return 0
-    with reporter(console, quiet=quiet) as progress:
-        document = app.index(request, progress)
-    if summary is not None:
-        _append(summary, run_summary(document))
-    return show_result(loaded, document, json=json, quiet=quiet)
+            _append(summary, "")  # what cannot be written is told before anything is bought
+        if dry_run:
+            with reporter(console, quiet=quiet) as progress:
+                plan = app.plan(request, progress)
+            planned = _plan_document(loaded, plan)
+            if summary is not None:
+                _append(summary, plan_summary(planned))
+            if json:
+                write_json(planned)
+            else:
+                _show_plan(stdout(), loaded, plan)
+            return 0
+        with reporter(console, quiet=quiet) as progress:
+            document = app.index(request, progress)
+        if summary is not None:
+            _append(summary, run_summary(document))
+        return show_result(loaded, document, json=json, quiet=quiet)
 
 
 def _append(summary: Path, text: str) -> None:

@@ -18,7 +18,8 @@ STYLES = {"succeeded": "green", "partial": "yellow", "failed": "red", "embedding
 
 def list_jobs(loaded: Loaded, *, limit: int, json: bool) -> None:
     """Print the newest runs."""
-    documents = App(loaded).jobs(limit)
+    with App(loaded) as app:
+        documents = app.jobs(limit)
     if json:
         write_json(documents)
         return
@@ -44,7 +45,8 @@ def list_jobs(loaded: Loaded, *, limit: int, json: bool) -> None:
 
 def show(loaded: Loaded, *, job_id: str, json: bool) -> None:
     """Print one run with its batch jobs and its failed chunks."""
-    document = App(loaded).job(job_id)
+    with App(loaded) as app:
+        document = app.job(job_id)
     if json:
         write_json(document)
         return
@@ -82,14 +84,15 @@ def show(loaded: Loaded, *, job_id: str, json: bool) -> None:
 
 def resume(loaded: Loaded, *, job_id: str, json: bool, quiet: bool) -> int:
     """Take a run up again and print what came of it. Returns the exit code."""
-    with reporter(stderr(), quiet=quiet) as progress:
-        document = App(loaded).resume_job(job_id, progress)
+    with reporter(stderr(), quiet=quiet) as progress, App(loaded) as app:
+        document = app.resume_job(job_id, progress)
     return show_result(loaded, document, json=json, quiet=quiet)
 
 
 def cancel(loaded: Loaded, *, job_id: str, json: bool) -> None:
     """End a run and say what became of its texts and batch jobs."""
-    document = App(loaded).cancel_job(job_id)
+    with App(loaded) as app:
+        document = app.cancel_job(job_id)
     if json:
         write_json(document)
         return

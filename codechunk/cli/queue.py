@@ -21,7 +21,8 @@ RELATION_STYLES = {"ours": "", "lost": "yellow", "foreign": "dim"}
 
 def status(loaded: Loaded, *, json: bool) -> None:
     """Print how many texts and batch jobs are in which state."""
-    document = App(loaded).queue_status()
+    with App(loaded) as app:
+        document = app.queue_status()
     if json:
         write_json(document)
         return
@@ -44,8 +45,8 @@ def status(loaded: Loaded, *, json: bool) -> None:
 
 def flush(loaded: Loaded, *, force: bool, json: bool, quiet: bool) -> int:
     """Make batch jobs of what waits, submit them, and say how much, or why nothing. Returns the exit code."""
-    with reporter(stderr(), quiet=quiet) as progress:
-        document = App(loaded).flush(progress, force=force)
+    with reporter(stderr(), quiet=quiet) as progress, App(loaded) as app:
+        document = app.flush(progress, force=force)
     if json:
         write_json(document)
         return _exit_code(document)
@@ -65,8 +66,8 @@ def flush(loaded: Loaded, *, force: bool, json: bool, quiet: bool) -> int:
 
 def sync(loaded: Loaded, *, json: bool, quiet: bool) -> int:
     """Look at the batch jobs that are out and take in what came back. Returns the exit code."""
-    with reporter(stderr(), quiet=quiet) as progress:
-        document = App(loaded).sync(progress)
+    with reporter(stderr(), quiet=quiet) as progress, App(loaded) as app:
+        document = app.sync(progress)
     if json:
         write_json(document)
     else:
@@ -93,8 +94,8 @@ def _exit_code(document: Mapping[str, Any]) -> int:
 
 def retry(loaded: Loaded, *, json: bool, quiet: bool) -> None:
     """Let every failed text wait again; how many, and what sends them, is said by the reporter."""
-    with reporter(stderr(), quiet=quiet) as progress:
-        document = App(loaded).retry(progress)
+    with reporter(stderr(), quiet=quiet) as progress, App(loaded) as app:
+        document = app.retry(progress)
     if json:
         write_json(document)
     elif not document["requeued"]:
@@ -103,22 +104,22 @@ def retry(loaded: Loaded, *, json: bool, quiet: bool) -> None:
 
 def remote(loaded: Loaded, *, cancel: str | None, delete: str | None, json: bool) -> None:
     """Cancel or delete jobs at the provider if asked to, then show what is there."""
-    app = App(loaded)
-    console = stderr()
-    if cancel is not None:
-        possible = app.cancel_remote(cancel)
-        told = "was cancelled" if possible else "has ended already, or another process works on it at this moment"
-        console.print(Text(f"{shown(cancel)} {told}."))
-    if delete is not None:
-        app.delete_remote(delete)
-        console.print(Text(f"{shown(delete)} was deleted at the provider."))
-    jobs = app.remote()
-    if json:
-        write_json(jobs)
-    elif jobs:
-        stdout().print(_remote_table(jobs))
-    else:
-        console.print("The provider has no batch jobs of this key's project.")
+    with App(loaded) as app:
+        console = stderr()
+        if cancel is not None:
+            possible = app.cancel_remote(cancel)
+            told = "was cancelled" if possible else "has ended already, or another process works on it at this moment"
+            console.print(Text(f"{shown(cancel)} {told}."))
+        if delete is not None:
+            app.delete_remote(delete)
+            console.print(Text(f"{shown(delete)} was deleted at the provider."))
+        jobs = app.remote()
+        if json:
+            write_json(jobs)
+        elif jobs:
+            stdout().print(_remote_table(jobs))
+        else:
+            console.print("The provider has no batch jobs of this key's project.")
 
 
 def _remote_table(jobs: Sequence[Mapping[str, Any]]) -> Table:

@@ -16,7 +16,8 @@ MOST_NAMES = 8
 
 def list_repos(loaded: Loaded, *, json: bool) -> None:
     """Print a line for every index."""
-    documents = App(loaded).repositories()
+    with App(loaded) as app:
+        documents = app.repositories()
     if json:
         write_json(documents)
         return
@@ -28,7 +29,8 @@ def list_repos(loaded: Loaded, *, json: bool) -> None:
 
 def show(loaded: Loaded, *, name: str, json: bool) -> None:
     """Print one repository: where it came from, and what each of its refs holds."""
-    document = App(loaded).repository(name)
+    with App(loaded) as app:
+        document = app.repository(name)
     if json:
         write_json(document)
         return
@@ -63,8 +65,8 @@ def show(loaded: Loaded, *, name: str, json: bool) -> None:
 
 def remove(loaded: Loaded, *, name: str, json: bool, quiet: bool) -> None:
     """Take a repository or one ref of it out of the index, and say what went and what stays."""
-    with reporter(stderr(), quiet=quiet) as progress:
-        document = App(loaded).remove_repository(name, progress)
+    with reporter(stderr(), quiet=quiet) as progress, App(loaded) as app:
+        document = app.remove_repository(name, progress)
     if json:
         write_json(document)
         return

@@ -42,26 +42,26 @@ def run(
     unknown = sorted(set(kinds) - {str(kind) for kind in Kind})
     if unknown:
         raise UsageError(f"--kind {unknown[0]}: there is {', '.join(Kind)}.")
-    app = App(loaded)
-    if languages:
-        _check_languages(app, languages)
-    with reporter(stderr(), quiet=quiet) as progress:
-        answers = app.search(
-            Query(text=query, limit=limit, languages=languages, kinds=kinds, path=path, context=context),
-            repository=repository,
-            reporter=progress,
-        )
-    if json:
-        documents = [dataclasses.asdict(answer) for answer in answers]
-        for document in documents:
-            del document["hit_lines"]  # for the terminal: the contract's keys are fixed
-        write_json(documents)
-        return
-    console = stdout()
-    if not answers:
-        stderr().print("Nothing found.")
-    for answer in answers:
-        _show(console, answer)
+    with App(loaded) as app:
+        if languages:
+            _check_languages(app, languages)
+        with reporter(stderr(), quiet=quiet) as progress:
+            answers = app.search(
+                Query(text=query, limit=limit, languages=languages, kinds=kinds, path=path, context=context),
+                repository=repository,
+                reporter=progress,
+            )
+        if json:
+            documents = [dataclasses.asdict(answer) for answer in answers]
+            for document in documents:
+                del document["hit_lines"]  # for the terminal: the contract's keys are fixed
+            write_json(documents)
+            return
+        console = stdout()
+        if not answers:
+            stderr().print("Nothing found.")
+        for answer in answers:
+            _show(console, answer)
 
 
 def _check_languages(app: App, languages: Sequence[str]) -> None:

@@ -57,7 +57,7 @@ class Session:
         log.setup(
             level=level,
             format=config.log.format,
-            file=config.data_dir / "logs" / "codechunk.process.log" if log_file else None,
+            file=config.data_dir / "logs" / "codechunk.log" if log_file else None,
             secrets=self.loaded.secret_values(),
         )
         return self.loaded

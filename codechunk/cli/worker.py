@@ -12,7 +12,7 @@ def start(loaded: Loaded, *, interval_s: float | None, once: bool, quiet: bool) 
     nothing that would be lost.
     """
     try:
-        with reporter(stderr(), quiet=quiet) as progress:
-            App(loaded).work(progress, interval_s=interval_s, once=once)
+        with reporter(stderr(), quiet=quiet) as progress, App(loaded) as app:
+            app.work(progress, interval_s=interval_s, once=once)
     except KeyboardInterrupt:
         return

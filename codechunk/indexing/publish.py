@@ -16,11 +16,11 @@ from codechunk.errors import CodechunkError, IndexBusy
 from codechunk.indexing import report
 from codechunk.process.crash import crash
 from codechunk.progress import Reporter
-from codechunk.state import IndexRow, JobRow, State
+from codechunk.state import IndexRow, JobRow
 from codechunk.state.compare import Changes
 from codechunk.vectors.chroma import Collection, VectorStore
 from codechunk.workspace import vectors_of_index
-from codechunk.workspace.workspace import Parts
+from codechunk.workspace.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +64,8 @@ class Outline:
 class Door:
     """The vector store's lock: synthetic vectors hold it from the beginning, others take it when they store."""
 
-    def __init__(self, parts: Parts, state: State) -> None:
-        self._parts, self._state = parts, state
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace, self._state = workspace, workspace.state
         self._store: VectorStore | None = None
         self.stamp: str | None = None
 
@@ -82,7 +82,7 @@ class Door:
         deadline = time.monotonic() + patience_s
         while self._store is None:
             try:
-                self._store = self._parts.store(write=True)
+                self._store = self._workspace.store(write=True)
             except IndexBusy as exc:
                 if time.monotonic() >= deadline:
                     raise
@@ -90,18 +90,18 @@ class Door:
                     say(f"{exc} Waiting for it.")
                     say = None
                 time.sleep(BUSY_LOOK_S)
-        self.stamp = self._parts.stamp()
+        self.stamp = self._workspace.stamp()
         return self._store
 
     def look(self) -> None:
         """Only see what the directory looks like: another process may write in it while this one waits for vectors."""
-        self.stamp = self._parts.stamp()
+        self.stamp = self._workspace.stamp()
 
     def sound(self, index_id: int) -> None:
         """Give the lock back after an index was brought to its sound state; what the directory looks like is kept."""
         if self._store is not None:
             self._store.close_index()
-            self._state.catalog.follow_vectors_stamp([index_id], old=self.stamp, new=self._parts.stamp())
+            self._state.catalog.follow_vectors_stamp([index_id], old=self.stamp, new=self._workspace.stamp())
             self.close()
 
     def close(self) -> None:
@@ -115,9 +115,9 @@ class Publication:
     """One job's way from the last vector to a published generation."""
 
     def __init__(
-        self, parts: Parts, state: State, index: IndexRow, job: JobRow, outline: Outline, reporter: Reporter
+        self, workspace: Workspace, index: IndexRow, job: JobRow, outline: Outline, reporter: Reporter
     ) -> None:
-        self._parts, self._state, self._reporter = parts, state, reporter
+        self._workspace, self._state, self._reporter = workspace, workspace.state, reporter
         self._index, self._job, self._outline = index, job, outline
 
     def waiting(self) -> dict[str, Any]:
@@ -259,7 +259,7 @@ class Publication:
             batches=bought.batches,
             fallbacks=bought.fallbacks,
             estimated_usd=self._outline.estimated_usd,
-            spent_usd=self._parts.spent_usd(self._state, self._index, bought),
+            spent_usd=self._workspace.estimates.spent_usd(self._index, bought),
         )
 
     def _tokens_sent(self) -> int | None:
@@ -268,7 +268,7 @@ class Publication:
         if planned is None or self._job.attempts == 1 or self._index.space.provider == "synthetic":
             return planned
         bought = self._state.queue.bought(self._job.id)
-        theirs = self._parts.fit(self._state, self._index.space_id, self._index.space.model).mean
+        theirs = self._workspace.estimates.fit(self._index.space_id, self._index.space.model).mean
         paid = bought.direct_estimated + bought.batch_estimated + round((bought.direct + bought.batch) / theirs)
         return max(planned, paid)
 
@@ -286,28 +286,26 @@ class Publication:
             mode_reason=outline.mode_reason,
             ledger=ledger,
             tokens=tokens,
-            saved=saved(self._parts, self._state, index, tokens.total, self._tokens_sent(), ledger.total),
+            saved=saved(self._workspace, index, tokens.total, self._tokens_sent(), ledger.total),
             published=published,
             provider=index.space.provider,
             model=index.space.model,
             dimensions=index.space.dimensions,
-            secrets_mode=self._parts.config.secrets,
+            secrets_mode=self._workspace.config.secrets,
             seconds=max(0.0, time.time() - outline.started_at),
         )
 
 
-def saved(
-    parts: Parts, state: State, index: IndexRow, total: int | None, sent: int | None, chunks: int
-) -> report.Saved:
+def saved(workspace: Workspace, index: IndexRow, total: int | None, sent: int | None, chunks: int) -> report.Saved:
     """What a run did not have to send: the tokens of all chunks but those sent, at the price all would have had."""
     if total is None or sent is None:
         return report.Saved(tokens=None, usd=None)
     tokens = max(0, total - sent)
-    mode = "batch" if parts.config.batch_processing.takes(chunks) else "sequential"
-    return report.Saved(tokens=tokens, usd=parts.estimate_usd(state, index, tokens, mode))
+    mode = "batch" if workspace.config.batch_processing.takes(chunks) else "sequential"
+    return report.Saved(tokens=tokens, usd=workspace.estimates.estimate_usd(index, tokens, mode))
 
 
-def settle(parts: Parts, state: State, reporter: Reporter) -> int:
+def settle(workspace: Workspace, reporter: Reporter) -> int:
     """Finish every index run whose texts have all come or failed. Returns how many were finished.
 
     One that another process is working on, or whose vectors another process is writing, is left for later.
@@ -315,6 +313,7 @@ def settle(parts: Parts, state: State, reporter: Reporter) -> int:
     Raises:
         CodechunkError: one of them could not be finished; the others were, all the same.
     """
+    state = workspace.state
     finished, failures = 0, list[CodechunkError]()
     for job, index in state.catalog.embedding_jobs():
         outline = None if job.plan is None else Outline.load(job.plan)
@@ -324,11 +323,11 @@ def settle(parts: Parts, state: State, reporter: Reporter) -> int:
         if counts["pending"] or counts["processing"]:
             continue
         try:
-            with parts.alone(index), Door(parts, state) as door:
+            with workspace.alone(index), Door(workspace) as door:
                 found = state.catalog.job(job.id)
                 if found is None or found[0].plan != job.plan or not _is_next(found[1], outline):
                     continue  # another process was faster
-                Publication(parts, state, found[1], found[0], outline, reporter).publish(door, patience_s=0.0)
+                Publication(workspace, found[1], found[0], outline, reporter).publish(door, patience_s=0.0)
                 finished += 1
         except IndexBusy as exc:
             log.debug("Left for later", extra={"action": "settle_busy", "job": job.id, "why": str(exc)})

@@ -10,14 +10,17 @@ from typing import Any, Literal
 
 from codechunk.errors import CodechunkError, UsageError
 from codechunk.git.repository import OpenedRepository
-from codechunk.indexing.cut import Comparison, Indexing, report
+from codechunk.indexing import report
+from codechunk.indexing.cut import Comparison, Indexing
 from codechunk.indexing.publish import Door, Outline, Publication, saved
 from codechunk.pool.cut_settings import changed_settings, fingerprint
 from codechunk.progress import Reporter
 from codechunk.state import IndexRow, JobRow, SizedSource, State
 from codechunk.state.compare import Changes
 from codechunk.workspace import vectors_of_index
-from codechunk.workspace.workspace import Parts, read_attributes
+from codechunk.workspace.commit_rules import cut_settings, files_identity, read_attributes, skip_rules
+from codechunk.workspace.sender import open_sender
+from codechunk.workspace.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +51,7 @@ class Run:
 
     def __init__(
         self,
-        parts: Parts,
-        state: State,
+        workspace: Workspace,
         door: Door,
         opened: OpenedRepository,
         index: IndexRow,
@@ -57,27 +59,27 @@ class Run:
         reporter: Reporter,
         started_at: float,
     ) -> None:
-        self._parts, self._state, self._door, self._opened = parts, state, door, opened
+        self._workspace, self._state, self._door, self._opened = workspace, workspace.state, door, opened
         self._index, self._job, self._reporter, self._started_at = index, job, reporter, started_at
         self._changes = Changes()
 
     def go(self, wishes: Wishes) -> dict[str, Any]:
         """Index the commit, or find that nothing is to do."""
-        parts, opened, state = self._parts, self._opened, self._state
-        token_mode = parts.cut_settings(wishes.jobs, {}).token_mode
+        workspace, opened, state = self._workspace, self._opened, self._state
+        token_mode = cut_settings(workspace.config, wishes.jobs, {}).token_mode
         current = self._current(token_mode)
         if current is not None:
             return self._unchanged(current)
-        parts.prepare_store()
+        workspace.prepare_store()
         attributes = read_attributes(opened)
-        settings = parts.cut_settings(wishes.jobs, attributes)
-        identity = f"{fingerprint(settings)} files={parts.files_identity()}"
+        settings = cut_settings(workspace.config, wishes.jobs, attributes)
+        identity = f"{fingerprint(settings)} files={files_identity(workspace.config)}"
         indexing = Indexing(
             state=state,
             repository=opened.repository,
             index=self._index,
             settings=settings,
-            rules=parts.rules(opened, attributes),
+            rules=skip_rules(workspace.config, opened, attributes),
             reporter=self._reporter,
         )
         with indexing:
@@ -104,7 +106,7 @@ class Run:
             state=self._state,
             index=self._index,
             sources=unsettled,
-            make=self._parts.embed,
+            make=self._workspace.embed,
             job_id=self._job.id,
             reporter=self._reporter,
         )
@@ -114,18 +116,18 @@ class Run:
         self, indexing: Indexing, comparison: Comparison, identity: str, token_mode: str, wishes: Wishes
     ) -> dict[str, Any]:
         """Ask for vectors, choose how, tell what it costs, then send directly or in batch jobs."""
-        state, job, parts = self._state, self._job, self._parts
+        state, job, workspace = self._state, self._job, self._workspace
         # Before any text waits: from then on a worker beside this run may buy it, whatever --max-cost says.
         unsettled = vectors_of_index.unsettled(state, self._index, indexing.generation)
         texts, tokens = vectors_of_index.missing(state, self._index, unsettled)
         mode, reason = self._choose(texts, wishes.mode)
-        estimate = parts.estimate_usd(state, self._index, tokens, mode)
+        estimate = workspace.estimates.estimate_usd(self._index, tokens, mode)
         self._tell_changed_space(texts, estimate)
         _within(wishes.max_cost_usd, estimate, texts, self._index.space.model)
         self._request(unsettled)
         waited_for, all_tokens = state.queue.wanted(job.id)  # with what an earlier attempt has sent already
         if waited_for > texts:
-            out = parts.estimate_usd(state, self._index, max(0, all_tokens - tokens), "batch")
+            out = workspace.estimates.estimate_usd(self._index, max(0, all_tokens - tokens), "batch")
             estimate = None if estimate is None or out is None else estimate + out
         if not texts and waited_for:
             mode, reason = "batch", f"{waited_for:,} texts are in batch jobs already"
@@ -138,7 +140,7 @@ class Run:
         if texts and state.queue.first_time("code_is_sent"):
             self._reporter.say(
                 f"From here on the text of chunks is sent to Google ({self._index.space.model}) to be embedded. "
-                f"{SECRETS_SENTENCE[parts.config.secrets]} This is said once."
+                f"{SECRETS_SENTENCE[workspace.config.secrets]} This is said once."
             )
         generation = indexing.generation
         if self._still_open(generation):
@@ -159,8 +161,8 @@ class Run:
 
         def price() -> None:
             count, tokens = state.queue.wanted(job.id, fallen_back=True)
-            spent = self._parts.spent_usd(state, index, state.queue.bought(job.id)) or 0.0
-            more = self._parts.estimate_usd(state, index, tokens, "sequential")
+            spent = self._workspace.estimates.spent_usd(index, state.queue.bought(job.id)) or 0.0
+            more = self._workspace.estimates.estimate_usd(index, tokens, "sequential")
             self._reporter.say(
                 f"{count:,} texts whose batch jobs ended badly are sent directly"
                 + (f" (about ${more:.4f})." if more is not None else ".")
@@ -168,8 +170,8 @@ class Run:
             _within(wishes.max_cost_usd, None if more is None else spent + more, count, index.space.model)
 
         self._reporter.stage("Embedding", texts, "texts")
-        with self._parts.worker(
-            state, space=index.space, space_id=index.space_id, reporter=self._reporter, job_id=job.id
+        with open_sender(
+            self._workspace, space=index.space, space_id=index.space_id, reporter=self._reporter, job_id=job.id
         ) as worker:
             if mode == "sequential":
                 worker.send_directly(job.id)
@@ -201,7 +203,7 @@ class Run:
 
     def _choose(self, texts: int, wished: Mode) -> tuple[str, str]:
         """The mode and its reason."""
-        batch = self._parts.config.batch_processing
+        batch = self._workspace.config.batch_processing
         if wished != "auto":
             return wished, f"--mode {wished}"
         if not texts:
@@ -239,10 +241,9 @@ class Run:
         if last is None or last.status != "succeeded" or last.report is None or index.fingerprint is None:
             return None
         # The same commit has the same attributes, so they are not read for this.
-        settings = self._parts.cut_settings(1, {})
-        same = changed_settings(
-            index.fingerprint, f"{fingerprint(settings)} files={self._parts.files_identity()}", ignore=("attributes",)
-        )
+        settings = cut_settings(self._workspace.config, 1, {})
+        identity = f"{fingerprint(settings)} files={files_identity(self._workspace.config)}"
+        same = changed_settings(index.fingerprint, identity, ignore=("attributes",))
         previous: dict[str, Any] = json.loads(last.report)
         as_it_was = (
             self._job.attempts == 1
@@ -277,7 +278,7 @@ class Run:
             previous,
             job_id=self._job.id,
             seconds=max(0.0, time.time() - self._started_at),
-            saved=saved(self._parts, self._state, self._index, total, 0, chunks),
+            saved=saved(self._workspace, self._index, total, 0, chunks),
         )
         self._state.catalog.finish_job(self._job.id, status=document["status"], report=document)
         self._door.sound(self._index.id)
@@ -312,7 +313,7 @@ class Run:
         )
 
     def _publication(self, outline: Outline) -> Publication:
-        return Publication(self._parts, self._state, self._index, self._job, outline, self._reporter)
+        return Publication(self._workspace, self._index, self._job, outline, self._reporter)
 
 
 def _within(max_cost_usd: float | None, estimate_usd: float | None, texts: int, model: str) -> None:

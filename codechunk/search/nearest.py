@@ -2,11 +2,11 @@
 
 from codechunk.errors import IndexBusy, VectorStoreError
 from codechunk.progress import Reporter
-from codechunk.state import IndexRow, State
+from codechunk.state import IndexRow
 from codechunk.state.embeddings import Vectors
 from codechunk.vectors.chroma import Collection, VectorStore
 from codechunk.workspace import vectors_of_index
-from codechunk.workspace.workspace import Parts
+from codechunk.workspace.workspace import Workspace
 
 
 class Nearest:
@@ -16,8 +16,8 @@ class Nearest:
     state database instead: exact, and a sentence says so.
     """
 
-    def __init__(self, parts: Parts, state: State, reporter: Reporter) -> None:
-        self._parts, self._state, self._reporter = parts, state, reporter
+    def __init__(self, workspace: Workspace, reporter: Reporter) -> None:
+        self._workspace, self._state, self._reporter = workspace, workspace.state, reporter
         self._store: VectorStore | None = None
         self._collections: dict[int, Collection | None] = {}
         self._mended_ids: list[int] = []
@@ -62,7 +62,7 @@ class Nearest:
         """Rebuild the collection from the state database, if nobody is working on it."""
         self._close()
         try:
-            with self._parts.alone(index):
+            with self._workspace.alone(index):
                 self._open(write=True)
                 self._reporter.say(
                     f"The vector index of {index.repository}@{index.ref} is not sound ({trouble}); rebuilding it from "
@@ -97,15 +97,15 @@ class Nearest:
         self._reporter.say(f"{why} Searching the vectors in the state database meanwhile.")
 
     def _open(self, *, write: bool) -> None:
-        self._store = self._parts.store(write=write)
-        self._stamp = self._parts.stamp()
+        self._store = self._workspace.store(write=write)
+        self._stamp = self._workspace.stamp()
 
     def _close(self) -> None:
         """Close the store; what was sound before, and what was mended, is sound as it looks now."""
         if self._store is None:
             return
         self._store.close_index()
-        after = self._parts.stamp()
+        after = self._workspace.stamp()
         if self._mended_ids or after != self._stamp:
             self._state.catalog.follow_vectors_stamp(self._mended_ids, old=self._stamp, new=after)
         self._mended_ids = []

@@ -30,7 +30,7 @@ from codechunk.upkeep.repositories import (
 )
 from codechunk.vectors.chroma_files import remove_files
 from codechunk.workspace import vectors_of_index
-from codechunk.workspace.workspace import Parts
+from codechunk.workspace.workspace import Workspace
 
 # The next generation of a run that was begun longer ago than this, and is not over, is garbage.
 KEEP_RUNS_S = 14 * 86_400.0
@@ -64,24 +64,25 @@ class Look:
 
 
 def collect(
-    parts: Parts, state: State, reporter: Reporter, *, dry_run: bool = False, drop_cache: bool = False
+    workspace: Workspace, reporter: Reporter, *, dry_run: bool = False, drop_cache: bool = False
 ) -> dict[str, Any]:
     """Remove what nothing refers to, or only count it; the document of `gc --json`.
 
     Args:
         drop_cache: also vectors whose text no chunk has, of every vector space.
     """
+    state = workspace.state
     tally = Tally()
     before = state.removal.pages()
     if dry_run:
-        _count(parts, state, tally, drop_cache=drop_cache)
+        _count(workspace, tally, drop_cache=drop_cache)
     else:
-        _remove(parts, state, reporter, tally, drop_cache=drop_cache)
+        _remove(workspace, reporter, tally, drop_cache=drop_cache)
     kept = state.removal.unused_vectors() if not dry_run else (tally.counts["kept"], tally.counts["kept_tokens"])
     after = state.removal.pages()
     if before is not None and after is not None:
         tally.bytes_freed += max(0, before[0] - after[0])
-    backups = sorted(parts.config.data_dir.glob("state.db.backup-*"))
+    backups = sorted(workspace.config.data_dir.glob("state.db.backup-*"))
     names = ("indexes", "files", "contents", "chunks", "texts", "vectors", "collections", "mirrors", "leftovers")
     return {
         "dry_run": dry_run,
@@ -131,12 +132,13 @@ def _look(state: State, repository: RepositoryRow, now: float) -> Look:
     )
 
 
-def _count(parts: Parts, state: State, tally: Tally, *, drop_cache: bool) -> None:
+def _count(workspace: Workspace, tally: Tally, *, drop_cache: bool) -> None:
     """What `_remove` would do, without doing it."""
+    state = workspace.state
     looks, left, now = [], [], time.time()
     for row in state.inventory.repositories():
         try:
-            with parts.alone_with(url=row.url, repository=row.name):
+            with workspace.alone_with(url=row.url, repository=row.name):
                 looks.append(_look(state, row, now))
         except IndexBusy as exc:
             left.append(row.id)
@@ -163,65 +165,68 @@ def _count(parts: Parts, state: State, tally: Tally, *, drop_cache: bool) -> Non
     )
     tally.bytes_freed += garbage.text_bytes + (garbage.vector_bytes if drop_cache else 0)
     with _skipping(tally):
-        tally.counts["collections"] += len(_unnamed(parts, state, tally, {index.collection for index in whole}))
+        tally.counts["collections"] += len(_unnamed(workspace, tally, {index.collection for index in whole}))
     forgotten = {look.repository.url for look in looks if look.forgotten}
-    _drop_paths(tally, "mirrors", _forgotten_mirrors(parts, forgotten), size_of)
-    _drop_paths(tally, "mirrors", _unknown_mirrors(parts, state, now, tally), size_of)
-    _drop_paths(tally, "leftovers", _leftovers(parts, state, now), _size)
+    _drop_paths(tally, "mirrors", _forgotten_mirrors(workspace, forgotten), size_of)
+    _drop_paths(tally, "mirrors", _unknown_mirrors(workspace, now, tally), size_of)
+    _drop_paths(tally, "leftovers", _leftovers(workspace, now), _size)
 
 
 # ---------------------------------------------------------------------- removing
 
 
-def _remove(parts: Parts, state: State, reporter: Reporter, tally: Tally, *, drop_cache: bool) -> None:
+def _remove(workspace: Workspace, reporter: Reporter, tally: Tally, *, drop_cache: bool) -> None:
+    state = workspace.state
     now = time.time()
     reporter.stage("Removing", None, "chunks")
     for row in state.inventory.repositories():
-        with _skipping(tally), parts.alone_with(url=row.url, repository=row.name):
-            _clear(parts, state, _look(state, row, now), reporter, tally)
+        with _skipping(tally), workspace.alone_with(url=row.url, repository=row.name):
+            _clear(workspace, _look(state, row, now), reporter, tally)
     tally.counts["texts"] += state.removal.drop_texts()
     crash("texts removed")
     if drop_cache:
         _drop_vectors(state, reporter, tally)
-    directory = parts.embedded_directory
+    directory = workspace.embedded_directory
     chroma_bytes = 0 if directory is None else size_of(directory)
     with _skipping(tally):
-        _drop_collections(parts, state, tally)
+        _drop_collections(workspace, tally)
     crash("collections removed")
     tally.bytes_freed += 0 if directory is None else max(0, chroma_bytes - size_of(directory))
-    _drop_paths(tally, "mirrors", _unknown_mirrors(parts, state, now, tally), remove_mirror)
-    _drop_paths(tally, "leftovers", _leftovers(parts, state, now), _remove_path)
-    _compact(parts, state, tally)
+    _drop_paths(tally, "mirrors", _unknown_mirrors(workspace, now, tally), remove_mirror)
+    _drop_paths(tally, "leftovers", _leftovers(workspace, now), _remove_path)
+    _compact(workspace, tally)
 
 
-def _clear(parts: Parts, state: State, look: Look, reporter: Reporter, tally: Tally) -> None:
+def _clear(workspace: Workspace, look: Look, reporter: Reporter, tally: Tally) -> None:
     """One repository, its lock held: files, contents, and itself when no index of it is left."""
+    state = workspace.state
     if look.whole:
         tally.counts["files"] += state.removal.drop_indexes([index.id for index in look.whole])
         tally.counts["indexes"] += len(look.whole)
         crash("indexes removed")
     for index in (*look.abandoned, *look.unswept):
         with _skipping(tally, f"{index.repository}@{index.ref}: "):
-            tally.counts["files"] += _sweep(parts, state, index, abandon=index in look.abandoned)
+            tally.counts["files"] += _sweep(workspace, index, abandon=index in look.abandoned)
     if not look.unfinished:
         contents, chunks = drop_contents(state, look.repository.id, reporter)
         tally.counts.update(contents=contents, chunks=chunks)
         crash("contents removed")
     if look.forgotten:
-        _drop_paths(tally, "mirrors", _forgotten_mirrors(parts, {look.repository.url}), remove_mirror)
+        _drop_paths(tally, "mirrors", _forgotten_mirrors(workspace, {look.repository.url}), remove_mirror)
         state.removal.drop_repository(look.repository.id)
 
 
-def _sweep(parts: Parts, state: State, index: IndexRow, *, abandon: bool) -> int:
+def _sweep(workspace: Workspace, index: IndexRow, *, abandon: bool) -> int:
     """Forget files that ended, and with `abandon` the whole next generation. Returns how many file rows.
 
     Chroma first: while the rows are there, it is known which of its ids are theirs.
     """
+    state = workspace.state
     until = index.generation + abandon
     with ExitStack() as opened:
         collection = None
-        if state.embeddings.held(index.id) and has_vectors(parts):
-            store = opened.enter_context(vector_store(parts, state, write=True))
+        if state.embeddings.held(index.id) and has_vectors(workspace):
+            store = opened.enter_context(vector_store(workspace, write=True))
             collection = store.collection(index.collection)
         if abandon:
             state.removal.end_runs(index, "begun long ago; codechunk gc removed what it had made, but no vector")
@@ -256,18 +261,19 @@ def _drop_vectors(state: State, reporter: Reporter, tally: Tally) -> None:
 # ---------------------------------------------------------------------- Chroma
 
 
-def _unnamed(parts: Parts, state: State, tally: Tally, going: set[str]) -> list[str]:
+def _unnamed(workspace: Workspace, tally: Tally, going: set[str]) -> list[str]:
     """Our collections that no index names; `going` are those of indexes that go. Raises IndexBusy, VectorStoreError.
 
     A server may serve other data directories, whose collections cannot be told from lost ones: there they are left.
     """
-    if not has_vectors(parts):
+    state = workspace.state
+    if not has_vectors(workspace):
         return []
-    with vector_store(parts, state, write=False) as store:
+    with vector_store(workspace, write=False) as store:
         names = [name for name in store.names() if _COLLECTION.fullmatch(name)]
     wanted = {index.collection for index in state.catalog.every_index()} - going
     found = [name for name in names if name not in wanted]
-    if found and parts.embedded_directory is None:
+    if found and workspace.embedded_directory is None:
         tally.skipped.append(
             f"{len(found):,} collections on the Chroma server belong to no index here; they may be those of another "
             f"data directory: {', '.join(found[:3])}{', ...' if len(found) > 3 else ''}. Remove them there by hand."
@@ -276,13 +282,14 @@ def _unnamed(parts: Parts, state: State, tally: Tally, going: set[str]) -> list[
     return found
 
 
-def _drop_collections(parts: Parts, state: State, tally: Tally) -> None:
-    found = _unnamed(parts, state, tally, set())
-    directory = parts.embedded_directory
+def _drop_collections(workspace: Workspace, tally: Tally) -> None:
+    state = workspace.state
+    found = _unnamed(workspace, tally, set())
+    directory = workspace.embedded_directory
     indexes = state.catalog.every_index()
-    if directory is None or not (found or (has_vectors(parts) and not indexes)):
+    if directory is None or not (found or (has_vectors(workspace) and not indexes)):
         return
-    with vector_store(parts, state, write=True) as store:
+    with vector_store(workspace, write=True) as store:
         # Again, now that nobody else can make one: whoever made one since has written its index first.
         there = [name for name in store.names() if _COLLECTION.fullmatch(name)]
         wanted = {index.collection for index in state.catalog.every_index()}
@@ -299,17 +306,18 @@ def _drop_collections(parts: Parts, state: State, tally: Tally) -> None:
 # ---------------------------------------------------------------------- files
 
 
-def _forgotten_mirrors(parts: Parts, urls: set[str]) -> Iterator[Path]:
+def _forgotten_mirrors(workspace: Workspace, urls: set[str]) -> Iterator[Path]:
     for url in urls:
-        path = mirror_of(parts, url)
+        path = mirror_of(workspace, url)
         if path is not None and path.is_dir():
             yield path
 
 
-def _unknown_mirrors(parts: Parts, state: State, now: float, tally: Tally) -> Iterator[Path]:
+def _unknown_mirrors(workspace: Workspace, now: float, tally: Tally) -> Iterator[Path]:
     """Mirrors of repositories that are not known; a young one may be what a run is about to read."""
-    known = {mirror_of(parts, row.url) for row in state.inventory.repositories()}
-    for path in sorted((parts.config.data_dir / "mirrors").glob("*.git")):
+    state = workspace.state
+    known = {mirror_of(workspace, row.url) for row in state.inventory.repositories()}
+    for path in sorted((workspace.config.data_dir / "mirrors").glob("*.git")):
         ours = _MIRROR.fullmatch(path.name) and not path.is_symlink() and (path / "HEAD").is_file()
         if not ours or path in known:
             continue
@@ -319,9 +327,10 @@ def _unknown_mirrors(parts: Parts, state: State, now: float, tally: Tally) -> It
             yield path
 
 
-def _leftovers(parts: Parts, state: State, now: float) -> Iterator[Path]:
+def _leftovers(workspace: Workspace, now: float) -> Iterator[Path]:
     """Files of batch jobs that have ended or are not known, and what killed processes left."""
-    data = parts.config.data_dir
+    state = workspace.state
+    data = workspace.config.data_dir
     rows = {row.id: row for row in state.batches.rows()}
     for path in sorted((data / "batches").glob("*")):
         ours = _BATCH_FILE.fullmatch(path.name)
@@ -375,13 +384,14 @@ def _drop_paths(tally: Tally, what: str, paths: Iterator[Path], take: Callable[[
             crash(f"one of {what} removed")
 
 
-def _compact(parts: Parts, state: State, tally: Tally) -> None:
+def _compact(workspace: Workspace, tally: Tally) -> None:
     """Give space inside the database back to the disk, when it is worth it and there is room for the copy."""
+    state = workspace.state
     pages = state.removal.pages()
     if pages is None or pages[1] * 4 <= pages[0]:
         return
     needed = 2 * (pages[0] - pages[1])
-    places = (parts.config.data_dir, Path(tempfile.gettempdir()))
+    places = (workspace.config.data_dir, Path(tempfile.gettempdir()))
     room = min(shutil.disk_usage(place).free for place in places)
     if room < needed:
         tally.skipped.append(

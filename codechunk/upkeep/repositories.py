@@ -21,7 +21,7 @@ from codechunk.process.locks import only_one
 from codechunk.progress import Reporter
 from codechunk.state import Holding, IndexRow, RepositoryRow, State
 from codechunk.vectors.chroma import VectorStore
-from codechunk.workspace.workspace import Parts
+from codechunk.workspace.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,11 +70,12 @@ def repositories(state: State) -> list[dict[str, Any]]:
     return [_index(index, holdings.get(index.id, Holding()), now) for index in state.catalog.every_index()]
 
 
-def repository(parts: Parts, state: State, name: str) -> dict[str, Any]:
+def repository(workspace: Workspace, name: str) -> dict[str, Any]:
     """One repository, or one ref of it, as in `repos show --json`. Raises UsageError when the name is none."""
+    state = workspace.state
     found = named(state, name)
     holdings, now = state.inventory.holdings(), time.time()
-    mirror = mirror_of(parts, found.repository.url)
+    mirror = mirror_of(workspace, found.repository.url)
     refs = []
     for index in found.indexes:
         details = state.inventory.details(index.id, index.generation)
@@ -125,7 +126,7 @@ def _largest_first(counts: dict[str, int]) -> dict[str, int]:
 # ---------------------------------------------------------------------- remove
 
 
-def remove(parts: Parts, state: State, name: str, reporter: Reporter) -> dict[str, Any]:
+def remove(workspace: Workspace, name: str, reporter: Reporter) -> dict[str, Any]:
     """Take a repository, or one ref of it, out of the index; the document of `repos remove --json`.
 
     Searches lose it in one transaction. Then goes what only it had: contents, texts that wait, its collections, and
@@ -135,8 +136,9 @@ def remove(parts: Parts, state: State, name: str, reporter: Reporter) -> dict[st
         UsageError: there is no such repository, or the name is ambiguous.
         IndexBusy: a process works on it.
     """
+    state = workspace.state
     row = named(state, name).repository
-    with parts.alone_with(url=row.url, repository=row.name):
+    with workspace.alone_with(url=row.url, repository=row.name):
         found = named(state, name)  # as it is now that nobody else works on it
         ids = [index.id for index in found.indexes]
         texts = state.inventory.texts(ids)
@@ -149,10 +151,10 @@ def remove(parts: Parts, state: State, name: str, reporter: Reporter) -> dict[st
         crash("contents removed")
         dropped = state.removal.drop_texts()
         crash("texts removed")
-        left = _drop_collections(parts, state, found.indexes, reporter)
+        left = _drop_collections(workspace, found.indexes, reporter)
         crash("collections removed")
         last = not any(index.repository_id == row.id for index in state.catalog.every_index())
-        mirror = drop_mirror(parts, row.url, reporter) if last else None
+        mirror = drop_mirror(workspace, row.url, reporter) if last else None
         crash("mirror removed")
         if last:
             state.removal.drop_repository(row.id)
@@ -182,19 +184,19 @@ def drop_contents(state: State, repository_id: int, reporter: Reporter) -> tuple
     return contents, chunks
 
 
-def _drop_collections(parts: Parts, state: State, indexes: Sequence[IndexRow], reporter: Reporter) -> list[str]:
+def _drop_collections(workspace: Workspace, indexes: Sequence[IndexRow], reporter: Reporter) -> list[str]:
     """Drop the collections of indexes that are gone. Returns the names of those that could not be dropped now."""
     names = [index.collection for index in indexes]
-    if not names or not has_vectors(parts):
+    if not names or not has_vectors(workspace):
         return []
     try:
-        with vector_store(parts, state, write=True) as store:
+        with vector_store(workspace, write=True) as store:
             for name in names:
                 store.drop(name)
     except (IndexBusy, VectorStoreError) as exc:
         later = (
             f"remove {', '.join(names)} on the Chroma server by hand"
-            if parts.embedded_directory is None
+            if workspace.embedded_directory is None
             else "`codechunk gc` removes them"
         )
         reporter.say(f"{exc} Its vectors stay in the vector index for now, where nothing finds them; {later}.")
@@ -205,37 +207,38 @@ def _drop_collections(parts: Parts, state: State, indexes: Sequence[IndexRow], r
 # ---------------------------------------------------------------------- the vector store and mirrors
 
 
-def has_vectors(parts: Parts) -> bool:
+def has_vectors(workspace: Workspace) -> bool:
     """Whether there is a vector store at all; opening an embedded one would make it."""
-    directory = parts.embedded_directory
+    directory = workspace.embedded_directory
     return directory is None or (directory / "chroma.sqlite3").exists()
 
 
 @contextmanager
-def vector_store(parts: Parts, state: State, *, write: bool) -> Iterator[VectorStore]:
+def vector_store(workspace: Workspace, *, write: bool) -> Iterator[VectorStore]:
     """The vector store, its lock held. What was sound in it before is sound as it looks afterwards.
 
     Raises:
         IndexBusy: another process has it.
         VectorStoreError: it cannot be opened.
     """
-    with parts.store(write=write) as store:
-        before = parts.stamp()
+    state = workspace.state
+    with workspace.store(write=write) as store:
+        before = workspace.stamp()
         yield store
         store.close_index()
-        after = parts.stamp()
+        after = workspace.stamp()
         if after != before and store.recovered is None:
             state.catalog.follow_vectors_stamp([], old=before, new=after)
 
 
-def mirror_of(parts: Parts, url: str) -> Path | None:
+def mirror_of(workspace: Workspace, url: str) -> Path | None:
     """Where the mirror of a repository is, if it is a remote one; local ones are read in place."""
-    return mirror_path(parse_source(url), parts.config.data_dir / "mirrors") if "://" in url else None
+    return mirror_path(parse_source(url), workspace.config.data_dir / "mirrors") if "://" in url else None
 
 
-def drop_mirror(parts: Parts, url: str, reporter: Reporter) -> int | None:
+def drop_mirror(workspace: Workspace, url: str, reporter: Reporter) -> int | None:
     """Remove the mirror of a repository. Returns its bytes; None when there is none, or a process is fetching."""
-    path = mirror_of(parts, url)
+    path = mirror_of(workspace, url)
     if path is None or not path.is_dir():
         return None
     try:

@@ -6,7 +6,7 @@ import secrets
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -46,9 +46,7 @@ def export_cache(state: State, path: Path, *, repository: str | None, reporter: 
     return _document(path, size, content.sections, started)
 
 
-def import_cache(
-    path: Path, *, open_state: Callable[[], AbstractContextManager[State]], reporter: Reporter
-) -> dict[str, Any]:
+def import_cache(path: Path, *, open_state: Callable[[], State], reporter: Reporter) -> dict[str, Any]:
     """Take in the vectors of the file `path` and return the document of `cache import --json`.
 
     1. The file is read to its end and every record checked. What is wrong with it is told here, and then nothing, not
@@ -64,11 +62,11 @@ def import_cache(
         total = sum(section.vectors for section in reader.sections)
         reporter.stage("Importing", total, "vectors")
         new = 0
-        with open_state() as state:
-            rows = {section: state.catalog.space_id(_space(section)) for section in reader.sections}
-            for block in reader.blocks():
-                new += state.cache.add(rows[block.section], block.records)
-                reporter.advance(len(block.records))
+        state = open_state()
+        rows = {section: state.catalog.space_id(_space(section)) for section in reader.sections}
+        for block in reader.blocks():
+            new += state.cache.add(rows[block.section], block.records)
+            reporter.advance(len(block.records))
     document = _document(path, reader.size_bytes, reader.sections, started)
     return {**document, "new": new, "known": total - new}
 

@@ -58,10 +58,10 @@ def doctor(
     """
     found = [_key_of_provider(config), _git(), *_folder(config.data_dir)]
     try:
-        with open_state() as state:
-            found.append(_api_key(state, config, has_key=has_key))
-            found += check_invariants(state, max_job_age_s=config.batch_processing.max_job_age.total_seconds())
-            found += [_throttle(state), *_runs(state, alone), _vector_store(state, open_store, stamp)]
+        state = open_state()
+        found.append(_api_key(state, config, has_key=has_key))
+        found += check_invariants(state, max_job_age_s=config.batch_processing.max_job_age.total_seconds())
+        found += [_throttle(state), *_runs(state, alone), _vector_store(state, open_store, stamp)]
     except StateError as exc:
         mend = "the sentence says it; nothing else can be checked before"
         found.append(Finding(check="state_database", status="error", count=1, message=str(exc), mend=mend))

@@ -1,40 +1,31 @@
-"""Parts: where configuration becomes running edges, and the only place that builds them from a Config."""
+"""Workspace: where configuration becomes running edges, and the only place that builds them from a Config."""
 
 import hashlib
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+import threading
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
-from codechunk.chunking import ChunkSettings
 from codechunk.config.load import Loaded
 from codechunk.errors import CodechunkError, StateError, UsageError
 from codechunk.git.address import Source
 from codechunk.git.repository import OpenedRepository, Progress, open_repository
 from codechunk.git.worktree import open_working_tree
-from codechunk.pool.cut_settings import CutSettings
 from codechunk.process.locks import only_one
-from codechunk.progress import BatchView, Reporter
+from codechunk.progress import Reporter
 from codechunk.providers import synthetic
 from codechunk.providers.gemini.client import Gemini
-from codechunk.providers.models import DOCUMENT_TASK, Form, input_limit
-from codechunk.providers.pricing import PriceMode, price_usd
-from codechunk.selection.skip import SkipRules
-from codechunk.sending.batch import BatchSettings, Machine
-from codechunk.sending.batch_view import batch_views
-from codechunk.sending.calibration import Fit
-from codechunk.sending.direct import Direct
-from codechunk.sending.owner import new_owner
-from codechunk.sending.worker import Pace, Worker
-from codechunk.state import BoughtTexts, IndexRow, Space, State
+from codechunk.providers.models import DOCUMENT_TASK, Form
+from codechunk.state import IndexRow, Space, State
 from codechunk.state.embeddings import Vectors
 from codechunk.vectors.chroma import VectorStore, prepare
+from codechunk.workspace.estimates import Estimates
 
 # Form of the text that is embedded: header, newline, chunk. A new form is a new vector space.
 HEADER_VERSION = 1
-IGNORE_FILE = ".codechunkignore"
-ATTRIBUTES_FILE = ".gitattributes"
-IGNORE_FILE_BYTES = 1_000_000
 GIT_STAGES = {
     "counting": "Counting objects",
     "compressing": "Compressing objects",
@@ -43,60 +34,57 @@ GIT_STAGES = {
 }
 
 
-class Parts:
-    """The edges of one configuration, made when asked for."""
+class Workspace:
+    """The edges of one configuration, made when asked for; the state database is opened once, at its first use.
+
+    A context manager. One object may serve several threads.
+    """
 
     def __init__(self, loaded: Loaded) -> None:
         self._loaded = loaded
         self.config = loaded.config
+        self._opening = threading.Lock()
+        self._state: State | None = None
 
-    def cut_settings(self, jobs: int, attributes: Mapping[str, str]) -> CutSettings:
-        """How files are cut and counted under this configuration and the commit's .gitattributes."""
-        counting = self.config.token_counting
-        chunking = self.config.chunking
-        return CutSettings(
-            chunking=ChunkSettings(
-                max_tokens=chunking.max_tokens,
-                min_tokens=chunking.min_tokens,
-                context_header=chunking.context_header,
-            ),
-            token_mode=counting.mode if counting.enabled else "on_demand",
-            sample_percent=counting.sample_percent,
-            skip_generated=self.config.git.skip_generated,
-            secrets=self.config.secrets,
-            attributes=_linguist_hash(attributes),
-            jobs=jobs,
-        )
+    def __enter__(self) -> Self:
+        return self
 
-    def rules(self, opened: OpenedRepository, attributes: Mapping[str, str]) -> SkipRules:
-        """Which files of the commit are indexed: configuration, narrowed by what the commit itself says."""
-        git = self.config.git
-        repository, commit = opened.repository, opened.commit
-        ignore = repository.read_path(commit, IGNORE_FILE, max_bytes=IGNORE_FILE_BYTES)
-        return SkipRules.build(
-            include=git.include,
-            exclude=git.exclude,
-            ignore_file=None if ignore is None else ignore.decode("utf-8", "replace"),
-            gitattributes=attributes,
-            skip_generated=git.skip_generated,
-            skip_vendored=git.skip_vendored,
-            max_file_size=git.max_file_size,
-            skip_secret_files=self.config.secrets != "off",
-        )
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
-    def files_identity(self) -> str:
-        """Short hash of the settings that decide which files are indexed."""
-        git = self.config.git
-        text = repr((git.include, git.exclude, git.max_file_size, git.skip_vendored))
-        return hashlib.sha256(text.encode()).hexdigest()[:8]
+    def close(self) -> None:
+        """Release the database's connections; the next use opens it again."""
+        with self._opening:
+            if self._state is not None:
+                self._state.close()
+                self._state = None
+
+    @property
+    def state(self) -> State:
+        """The state database, opened.
+
+        Raises:
+            StateError: it is damaged, locked, of a newer codechunk, or lost while its vectors are there.
+        """
+        with self._opening:
+            if self._state is None:
+                self._state = self._open_state()
+            return self._state
+
+    @property
+    def estimates(self) -> Estimates:
+        """What texts cost."""
+        return Estimates(self.config, self.state)
 
     @property
     def embedded_directory(self) -> Path | None:
         """Directory of the embedded Chroma; None when a server is used."""
         return None if self.config.vectors.url else self.config.data_dir / "chroma"
 
-    def state(self) -> State:
-        """The state database, opened; its folder is made, for its owner alone."""
+    def _open_state(self) -> State:
+        """The state database; its folder is made, for its owner alone."""
         if self.config.state.url is not None:
             return State(self.config.state.url)
         _make_private(self.config.data_dir)
@@ -225,141 +213,11 @@ class Parts:
         config = self.config.embedding
         return Gemini(
             api_key=self._key(),
-            form=_form(space),
+            form=form_of(space),
             base_url=config.base_url,
             api_version=config.api_version,
             timeout_s=config.timeout.total_seconds(),
         )
-
-    @contextmanager
-    def worker(
-        self,
-        state: State,
-        *,
-        space: Space,
-        space_id: int,
-        reporter: Reporter,
-        job_id: str | None = None,
-        settle: Callable[[], int] = lambda: 0,
-    ) -> Iterator[Worker]:
-        """Hands for the texts of a vector space that wait for Gemini.
-
-        Args:
-            job_id: show only batch jobs of this run of index.
-            settle: finishes index runs whose vectors have come.
-        """
-        config, batch = self.config, self.config.batch_processing
-        owner = new_owner()
-        with self.gemini(space) as gemini:
-            fit = self.fit(state, space_id, space.model, gemini)
-
-            def machine(space: Space, space_id: int) -> Machine:
-                return Machine(
-                    state=state,
-                    provider=gemini,
-                    form=_form(space),
-                    fit=self.fit(state, space_id, space.model, gemini),
-                    space_id=space_id,
-                    settings=self._batch_settings(),
-                    directory=config.data_dir / "batches",
-                    owner=owner,
-                )
-
-            def others() -> list[Machine]:
-                out = [other for other in state.batches.spaces_out() if other != space_id]
-                return [machine(state.catalog.space(other), other) for other in out]
-
-            direct = Direct(
-                state=state,
-                provider=gemini,
-                space_id=space_id,
-                owner=owner,
-                fit=fit,
-                concurrency=config.embedding.direct_concurrency,
-                texts_per_call=config.embedding.direct_batch,
-                lease_s=batch.lease.total_seconds(),
-                on_saved=reporter.advance,
-            )
-            yield Worker(
-                state=state,
-                space_id=space_id,
-                owner=owner,
-                machine=machine(space, space_id),
-                others=others,
-                direct=direct,
-                pace=self._pace(),
-                settle=settle,
-                watch=lambda: reporter.batches(self._views(state, job_id)),
-            )
-
-    def fit(self, state: State, space_id: int, model: str, gemini: Gemini | None = None) -> Fit:
-        """The limit of a model and how its counts compare with ours, as learned so far."""
-        return Fit(
-            state=state,
-            space_id=space_id,
-            model=model,
-            limit_tokens=self.config.token_counting.max_tokens_per_chunk or input_limit(model),
-            count=None if gemini is None else gemini.count_tokens,
-        )
-
-    def _pace(self) -> Pace:
-        batch = self.config.batch_processing
-        return Pace(
-            batches=batch.enabled,
-            min_queue_size=self.config.worker.min_queue_size,
-            max_queue_size=batch.queue_limits.max_queue_size,
-            max_wait_s=batch.queue_limits.max_wait_time.total_seconds(),
-            poller_interval_s=batch.poller_interval.total_seconds(),
-            lease_s=batch.lease.total_seconds(),
-        )
-
-    def _batch_settings(self) -> BatchSettings:
-        batch = self.config.batch_processing
-        return BatchSettings(
-            prefix=batch.display_name_prefix,
-            priority=batch.priority,
-            max_texts=batch.max_batch_size,
-            max_tokens=batch.max_batch_tokens,
-            fall_back=batch.fallback_to_sequential,
-            initial_backoff_s=batch.initial_backoff.total_seconds(),
-            max_backoff_s=batch.max_backoff.total_seconds(),
-            max_retries=batch.max_retries,
-            submitter_poll_s=batch.submitter_poll_interval.total_seconds(),
-            submission_initial_s=batch.submission_initial_backoff.total_seconds(),
-            submission_max_s=batch.submission_max_backoff.total_seconds(),
-            max_submissions=batch.max_submission_attempts,
-            concurrent_submissions=batch.max_concurrent_submissions,
-            poller_interval_s=batch.poller_interval.total_seconds(),
-            concurrent_polls=batch.max_concurrent_polls,
-            max_age_s=batch.max_job_age.total_seconds(),
-            grace_s=batch.reconcile_grace.total_seconds(),
-            lease_s=batch.lease.total_seconds(),
-        )
-
-    def _views(self, state: State, job_id: str | None) -> list[BatchView]:
-        """The batch jobs as they are shown: those of a run of index, or all that are open; the oldest first."""
-        rows = state.batches.rows(open_only=job_id is None, job_id=job_id)
-        return batch_views(state, rows[::-1], self.config.pricing)
-
-    # ------------------------------------------------------------------ money
-
-    def usd(self, model: str, mode: PriceMode, tokens: int) -> float | None:
-        """The price of tokens, None when nobody knows it."""
-        return price_usd(model=model, mode=mode, tokens=tokens, overrides=self.config.pricing)
-
-    def estimate_usd(self, state: State, index: IndexRow, tokens: int, mode: str) -> float | None:
-        """What embedding `tokens` by our count will cost in a mode (`batch` or `sequential`)."""
-        if index.space.provider == "synthetic":
-            return 0.0
-        theirs = round(tokens * self.fit(state, index.space_id, index.space.model).mean)
-        return self.usd(index.space.model, "batch" if mode == "batch" else "direct", theirs)
-
-    def spent_usd(self, state: State, index: IndexRow, bought: BoughtTexts) -> float | None:
-        """What was paid: by the provider's counts where it told them, else by ours."""
-        mean = self.fit(state, index.space_id, index.space.model).mean
-        batch = self.usd(index.space.model, "batch", bought.batch + round(bought.batch_estimated * mean))
-        direct = self.usd(index.space.model, "direct", bought.direct + round(bought.direct_estimated * mean))
-        return None if batch is None or direct is None else batch + direct
 
     def space(self) -> Space:
         """The vector space of this configuration."""
@@ -377,33 +235,9 @@ class Parts:
         return synthetic.embed(texts, self.config.embedding.dimensions)
 
 
-def read_attributes(opened: OpenedRepository) -> dict[str, str]:
-    """Every .gitattributes of the commit: folder ("" for the root) -> text; absurdly large ones are left out."""
-    found = [
-        entry
-        for entry in opened.repository.named(opened.commit, ATTRIBUTES_FILE)
-        if entry.mode.startswith("100") and (entry.size or 0) <= IGNORE_FILE_BYTES
-    ]
-    contents = opened.repository.blobs(entry.blob for entry in found)
-    return {
-        entry.path.removesuffix(ATTRIBUTES_FILE).rstrip("/"): data.decode("utf-8", "replace")
-        for entry, (_, data) in zip(found, contents, strict=True)
-    }
-
-
-def _form(space: Space) -> Form:
+def form_of(space: Space) -> Form:
+    """How the requests for a vector space look."""
     return Form(space.model, space.dimensions, space.task)
-
-
-def _linguist_hash(attributes: Mapping[str, str]) -> str:
-    """Short hash of the lines of .gitattributes that say which files are generated or vendored."""
-    lines = [
-        f"{folder}: {line}"
-        for folder, text in sorted(attributes.items())
-        for line in text.splitlines()
-        if "linguist-" in line
-    ]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:8] if lines else "none"
 
 
 def _make_private(directory: Path) -> None:

@@ -18,7 +18,7 @@ from pathspec import GitIgnoreSpec
 from codechunk.git.address import parse_source
 from codechunk.git.repository import open_repository
 from codechunk.selection.skip import SkipRules
-from codechunk.workspace.workspace import read_attributes
+from codechunk.workspace.commit_rules import read_attributes
 
 Which = Literal["tuning", "test", "all"]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 # An address reserved for documentation (RFC 5737): nobody is there.
+TESTS = Path(__file__).parent.parent
 ELSEWHERE = "192.0.2.1"
 REAL_HOME = Path(pwd.getpwuid(os.getuid()).pw_dir)
 
@@ -47,12 +48,11 @@ def test_processes_started_by_tests_are_guarded_too() -> None:
 
 def test_a_swallowed_error_still_fails_the_test(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(
-        Path(__file__)
-        .with_name("conftest.py")
+        (TESTS / "conftest.py")
         .read_text()
         .replace(
             'Path(__file__).parent / "guard"',
-            repr(Path(__file__).parent / "guard").replace("PosixPath", "Path"),
+            repr(TESTS / "guard").replace("PosixPath", "Path"),
         )
     )
     pytester.makepyfile(

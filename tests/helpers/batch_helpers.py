@@ -20,7 +20,8 @@ from queue_helpers import DIMENSIONS, MODEL, add_texts, by_text, open_state, row
 
 from codechunk.providers.gemini.client import Gemini
 from codechunk.providers.models import Form
-from codechunk.sending.batch import BatchSettings, Machine, poll
+from codechunk.sending import batch_poll
+from codechunk.sending.batch import BatchSettings, Machine
 from codechunk.sending.calibration import Fit
 from codechunk.sending.direct import Direct
 from codechunk.sending.owner import new_owner
@@ -287,4 +288,4 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         if point == name:
             raise KilledError
 
-    monkeypatch.setattr(poll, "crash", crash)
+    monkeypatch.setattr(batch_poll, "crash", crash)

@@ -11,7 +11,7 @@ import pytest
 from codechunk.config.load import Config, Loaded, load_config
 from codechunk.errors import UsageError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 KEY = "AIzaSyCanary-0123456789abcdefghij"
 
 

@@ -28,9 +28,9 @@ SETTINGS = ChunkSettings()
 # The real child, with a parser that has the bugs a grammar can have: it obeys the file.
 HOSTILE_CHILD = """
     import ctypes, dataclasses, os, sys, time
-    from codechunk import parse_child
+    from codechunk.pool import child
 
-    chunk_file = parse_child.chunk_source
+    chunk_file = child.chunk_source
 
     def chunk_source(data, *, parse=True, **rest):
         both, _, order = data.decode("latin-1").partition("!")
@@ -62,8 +62,8 @@ HOSTILE_CHILD = """
             return [dataclasses.replace(chunk, end_byte=10**6) for chunk in chunks]
         return chunks
 
-    parse_child.chunk_source = chunk_source
-    parse_child.main()
+    child.chunk_source = chunk_source
+    child.main()
 """
 
 
@@ -262,7 +262,7 @@ def test_a_child_never_holds_more_memory_than_allowed(tmp_path: Path, hostile: t
             """
         )
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent)}
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=environment, check=True)
     fallback, peak_kib = done.stdout.split()
     assert fallback == "memory"
@@ -327,7 +327,7 @@ def test_what_a_child_prints_does_not_reach_the_wire(hostile: tuple[str, str]) -
 def test_a_child_that_sends_garbage_is_not_believed(tmp_path: Path, noise: str) -> None:
     script = tmp_path / "garbage.py"
     script.write_text(
-        "import sys, time\nfrom codechunk import parse_wire as wire\n"
+        "import sys, time\nfrom codechunk.pool import frames as wire\n"
         f"sys.stdin.buffer.read(40)\nsys.stdout.buffer.write({noise})\nsys.stdout.flush()\ntime.sleep(30)\n"
     )
     with make_pool(jobs=1, child_argv=(sys.executable, str(script))) as pool:
@@ -405,7 +405,7 @@ def test_children_die_with_a_parent_that_was_killed(tmp_path: Path, hostile: tup
             """
         )
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent)}
     with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, env=environment) as parent:
         assert parent.stdout is not None
         pids = [int(word) for word in parent.stdout.readline().split()]

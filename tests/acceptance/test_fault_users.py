@@ -380,7 +380,7 @@ def test_the_key_is_in_no_output_no_log_and_no_file(tmp_path: Path, warm: WarmSt
         assert sum("***" in done.err or "refused the key" in done.err for done in texts) >= 3
         nowhere(CANARY, tmp_path, texts)
         assert trial.count("facts") > 0
-        assert any(path.name == "codechunk.process.log" for path in tmp_path.rglob("*"))
+        assert any(path.name == "codechunk.log" for path in tmp_path.rglob("*"))
 
 
 @contextmanager

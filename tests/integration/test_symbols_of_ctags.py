@@ -11,7 +11,7 @@ import pytest
 
 from codechunk.chunking import chunk_source
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 SOURCES = {
     "a.py": "import os\n\n\ndef outer(first, second):\n    return first + second\n\n\n"
     "class Thing:\n    size, width, height = 3, 4, 5\n\n    def area(self, of=None):\n        return self.size\n",

@@ -548,7 +548,7 @@ def test_a_full_queue_is_429_without_a_time_until_a_job_ended(
 
 
 def test_it_runs_by_hand_and_tells_its_ledger_to_other_processes() -> None:
-    command = [sys.executable, str(Path(__file__).parent / "gemini_emulator.py"), "--key", "k2"]
+    command = [sys.executable, str(Path(__file__).parent.parent / "helpers" / "gemini_emulator.py"), "--key", "k2"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout
         assert process.stderr

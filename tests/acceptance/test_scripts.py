@@ -20,7 +20,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 NAMES = ("python3.13", "python3.12", "python3.11", "python3", "python")
 
 STAND_IN = r"""#!/usr/bin/env bash

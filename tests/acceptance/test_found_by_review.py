@@ -402,7 +402,7 @@ def test_a_commit_is_not_unchanged_while_a_killed_run_of_another_has_left_someth
     assert cli.sql("SELECT count(*) FROM index_chunks") == [(7,)], "killed after the vectors were stored"
     # A Chroma server looks as it did before; an embedded one does not, so it is made to.
     loaded = load_config(config_file=None, flags={"data_dir": str(cli.data)}, environ={}, cwd=tmp_path)
-    cli.sql("UPDATE indexes SET vectors_stamp = ?", App(loaded).parts.stamp())
+    cli.sql("UPDATE indexes SET vectors_stamp = ?", App(loaded).workspace.stamp())
     repo.git("reset", "-q", "--hard", first)
     assert cli.index(repo.path)["mode_reason"] != "nothing changed"
     assert cli.sql("SELECT count(*) FROM index_chunks") == [(6,)]

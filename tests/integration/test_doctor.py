@@ -299,10 +299,10 @@ def test_a_key_in_the_database_or_in_a_log_is_an_error(sound: State, tmp_path: P
     data = tmp_path / "data"
     assert "own_secrets" not in examine(data, secrets=(KEY,))
     (data / "logs").mkdir(mode=0o700)
-    log = data / "logs" / "codechunk.process.log"
+    log = data / "logs" / "codechunk.log"
     log.write_text("x" * (doctor.BLOCK_BYTES - 10) + KEY)  # across the border of two blocks
     log.chmod(0o600)
-    assert "codechunk.process.log" in examine(data, secrets=(KEY,))["own_secrets"].message
+    assert "codechunk.log" in examine(data, secrets=(KEY,))["own_secrets"].message
     log.unlink()
     spoil(sound, f"UPDATE batches SET error = 'refused {KEY}'")
     found = examine(data, secrets=(KEY,))["own_secrets"]
@@ -318,7 +318,7 @@ def test_a_google_key_of_somebody_else_is_an_error_in_a_log_and_a_warning_in_the
     spoil(sound, f"UPDATE batches SET error = '{google}'")
     assert examine(data)["google_keys"].status == "warning"
     (data / "logs").mkdir(mode=0o700)
-    (data / "logs" / "codechunk.process.log").write_text(google)
+    (data / "logs" / "codechunk.log").write_text(google)
     assert examine(data)["google_keys"].status == "error"
 
 

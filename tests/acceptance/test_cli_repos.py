@@ -14,7 +14,7 @@ from keeping_helpers import Keeper, age, three_branches
 
 from codechunk.config.load import load_config
 from codechunk.vectors.chroma_files import DirectoryLock
-from codechunk.workspace.workspace import Parts
+from codechunk.workspace.workspace import Workspace
 
 # More than a removal has.
 MOST_POINTS = 15
@@ -198,8 +198,8 @@ def test_the_mirror_stays_until_the_last_ref_is_removed(cli: Keeper, repo: GitRe
 
 def test_a_repository_that_a_process_works_on_is_not_removed(cli: Keeper, repo: GitRepo) -> None:
     cli.bought()
-    parts = Parts(load_config(config_file=None, flags={"data_dir": str(cli.data)}, environ={}, cwd=cli.root))
-    with parts.alone_with(url=str(repo.path), repository="demo"):
+    workspace = Workspace(load_config(config_file=None, flags={"data_dir": str(cli.data)}, environ={}, cwd=cli.root))
+    with workspace.alone_with(url=str(repo.path), repository="demo"):
         done = cli.run("repos", "remove", "demo")
     assert done.code == 1
     assert "demo is being indexed by another codechunk process" in done.err

@@ -336,7 +336,7 @@ def test_exit_code_70_is_a_bug_and_names_the_log_file(cli: Cli, repo: GitRepo) -
         env=cli.environment(), capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 70
-    log = cli.data / "logs" / "codechunk.process.log"
+    log = cli.data / "logs" / "codechunk.log"
     assert str(log) in done.stderr
     assert "Traceback" not in done.stderr
     assert "wires crossed" in log.read_text()

@@ -14,7 +14,7 @@ from keeping_helpers import Keeper, age, three_branches
 
 from codechunk.config.load import load_config
 from codechunk.git.repository import mirror_path, parse_source
-from codechunk.workspace.workspace import Parts
+from codechunk.workspace.workspace import Workspace
 
 NUMBERS = (
     "indexes",
@@ -200,8 +200,8 @@ def test_a_repository_that_a_process_works_on_is_left_out_and_named(cli: Keeper,
     cli.bought()
     interrupted(cli, repo)
     begun_long_ago(cli)
-    parts = Parts(load_config(config_file=None, flags={"data_dir": str(cli.data)}, environ={}, cwd=cli.root))
-    with parts.alone_with(url=str(repo.path), repository="demo"):
+    workspace = Workspace(load_config(config_file=None, flags={"data_dir": str(cli.data)}, environ={}, cwd=cli.root))
+    with workspace.alone_with(url=str(repo.path), repository="demo"):
         for words in (("gc", "--dry-run"), ("gc",)):
             document = cli.document(*words)
             assert numbers(document) == {}

@@ -176,21 +176,21 @@ def test_similarities_of_different_spaces_are_never_compared(tmp_path: Path) -> 
         repo.commit({f"{name}{n}.py": f"def {name}_{n}(soup):\n    return stir(soup, {n})\n" for n in range(20)})
         made = app_in(tmp_path / "data", embedding__dimensions=dimensions)
         made.index(IndexRequest(source=str(repo.path)), Silence())
-    with made.parts.state() as state:
-        indexes = state.catalog.indexes()
-        vectors = {index.space_id: synthetic.embed(["stir"], index.space.dimensions)[0] for index in indexes}
-        assert len(vectors) == 2
+    state = made.workspace.state
+    indexes = state.catalog.indexes()
+    vectors = {index.space_id: synthetic.embed(["stir"], index.space.dimensions)[0] for index in indexes}
+    assert len(vectors) == 2
 
-        def answers(scale: float) -> list[Answer]:
-            def nearest(index: IndexRow, vector: Vectors, limit: int) -> list[tuple[str, float]]:
-                factor = 1.0 if index.repository == "near" else scale
-                return [(chunk, factor * value) for chunk, value in scan(state, index, vector, Filter(), limit)]
+    def answers(scale: float) -> list[Answer]:
+        def nearest(index: IndexRow, vector: Vectors, limit: int) -> list[tuple[str, float]]:
+            factor = 1.0 if index.repository == "near" else scale
+            return [(chunk, factor * value) for chunk, value in scan(state, index, vector, Filter(), limit)]
 
-            # No word of the query is in the code, so only meaning ranks.
-            query = Query(text="zyx", limit=40, context=0)
-            return search(state, indexes, query, vector_of=vectors, nearest=nearest)
+        # No word of the query is in the code, so only meaning ranks.
+        query = Query(text="zyx", limit=40, context=0)
+        return search(state, indexes, query, vector_of=vectors, nearest=nearest)
 
-        alike, unlike = answers(1.0), answers(0.01)
+    alike, unlike = answers(1.0), answers(0.01)
     assert [(answer.path, answer.score) for answer in alike] == [(answer.path, answer.score) for answer in unlike]
     best = {answer.repository: answer.score for answer in reversed(unlike)}
     assert best["near"] == best["far"]
@@ -216,8 +216,8 @@ def in_gemini_space(index: IndexRow, number: int, model: str) -> IndexRow:
 
 
 def test_gemini_is_asked_once_for_each_of_its_spaces(app: App, tmp_path: Path) -> None:
-    with app.parts.state() as state:
-        [index] = state.catalog.indexes()
+    state = app.workspace.state
+    [index] = state.catalog.indexes()
     old, new = "gemini-embedding-001", "gemini-embedding-2"
     indexes = [index, in_gemini_space(index, 70, old), in_gemini_space(index, 70, old), in_gemini_space(index, 71, new)]
     with GeminiEmulator() as emulator, ExitStack() as edges:
@@ -235,7 +235,7 @@ def test_gemini_is_asked_once_for_each_of_its_spaces(app: App, tmp_path: Path) -
 
 
 def test_without_a_key_a_gemini_index_is_not_searched(app: App, tmp_path: Path) -> None:
-    with app.parts.state() as state:
-        [index] = state.catalog.indexes()
+    state = app.workspace.state
+    [index] = state.catalog.indexes()
     with ExitStack() as edges, pytest.raises(UsageError, match="CODECHUNK_GEMINI_API_KEY"):
         app_in(tmp_path)._query_vectors([in_gemini_space(index, 70, "gemini-embedding-001")], edges)

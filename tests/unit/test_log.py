@@ -62,7 +62,7 @@ def test_json_is_one_object_a_line_with_fields_and_time(capsys: pytest.CaptureFi
 def test_the_level_is_for_the_screen_and_the_file_has_everything(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = tmp_path / "data" / "logs" / "codechunk.process.log"
+    file = tmp_path / "data" / "logs" / "codechunk.log"
     setup(level="error", file=file)
     log.debug("detail")
     log.error("trouble")
