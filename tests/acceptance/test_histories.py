@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, Phase, example, given, note, settings
 
 from codechunk.app import App, IndexRequest
 from codechunk.config.load import load_config
-from codechunk.indexing.cut import cut
+from codechunk.indexing import cut
 from codechunk.pool.pool import ChunkPool, ParseResult, ParseTask
 from codechunk.progress import Silence
 from codechunk.search.ranking import Query
