@@ -101,6 +101,20 @@ def live_at(generation: int | ColumnElement[int], rows: FromClause = files) -> C
     )
 
 
+def planned_for(index_id: int, generation: int) -> tuple[ColumnElement[bool], ...]:
+    """The files that a run still has to read for the generation it writes.
+
+    Nothing ends after that generation, so one condition on `to_generation` is enough, and pages in order of path come
+    straight from an index. With the OR of `live_at` SQLite sorts what is left of all files for every page.
+    """
+    return (
+        files.c.index_id == index_id,
+        files.c.to_generation.is_(None),
+        files.c.from_generation <= generation,
+        files.c.status == "planned",
+    )
+
+
 def _holds(index_id: int, generation: int, chunk_id: ColumnElement[str]) -> ColumnElement[bool]:
     """Whether the generation of the index has a chunk of this id, as a condition of a larger query."""
     file, chunk = files.alias("its_file"), chunks.alias("its_chunk")
@@ -194,7 +208,7 @@ class Contents:
             sources.c.blob == files.c.blob,
             sources.c.status.in_(("chunked", "skipped")),
         )
-        planned = and_(files.c.index_id == index_id, live_at(generation), files.c.status == "planned")
+        planned = and_(*planned_for(index_id, generation))
         with self._db.begin() as connection:
             connection.execute(
                 update(files).where(planned).values(source_id=select(sources.c.id).where(same).scalar_subquery())
@@ -230,12 +244,7 @@ class Contents:
         while True:
             query = (
                 select(files.c.id, files.c.path, files.c.blob, saved.label("saved"))
-                .where(
-                    files.c.index_id == index_id,
-                    live_at(generation),
-                    files.c.status == "planned",
-                    files.c.path > after,
-                )
+                .where(*planned_for(index_id, generation), files.c.path > after)
                 .order_by(files.c.path)
                 .limit(page)
             )

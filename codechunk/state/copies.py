@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Row, Text, and_, cast, func, literal, select
 
-from codechunk.state.contents import CutFile, live_at
+from codechunk.state.contents import CutFile, planned_for
 from codechunk.state.database import Database
 from codechunk.state.tables import chunks, files, repositories, sources
 from codechunk.text.chunks import Chunk, Kind
@@ -52,8 +52,7 @@ class Copies:
         while True:
             planned = (
                 select(files.c.id, files.c.path, files.c.blob)
-                .where(files.c.index_id == index_id, live_at(generation), files.c.status == "planned")
-                .where(files.c.path > after)
+                .where(*planned_for(index_id, generation), files.c.path > after)
                 .order_by(files.c.path)
                 .limit(page)
             )
