@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, exi
 from codechunk.providers.batch_words import BATCH_ENDS
 from codechunk.state.contents import delete_chunks, live_at
 from codechunk.state.database import Database
+from codechunk.state.lexical import lexical_of
 from codechunk.state.tables import (
     batches,
     chunks,
@@ -83,6 +84,7 @@ class Catalog:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._lexical = lexical_of(database)
 
     def open_index(self, *, url: str, names: Sequence[str], ref: str, space: Space) -> IndexRow:
         """Find or make the index of a repository, ref and space.
@@ -382,7 +384,7 @@ class Catalog:
             some = source_ids[start : start + SOURCES_AT_ONCE]
             used = set(connection.execute(select(files.c.source_id).where(files.c.source_id.in_(some))).scalars())
             unused = [source_id for source_id in some if source_id not in used]
-            delete_chunks(self._db, connection, unused)
+            delete_chunks(self._lexical, connection, unused)
             connection.execute(delete(sources).where(sources.c.id.in_(unused)))
 
     def _repository(self, connection: Connection, url: str, names: Sequence[str]) -> int:

@@ -1,20 +1,22 @@
 """What search asks of the state database: chunks by id, by neighbourhood, and by words (BM25)."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Float, Row, Select, and_, select, text
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, select
 
 from codechunk.state.contents import live_at
 from codechunk.state.database import Database
 from codechunk.state.embeddings import Vectors, decode
+from codechunk.state.lexical import lexical_of
 from codechunk.state.tables import chunks, embeddings, files, indexes, sources, vectors
 
-# Weights of the columns path, symbol and body of the lexical index: a name says more than a use of it. Tuned on the
-# tuning set of `scripts/bench retrieval`; from 2, 2, 1 to 4, 8, 1 the figures differ by a hundredth.
-BM25_WEIGHTS = (3.0, 6.0, 1.0)
 IDS_PER_QUERY = 500
+LONGEST_PAGE = 8_000  # matches looked up in one query; SQLite takes 32,766 parameters
 FEW_SOURCES = 500
+FILES_AT_ONCE = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,21 +54,40 @@ class Filter:
         return bool(self.languages or self.kinds or self.sources is not None)
 
 
+class _Scored(NamedTuple):
+    """A chunk of an index that has some of the words."""
+
+    chunk_id: str
+    index_id: int
+    score: float
+
+
+Match = tuple[int, float]
+
+
 class Lookup:
     """Reading for search, always within one generation of one index."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._lexical = lexical_of(database)
 
-    def files(self, index_id: int, generation: int) -> list[tuple[str, int]]:
-        """The indexed files, sorted: (path, content)."""
-        query = (
-            select(files.c.path, files.c.source_id)
-            .where(files.c.index_id == index_id, live_at(generation), files.c.status == "indexed")
-            .order_by(files.c.path)
+    def files(self, index_id: int, generation: int, *, containing: Sequence[str] = ()) -> Iterator[tuple[str, int]]:
+        """The indexed files, in no order: (path, content).
+
+        Args:
+            containing: only files whose path has these texts one after the other. Upper and lower case may count as the
+                same: the caller looks again.
+        """
+        query = select(files.c.path, files.c.source_id).where(
+            files.c.index_id == index_id, live_at(generation), files.c.status == "indexed"
         )
+        if containing:
+            escaped = (re.sub(r"([%_\\])", r"\\\1", piece) for piece in containing)
+            query = query.where(files.c.path.like(f"%{'%'.join(escaped)}%", escape="\\"))
         with self._db.read() as connection:
-            return [(row.path, row.source_id) for row in connection.execute(query)]
+            for row in connection.execution_options(yield_per=FILES_AT_ONCE).execute(query):
+                yield row.path, row.source_id
 
     def languages(self, index_id: int, generation: int) -> list[str]:
         """Languages that occur in the index, sorted."""
@@ -113,40 +134,51 @@ class Lookup:
             index_ids: a chunk that several of them hold counts once, for the first of them.
             words: as `codechunk.text.words.query_words` gives them; a chunk matches when it has any of them.
         """
-        if not words or not self._db.is_sqlite:
+        if not words:
             return []
-        match = " OR ".join('"' + word.replace('"', '""') + '"' for word in words)
-        matched = (
-            text(
-                "SELECT rowid AS row_id, bm25(chunk_words, :w0, :w1, :w2) AS score FROM chunk_words "
-                "WHERE chunk_words MATCH :match"
-            )
-            .bindparams(match=match, w0=BM25_WEIGHTS[0], w1=BM25_WEIGHTS[1], w2=BM25_WEIGHTS[2])
-            .columns(row_id=chunks.c.id.type, score=Float())
-            .subquery("matched")
-        )
         order = {index_id: number for number, index_id in enumerate(index_ids)}
+        found: dict[str, tuple[int, float]] = {}
+        with self._db.read() as connection:
+            matches = self._among(connection, wanted, self._lexical.matches(connection, words))
+            for page in _pages(matches, first=2 * limit):
+                for row in self._published(connection, index_ids, dict(page), wanted):
+                    known, _ = found.setdefault(row.chunk_id, (row.index_id, row.score))
+                    if order[row.index_id] < order[known]:
+                        found[row.chunk_id] = (row.index_id, row.score)
+                    if len(found) > limit:
+                        break
+                if len(found) > limit:
+                    break
+        return [(index_id, chunk_id, score) for chunk_id, (index_id, score) in found.items()][:limit]
+
+    def _among(self, connection: Connection, wanted: Filter, matches: Iterator[Match]) -> Iterator[Match]:
+        """The matches that a filter of few contents lets pass, before anything is joined."""
+        if wanted.sources is None or len(wanted.sources) > FEW_SOURCES:
+            return matches
+        query = select(chunks.c.id).where(chunks.c.source_id.in_(wanted.sources))
+        rows = set(connection.execute(query).scalars())
+        return (match for match in matches if match[0] in rows) if rows else iter(())
+
+    def _published(
+        self, connection: Connection, index_ids: Sequence[int], scores: Mapping[int, float], wanted: Filter
+    ) -> list[_Scored]:
+        """Those chunk rows that one of the indexes has published, once for each of these, best first."""
         query = (
-            select(chunks.c.chunk_id, chunks.c.source_id, files.c.index_id, matched.c.score)
-            .select_from(matched)
-            .join(chunks, chunks.c.id == matched.c.row_id)
+            select(chunks.c.id, chunks.c.chunk_id, chunks.c.source_id, files.c.index_id)
             .join(files, files.c.source_id == chunks.c.source_id)
             .join(indexes, indexes.c.id == files.c.index_id)
             .join(sources, sources.c.id == chunks.c.source_id)
             .where(files.c.index_id.in_(index_ids), live_at(indexes.c.generation), *conditions(wanted))
-            .order_by(matched.c.score, chunks.c.chunk_id)
         )
-        found: dict[str, tuple[int, float]] = {}
-        with self._db.read() as connection:
-            for row in connection.execution_options(yield_per=limit).execute(query):
-                if not wanted.passes(row.source_id):
-                    continue
-                known, _ = found.setdefault(row.chunk_id, (row.index_id, -row.score))
-                if order[row.index_id] < order[known]:
-                    found[row.chunk_id] = (row.index_id, -row.score)
-                if len(found) > limit:
-                    break
-        return [(index_id, chunk_id, score) for chunk_id, (index_id, score) in found.items()][:limit]
+        ids, found = list(scores), []
+        for start in range(0, len(ids), LONGEST_PAGE):
+            some = query.where(chunks.c.id.in_(ids[start : start + LONGEST_PAGE]))
+            found += [
+                _Scored(row.chunk_id, row.index_id, scores[row.id])
+                for row in connection.execute(some)
+                if wanted.passes(row.source_id)
+            ]
+        return sorted(found, key=lambda row: (-row.score, row.chunk_id))
 
     def vectors_of(self, index_id: int, space_id: int, chunk_ids: Sequence[str]) -> dict[str, Vectors]:
         """The stored vectors of chunks of the published generation, by chunk id."""
@@ -186,6 +218,22 @@ class Lookup:
                 passing = [row for row in rows if wanted.passes(row.source_id)]
                 if passing:
                     yield [row.chunk_id for row in passing], decode([row.vector for row in passing])
+
+
+def _pages(matches: Iterator[Match], *, first: int) -> Iterator[list[Match]]:
+    """Matches in slices, each twice as long as the one before; none ends between two that have the same score.
+
+    Whoever wants the best hundred mostly needs one slice, and a filter that few matches pass takes few queries.
+    """
+    page: list[Match] = []
+    room = first
+    for match in matches:
+        if len(page) >= room and match[1] != page[-1][1]:
+            yield page
+            page, room = [], min(2 * room, LONGEST_PAGE)
+        page.append(match)
+    if page:
+        yield page
 
 
 def conditions(wanted: Filter) -> list[ColumnElement[bool]]:

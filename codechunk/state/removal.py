@@ -17,6 +17,7 @@ from codechunk.state.catalog import SOURCES_AT_ONCE, IndexRow
 from codechunk.state.contents import delete_chunks
 from codechunk.state.database import Database
 from codechunk.state.embeddings import STORED
+from codechunk.state.lexical import compact_words, lexical_of
 from codechunk.state.questions import OVER
 from codechunk.state.tables import (
     batches,
@@ -80,6 +81,7 @@ class Removal:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._lexical = lexical_of(database)
 
     # ------------------------------------------------------------------ indexes and repositories
 
@@ -156,7 +158,7 @@ class Removal:
             if not found:
                 return None
             cut = connection.execute(select(func.count()).where(chunks.c.source_id.in_(found))).scalar_one()
-            delete_chunks(self._db, connection, found)
+            delete_chunks(self._lexical, connection, found)
             connection.execute(delete(sources).where(sources.c.id.in_(found)))
             return Swept(contents=len(found), chunks=cut, last=found[-1])
 
@@ -278,8 +280,7 @@ class Removal:
             driver.execute("PRAGMA busy_timeout=0")
             driver.execute("PRAGMA temp_store=FILE")  # VACUUM makes a copy, which may be larger than the memory
             try:
-                # The words of deleted chunks are only marked as such, until what holds them is written anew.
-                driver.execute("INSERT INTO chunk_words(chunk_words) VALUES ('optimize')")
+                compact_words(driver)
                 driver.execute("VACUUM")
                 driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             except sqlite3.OperationalError as exc:
