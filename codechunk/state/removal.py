@@ -6,11 +6,25 @@ that other writers wait for moments only.
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, delete, exists, func, or_, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    text,
+    update,
+)
 
 from codechunk.errors import StateError
 from codechunk.state.catalog import SOURCES_AT_ONCE, IndexRow
@@ -203,9 +217,12 @@ class Removal:
     @staticmethod
     def _forget_bought(connection: Connection, batch_ids: Sequence[str]) -> None:
         """Batch jobs brought so many vectors less, or `doctor` would take the missing ones for bought twice."""
-        for batch_id in set(batch_ids):
-            gone = batch_ids.count(batch_id)
-            connection.execute(update(batches).where(batches.c.id == batch_id).values(rows_ok=batches.c.rows_ok - gone))
+        if batch_ids:
+            fewer = update(batches).where(batches.c.id == bindparam("batch"))
+            connection.execute(
+                fewer.values(rows_ok=batches.c.rows_ok - bindparam("gone")),
+                [{"batch": batch_id, "gone": gone} for batch_id, gone in Counter(batch_ids).items()],
+            )
 
     # ------------------------------------------------------------------ what would go
 

@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from engine_helpers import open_state
 from sql_helpers import Steps, plans, statements
 
 from codechunk.state import CutFile, IndexRow, PlannedFile, Space, State
 from codechunk.state.checks import Checks
 from codechunk.state.removal import Survey
 from codechunk.text.chunks import Chunk, Kind, chunk_ids
+from codechunk.views.jobs import job_documents
 
 SPACE = Space(provider="synthetic", model="m", dimensions=4, task="t", header_version=1)
 CUT = "f"
@@ -217,3 +219,93 @@ def test_a_page_is_read_in_the_order_of_an_index_and_nothing_is_sorted_for_it(
     assert paged
     for statement, steps in paged.items():
         assert not [step for step in steps if "TEMP B-TREE" in step], f"{statement}\n{steps}"
+
+
+# ---------------------------------------------------------------- as many statements for 50 rows as for one
+
+
+def finished_runs(state: State, count: int) -> None:
+    """Runs of one index, each of another commit, all of them ended."""
+    index = open_index(state)
+    for number in range(count):
+        job = state.catalog.start_job(index.id, f"{number:040x}", redo=False)
+        state.catalog.finish_job(job.id, status="succeeded")
+    state.catalog.publish(index.id, commit=f"{count - 1:040x}", fingerprint=CUT, generation=1, whole=True)
+
+
+def waiting_runs(state: State, count: int) -> None:
+    """As many indexes, each with a run that waits for vectors."""
+    for number in range(count):
+        job = state.catalog.start_job(open_index(state, f"ref{number}").id, "c", redo=False)
+        state.catalog.plan_job(job.id, "{}")
+        state.catalog.wait_job(job.id)
+
+
+def bought_vectors(state: State, count: int) -> None:
+    """Vectors that no chunk has any more, each from another batch job."""
+    space_id = state.catalog.space_id(SPACE)
+    with state.database.begin() as connection:
+        for number in range(count):
+            connection.exec_driver_sql(
+                "INSERT INTO batches (id, space_id, state, display_name, texts, tokens, priority, cancelled_by_user,"
+                " submissions, failures, rows_ok, rows_failed, rows_ignored, billed_tokens, fence, created_at, next_at)"
+                f" VALUES ('b{number}', {space_id}, 'completed', 'n{number}', 2, 2, 0, FALSE, 0, 0, 2, 0, 0, 2, 0, 0,"
+                " 0)"
+            )
+            for text in range(2):
+                connection.exec_driver_sql(
+                    "INSERT INTO embeddings (space_id, text_sha, state, attempts, batch_id, paid)"
+                    f" VALUES ({space_id}, 's{number}-{text}', 'ready', 1, 'b{number}', 'batch')"
+                )
+
+
+def list_runs(state: State, count: int) -> None:
+    found = job_documents(state)
+    assert len(found) == count
+    assert [document["chunks"] is not None for document in found] == [True] + [False] * (count - 1)
+
+
+def list_waiting_runs(state: State, count: int) -> None:
+    assert [index.ref for _, index in state.catalog.embedding_jobs()] == [f"ref{number}" for number in range(count)]
+
+
+def drop_vectors(state: State, count: int) -> None:
+    swept = state.removal.drop_unused_vectors(after=0)
+    assert swept is not None
+    assert swept.vectors == 2 * count
+    assert {row.rows_ok for row in state.batches.rows()} == {0}
+
+
+@pytest.mark.both_databases
+@pytest.mark.parametrize(
+    ("make", "ask"),
+    [(finished_runs, list_runs), (waiting_runs, list_waiting_runs), (bought_vectors, drop_vectors)],
+    ids=["jobs list", "unfinished runs", "vectors to drop"],
+)
+def test_fifty_rows_take_as_many_statements_as_one(
+    tmp_path: Path, make: Callable[[State, int], None], ask: Callable[[State, int], None]
+) -> None:
+    counts = []
+    for count in (1, 50):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        with open_state(folder) as state:
+            make(state, count)
+            with statements(state) as asked:
+                ask(state, count)
+        counts.append(len(asked))
+    assert counts[1] == counts[0] > 0
+
+
+def test_the_beginning_of_an_id_is_found_by_the_primary_key(state: State) -> None:
+    bought_vectors(state, 12)
+    with statements(state) as asked:
+        assert state.batches.get("b11") is not None
+        assert state.batches.get("B11") is not None
+        assert state.batches.get("b1") is None, "more than one"
+        assert state.batches.get("b%") is None
+        assert state.batches.get("c") is None
+        assert state.catalog.job("a") is None
+    searches = [(statement, parameters) for statement, parameters in asked if "LIMIT" in statement]
+    for statement, steps in plans(state, searches).items():
+        assert steps[0].startswith("SEARCH"), f"{statement}\n{steps}"
