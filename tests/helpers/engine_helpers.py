@@ -59,6 +59,7 @@ def open_state(folder: Path) -> State:
     """The state of a test with this folder, with the newest schema."""
     if _postgres is None and not (folder / "state.db").exists():
         (folder / "state.db").write_bytes(_empty_database())
+        (folder / "state.db").chmod(0o600)
     return State(state_target(folder))
 
 
