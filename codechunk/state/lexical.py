@@ -6,10 +6,10 @@ yet: there nothing is kept, nothing is found, and search goes by meaning alone.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, Float, Subquery, select, text
 
 from codechunk.state.database import Database
 from codechunk.state.tables import chunks
@@ -17,7 +17,11 @@ from codechunk.state.tables import chunks
 # Weights of the columns path, symbol and body in BM25: a name says more than a use of it. Tuned on the tuning set of
 # `scripts/bench retrieval`; from 2, 2, 1 to 4, 8, 1 the figures differ by a hundredth.
 BM25_WEIGHTS = (3.0, 6.0, 1.0)
-ROWS_AT_ONCE = 500
+
+# A row of `chunks`, and how well it fits; and the first and last row to look among.
+Match = tuple[int, float]
+Rows = tuple[int, int]
+EVERY_ROW = (0, 2**63 - 1)
 
 
 class ChunkWords(NamedTuple):
@@ -40,8 +44,14 @@ class Lexical(Protocol):
     def bodies(self, connection: Connection, source_id: int) -> list[str] | None:
         """The words of the texts of a content's chunks, in order; None where they are not kept."""
 
-    def matches(self, connection: Connection, words: Sequence[str]) -> Iterator[tuple[int, float]]:
-        """(row of a chunk, score) of the chunks that have any of these words, best first; BM25, positive."""
+    def matches(self, words: Sequence[str], rows: Rows | None) -> Subquery | None:
+        """All chunks that have any of these words, to be joined: columns `row_id` and `score`; None: there is no index.
+
+        Scores are those of BM25, positive, higher is better. `rows`: only chunks whose row is between these two.
+        """
+
+    def best(self, connection: Connection, words: Sequence[str], rows: Rows | None, *, limit: int) -> list[Match]:
+        """The first of `matches`, best first: quicker than all of them where they need no further condition."""
 
     def strays(self, connection: Connection) -> int | None:
         """How many chunks have no words, or words no chunk; None where none are kept."""
@@ -68,17 +78,26 @@ class SqliteWords:
         query = "SELECT w.body FROM chunks c JOIN chunk_words w ON w.rowid = c.id WHERE c.source_id = ? "
         return list(connection.exec_driver_sql(query + "ORDER BY c.ordinal", (source_id,)).scalars())
 
-    def matches(self, connection: Connection, words: Sequence[str]) -> Iterator[tuple[int, float]]:
-        """(row of a chunk, score) of the chunks that have any of these words, best first.
+    def matches(self, words: Sequence[str], rows: Rows | None) -> Subquery:
+        """All chunks that have any of these words, to be joined: columns `row_id` and `score`."""
+        found = text(
+            "SELECT rowid AS row_id, -bm25(chunk_words, :w0, :w1, :w2) AS score FROM chunk_words"
+            " WHERE chunk_words MATCH :match AND rowid BETWEEN :first AND :last"
+        )
+        weights = dict(zip(("w0", "w1", "w2"), BM25_WEIGHTS, strict=True))
+        first, last = rows or EVERY_ROW
+        bound = found.bindparams(match=_any_of(words), first=first, last=last, **weights)
+        return bound.columns(row_id=chunks.c.id.type, score=Float()).subquery("matched")
 
-        Sorted inside FTS5, before anything is joined: a common word is in half of all chunks.
-        """
-        match = " OR ".join('"' + word.replace('"', '""') + '"' for word in words)
+    def best(self, connection: Connection, words: Sequence[str], rows: Rows | None, *, limit: int) -> list[Match]:
+        """The first of `matches`, sorted inside FTS5: a common word is in half of all chunks."""
         weights = f"bm25({', '.join(map(str, BM25_WEIGHTS))})"
-        query = "SELECT rowid, rank FROM chunk_words WHERE chunk_words MATCH ? AND rank MATCH ? ORDER BY rank"
-        found = connection.execution_options(yield_per=ROWS_AT_ONCE).exec_driver_sql(query, (match, weights))
-        for rows in found.partitions():
-            yield from ((row_id, -rank) for row_id, rank in rows)
+        found = connection.exec_driver_sql(
+            "SELECT rowid, -rank FROM chunk_words WHERE chunk_words MATCH ? AND rank MATCH ?"
+            " AND rowid BETWEEN ? AND ? ORDER BY rank LIMIT ?",
+            (_any_of(words), weights, *(rows or EVERY_ROW), limit),
+        )
+        return [(row, score) for row, score in found]
 
     def strays(self, connection: Connection) -> int:
         """How many chunks have no words, or words no chunk: its own table of sizes has a row for each it knows."""
@@ -105,9 +124,12 @@ class NoWords:
     def bodies(self, connection: Connection, source_id: int) -> None:
         """They are not kept."""
 
-    def matches(self, connection: Connection, words: Sequence[str]) -> Iterator[tuple[int, float]]:
+    def matches(self, words: Sequence[str], rows: Rows | None) -> None:
+        """There is no index."""
+
+    def best(self, connection: Connection, words: Sequence[str], rows: Rows | None, *, limit: int) -> list[Match]:
         """Nothing is found."""
-        return iter(())
+        return []
 
     def strays(self, connection: Connection) -> None:
         """There are none to count."""
@@ -116,6 +138,11 @@ class NoWords:
 def lexical_of(database: Database) -> Lexical:
     """The lexical index of this database."""
     return SqliteWords() if database.is_sqlite else NoWords()
+
+
+def _any_of(words: Sequence[str]) -> str:
+    """A query of FTS5 for chunks with any of these words."""
+    return " OR ".join('"' + word.replace('"', '""') + '"' for word in words)
 
 
 def compact_words(driver: sqlite3.Connection) -> None:

@@ -1,20 +1,22 @@
 """What search asks of the state database: chunks by id, by neighbourhood, and by words (BM25)."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select
 
 from codechunk.state.contents import live_at
 from codechunk.state.database import Database
 from codechunk.state.embeddings import Vectors, decode
-from codechunk.state.lexical import lexical_of
+from codechunk.state.lexical import Rows, lexical_of
 from codechunk.state.tables import chunks, embeddings, files, indexes, sources, vectors
 
 IDS_PER_QUERY = 500
-LONGEST_PAGE = 8_000  # matches looked up in one query; SQLite takes 32,766 parameters
+# Matches looked up for each chunk that is wanted: several refs hold the same chunk, and contents that nobody refers to
+# any more match too.
+MATCHES_PER_CHUNK = 3
 FEW_SOURCES = 500
 FILES_AT_ONCE = 2_000
 
@@ -60,9 +62,6 @@ class _Scored(NamedTuple):
     chunk_id: str
     index_id: int
     score: float
-
-
-Match = tuple[int, float]
 
 
 class Lookup:
@@ -134,50 +133,72 @@ class Lookup:
             index_ids: a chunk that several of them hold counts once, for the first of them.
             words: as `codechunk.text.words.query_words` gives them; a chunk matches when it has any of them.
         """
-        if not words:
+        if not words or not index_ids:
             return []
-        order = {index_id: number for number, index_id in enumerate(index_ids)}
-        found: dict[str, tuple[int, float]] = {}
         with self._db.read() as connection:
-            matches = self._among(connection, wanted, self._lexical.matches(connection, words))
-            for page in _pages(matches, first=2 * limit):
-                for row in self._published(connection, index_ids, dict(page), wanted):
-                    known, _ = found.setdefault(row.chunk_id, (row.index_id, row.score))
-                    if order[row.index_id] < order[known]:
-                        found[row.chunk_id] = (row.index_id, row.score)
-                    if len(found) > limit:
-                        break
-                if len(found) > limit:
-                    break
-        return [(index_id, chunk_id, score) for chunk_id, (index_id, score) in found.items()][:limit]
+            rows = self._rows(connection, index_ids, wanted)
+            best = None if wanted else self._best(connection, index_ids, words, rows, limit=limit)
+            scored = self._all(connection, index_ids, words, rows, wanted, page=limit) if best is None else best
+            return _first_places(scored, index_ids, limit=limit)
 
-    def _among(self, connection: Connection, wanted: Filter, matches: Iterator[Match]) -> Iterator[Match]:
-        """The matches that a filter of few contents lets pass, before anything is joined."""
-        if wanted.sources is None or len(wanted.sources) > FEW_SOURCES:
-            return matches
-        query = select(chunks.c.id).where(chunks.c.source_id.in_(wanted.sources))
-        rows = set(connection.execute(query).scalars())
-        return (match for match in matches if match[0] in rows) if rows else iter(())
-
-    def _published(
-        self, connection: Connection, index_ids: Sequence[int], scores: Mapping[int, float], wanted: Filter
-    ) -> list[_Scored]:
-        """Those chunk rows that one of the indexes has published, once for each of these, best first."""
+    def _all(
+        self,
+        connection: Connection,
+        index_ids: Sequence[int],
+        words: Sequence[str],
+        rows: Rows | None,
+        wanted: Filter,
+        *,
+        page: int,
+    ) -> Iterator[_Scored]:
+        """The chunks of all matches that the filter lets pass, best first: the database joins and sorts them."""
+        matched = self._lexical.matches(words, rows)
+        if matched is None:
+            return
         query = (
-            select(chunks.c.id, chunks.c.chunk_id, chunks.c.source_id, files.c.index_id)
-            .join(files, files.c.source_id == chunks.c.source_id)
-            .join(indexes, indexes.c.id == files.c.index_id)
-            .join(sources, sources.c.id == chunks.c.source_id)
-            .where(files.c.index_id.in_(index_ids), live_at(indexes.c.generation), *conditions(wanted))
+            _of_indexes(index_ids, wanted)
+            .add_columns(matched.c.score)
+            .join(matched, matched.c.row_id == chunks.c.id)
+            .order_by(matched.c.score.desc(), chunks.c.chunk_id)
         )
+        for row in connection.execution_options(yield_per=page).execute(query):
+            if wanted.passes(row.source_id):
+                yield _Scored(row.chunk_id, row.index_id, row.score)
+
+    def _rows(self, connection: Connection, index_ids: Sequence[int], wanted: Filter) -> Rows | None:
+        """Between which rows the chunks to be searched are; None: anywhere.
+
+        Contents of a repository are mostly written one after the other, so that the words of others need not be read.
+        """
+        held = select(func.min(chunks.c.id), func.max(chunks.c.id))
+        if wanted.sources is not None and len(wanted.sources) <= FEW_SOURCES:
+            held = held.where(chunks.c.source_id.in_(wanted.sources))
+        else:
+            published = select(func.count()).select_from(indexes).where(indexes.c.generation > 0)
+            if connection.execute(published.where(indexes.c.id.not_in(index_ids))).scalar_one() == 0:
+                return None
+            held = held.where(chunks.c.source_id.in_(select(files.c.source_id).where(files.c.index_id.in_(index_ids))))
+        first, last = connection.execute(held).one()
+        return (0, 0) if first is None else (first, last)
+
+    def _best(
+        self, connection: Connection, index_ids: Sequence[int], words: Sequence[str], rows: Rows | None, *, limit: int
+    ) -> list[_Scored] | None:
+        """The chunks of the best matches, best first, when they are enough; only these are joined with anything."""
+        most = MATCHES_PER_CHUNK * limit
+        matches = self._lexical.best(connection, words, rows, limit=most)
+        if len(matches) == most:  # others may have the same score as the last one
+            matches = [match for match in matches if match[1] > matches[-1][1]]
+            some = True
+        else:
+            some = False
+        scores = dict(matches)
         ids, found = list(scores), []
-        for start in range(0, len(ids), LONGEST_PAGE):
-            some = query.where(chunks.c.id.in_(ids[start : start + LONGEST_PAGE]))
-            found += [
-                _Scored(row.chunk_id, row.index_id, scores[row.id])
-                for row in connection.execute(some)
-                if wanted.passes(row.source_id)
-            ]
+        for start in range(0, len(ids), IDS_PER_QUERY):
+            query = _of_indexes(index_ids, Filter()).where(chunks.c.id.in_(ids[start : start + IDS_PER_QUERY]))
+            found += [_Scored(row.chunk_id, row.index_id, scores[row.id]) for row in connection.execute(query)]
+        if some and len({row.chunk_id for row in found}) <= limit:
+            return None
         return sorted(found, key=lambda row: (-row.score, row.chunk_id))
 
     def vectors_of(self, index_id: int, space_id: int, chunk_ids: Sequence[str]) -> dict[str, Vectors]:
@@ -220,20 +241,28 @@ class Lookup:
                     yield [row.chunk_id for row in passing], decode([row.vector for row in passing])
 
 
-def _pages(matches: Iterator[Match], *, first: int) -> Iterator[list[Match]]:
-    """Matches in slices, each twice as long as the one before; none ends between two that have the same score.
+def _of_indexes(index_ids: Sequence[int], wanted: Filter) -> Select[Any]:
+    """The published chunks of these indexes, once for each of them that holds one."""
+    return (
+        select(chunks.c.id, chunks.c.chunk_id, chunks.c.source_id, files.c.index_id)
+        .join(files, files.c.source_id == chunks.c.source_id)
+        .join(indexes, indexes.c.id == files.c.index_id)
+        .join(sources, sources.c.id == chunks.c.source_id)
+        .where(files.c.index_id.in_(index_ids), live_at(indexes.c.generation), *conditions(wanted))
+    )
 
-    Whoever wants the best hundred mostly needs one slice, and a filter that few matches pass takes few queries.
-    """
-    page: list[Match] = []
-    room = first
-    for match in matches:
-        if len(page) >= room and match[1] != page[-1][1]:
-            yield page
-            page, room = [], min(2 * room, LONGEST_PAGE)
-        page.append(match)
-    if page:
-        yield page
+
+def _first_places(scored: Iterable[_Scored], index_ids: Sequence[int], *, limit: int) -> list[tuple[int, str, float]]:
+    """The first `limit` chunks, each once: for the first of the indexes that hold it with its best score."""
+    order = {index_id: number for number, index_id in enumerate(index_ids)}
+    found: dict[str, tuple[int, float]] = {}
+    for row in scored:
+        known, _ = found.setdefault(row.chunk_id, (row.index_id, row.score))
+        if order[row.index_id] < order[known]:
+            found[row.chunk_id] = (row.index_id, row.score)
+        if len(found) > limit:
+            break
+    return [(index_id, chunk_id, score) for chunk_id, (index_id, score) in found.items()][:limit]
 
 
 def conditions(wanted: Filter) -> list[ColumnElement[bool]]:
