@@ -12,6 +12,7 @@ import pytest
 
 if TYPE_CHECKING:
     from chaos_helpers import WarmStart
+    from postgres_helpers import PostgresServer
 
 pytest_plugins = ["pytester"]
 
@@ -55,3 +56,32 @@ def warm() -> "Iterator[WarmStart]":
 
     with WarmStart() as started:
         yield started
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests marked `both_databases` on SQLite and on PostgreSQL, unless one is marked `sqlite_only`."""
+    marks = metafunc.definition
+    if marks.get_closest_marker("both_databases") and not marks.get_closest_marker("sqlite_only"):
+        metafunc.fixturenames.insert(0, "engine")
+        metafunc.parametrize("engine", ["sqlite", "postgresql"], indirect=True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> "Iterator[PostgresServer]":
+    """A PostgreSQL server, started for the first test that asks for it; one for each worker of pytest-xdist."""
+    from postgres_helpers import postgres_server  # late: most tests do without
+
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The database of a test that is marked `both_databases`; it does not ask for this itself."""
+    if request.param == "sqlite":
+        yield "sqlite"
+        return
+    from engine_helpers import on_postgres
+
+    with on_postgres(request.getfixturevalue("postgres")):
+        yield "postgresql"

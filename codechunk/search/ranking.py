@@ -11,9 +11,8 @@ from itertools import pairwise
 from math import sqrt
 
 import numpy as np
-from pathspec import GitIgnoreSpec
 
-from codechunk.errors import UsageError
+from codechunk.search.path_glob import PathGlob
 from codechunk.state import Filter, FoundChunk, IndexRow, State
 from codechunk.state.embeddings import Vectors
 from codechunk.text.notebook_text import NOTEBOOK
@@ -183,15 +182,12 @@ def _reward_files(hits: Sequence[_Hit]) -> None:
 def _filter(state: State, indexes: Sequence[IndexRow], query: Query) -> Filter:
     sources = None
     if query.path is not None:
-        try:
-            pattern = GitIgnoreSpec.from_lines([query.path])
-        except ValueError as exc:
-            raise UsageError(f"--path {query.path!r} is not a glob: {exc}") from exc
+        glob = PathGlob.parse(query.path)
         sources = frozenset(
             source
             for index in indexes
-            for path, source in state.lookup.files(index.id, index.generation)
-            if pattern.match_file(path)
+            for path, source in state.lookup.files(index.id, index.generation, containing=glob.pieces())
+            if glob.matches(path)
         )
     return Filter(languages=tuple(query.languages), kinds=tuple(query.kinds), sources=sources)
 

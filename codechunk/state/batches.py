@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, fu
 
 from codechunk.errors import StateError
 from codechunk.providers.batch_words import BATCH_ENDS, BATCH_STATES, BatchState, RequestKey, request_key
-from codechunk.state.database import Database
+from codechunk.state.database import Database, begins_with
 from codechunk.state.embeddings import Vectors
 from codechunk.state.queue import ClaimedText, due, lapsed, pending_texts, save_vectors, texts_of
 from codechunk.state.tables import batches, chunks, embeddings
@@ -320,7 +320,7 @@ class Batches:
     def get(self, batch_id: str) -> BatchRow | None:
         """A batch job by its id or the beginning of it; None when there is none, or not only one."""
         with self._db.read() as connection:
-            rows = connection.execute(select(batches).where(batches.c.id.startswith(batch_id, autoescape=True))).all()
+            rows = connection.execute(select(batches).where(begins_with(batches.c.id, batch_id)).limit(2)).all()
             return _row(rows[0]) if len(rows) == 1 else None
 
     def rows(self, *, open_only: bool = False, job_id: str | None = None) -> list[BatchRow]:

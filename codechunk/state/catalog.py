@@ -12,7 +12,8 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, exi
 
 from codechunk.providers.batch_words import BATCH_ENDS
 from codechunk.state.contents import delete_chunks, live_at
-from codechunk.state.database import Database
+from codechunk.state.database import Database, begins_with
+from codechunk.state.lexical import lexical_of
 from codechunk.state.tables import (
     batches,
     chunks,
@@ -76,6 +77,8 @@ class JobRow:
     requests: int
     started_at: float
     finished_at: float | None
+    last: bool = False
+    """Whether it is the last run of its index that ended with a published state."""
 
 
 class Catalog:
@@ -83,6 +86,7 @@ class Catalog:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._lexical = lexical_of(database)
 
     def open_index(self, *, url: str, names: Sequence[str], ref: str, space: Space) -> IndexRow:
         """Find or make the index of a repository, ref and space.
@@ -266,12 +270,7 @@ class Catalog:
         """
         unfinished = jobs.c.status.in_(("embedding", "running", "failed"))
         query = select(jobs).where(unfinished, jobs.c.plan.is_not(None)).order_by(jobs.c.started_at)
-        with self._db.read() as connection:
-            found = [_job_row(row) for row in connection.execute(query)]
-            return [
-                (job, _index_row(connection.execute(_index_query().where(indexes.c.id == job.index_id)).one()))
-                for job in found
-            ]
+        return self._jobs(query)
 
     def reopen_partial_jobs(self, space_id: int | None = None) -> int:
         """Let the last job of each index that ended with failures be finished anew: its failed texts wait again."""
@@ -296,13 +295,8 @@ class Catalog:
     def last_finished_job(self, index_id: int) -> JobRow | None:
         """The newest job of the index that ended with a published state."""
         with self._db.read() as connection:
-            row = connection.execute(
-                select(jobs)
-                .where(jobs.c.index_id == index_id, jobs.c.status.in_(("succeeded", "partial")))
-                .order_by(jobs.c.finished_at.desc())
-                .limit(1)
-            ).first()
-            return None if row is None else _job_row(row)
+            row = connection.execute(select(jobs).where(jobs.c.id.in_(_last_finished([index_id])))).first()
+            return None if row is None else _job_row(row, last=True)
 
     def jobs(self, *, limit: int | None = None) -> list[tuple[JobRow, IndexRow]]:
         """Runs of `index` with what they make, the newest first."""
@@ -310,7 +304,7 @@ class Catalog:
 
     def job(self, job_id: str) -> tuple[JobRow, IndexRow] | None:
         """A run by its id or the beginning of it; None when there is none, or not only one."""
-        found = self._jobs(select(jobs).where(jobs.c.id.startswith(job_id, autoescape=True)).limit(2))
+        found = self._jobs(select(jobs).where(begins_with(jobs.c.id, job_id)).limit(2))
         return found[0] if len(found) == 1 else None
 
     def _jobs(self, query: Select[Any]) -> list[tuple[JobRow, IndexRow]]:
@@ -320,7 +314,8 @@ class Catalog:
             made = {
                 row.id: _index_row(row) for row in connection.execute(_index_query().where(indexes.c.id.in_(wanted)))
             }
-        return [(_job_row(row), made[row.index_id]) for row in rows]
+            last = set(connection.execute(_last_finished(wanted)).scalars())
+        return [(_job_row(row, last=row.id in last), made[row.index_id]) for row in rows]
 
     def spaces(self) -> dict[int, Space]:
         """The vector spaces by their row."""
@@ -382,7 +377,7 @@ class Catalog:
             some = source_ids[start : start + SOURCES_AT_ONCE]
             used = set(connection.execute(select(files.c.source_id).where(files.c.source_id.in_(some))).scalars())
             unused = [source_id for source_id in some if source_id not in used]
-            delete_chunks(self._db, connection, unused)
+            delete_chunks(self._lexical, connection, unused)
             connection.execute(delete(sources).where(sources.c.id.in_(unused)))
 
     def _repository(self, connection: Connection, url: str, names: Sequence[str]) -> int:
@@ -474,7 +469,20 @@ def _index_row(row: Row[tuple[object, ...]]) -> IndexRow:
     )
 
 
-def _job_row(row: Row[tuple[object, ...]]) -> JobRow:
+def _last_finished(index_ids: Sequence[int]) -> Select[tuple[str]]:
+    """The id of the last run of each of these indexes that ended with a published state."""
+    newest_first = func.row_number().over(
+        partition_by=jobs.c.index_id, order_by=(jobs.c.finished_at.desc(), jobs.c.started_at.desc())
+    )
+    ended = (
+        select(jobs.c.id, newest_first.label("place"))
+        .where(jobs.c.index_id.in_(index_ids), jobs.c.status.in_(("succeeded", "partial")))
+        .subquery()
+    )
+    return select(ended.c.id).where(ended.c.place == 1)
+
+
+def _job_row(row: Row[tuple[object, ...]], *, last: bool = False) -> JobRow:
     value = row._mapping
     return JobRow(
         id=value["id"],
@@ -489,4 +497,5 @@ def _job_row(row: Row[tuple[object, ...]]) -> JobRow:
         requests=value["requests"],
         started_at=value["started_at"],
         finished_at=value["finished_at"],
+        last=last,
     )

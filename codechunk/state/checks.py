@@ -12,6 +12,7 @@ from sqlalchemy import Connection, func, select, text
 
 from codechunk.state.database import Database
 from codechunk.state.embeddings import STORED
+from codechunk.state.lexical import lexical_of
 from codechunk.state.questions import QUESTIONS, REPORT, TEXT_STATES, Moment, Question
 from codechunk.state.tables import embeddings, vectors
 
@@ -81,16 +82,9 @@ class Checks:
         )
 
     def _words(self, connection: Connection) -> Finding:
-        """The lexical index is a part of SQLite only; its own table of sizes has a row for each chunk it knows."""
-        if not self._db.is_sqlite:
+        missing = lexical_of(self._db).strays(connection)
+        if missing is None:
             return Finding(check="words", status="skipped", count=0, message="the words are indexed in SQLite only")
-        missing: int = connection.execute(
-            text(
-                "SELECT (SELECT count(*) FROM chunks c LEFT JOIN chunk_words_docsize w ON w.id = c.id"
-                " WHERE w.id IS NULL) + (SELECT count(*) FROM chunk_words_docsize w LEFT JOIN chunks c"
-                " ON c.id = w.id WHERE c.id IS NULL)"
-            )
-        ).scalar_one()
         if not missing:
             return Finding(check="words", status="ok", count=0, message="every chunk can be found by its words")
         return Finding(

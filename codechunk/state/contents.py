@@ -24,6 +24,7 @@ from sqlalchemy import (
 )
 
 from codechunk.state.database import Database
+from codechunk.state.lexical import ChunkWords, Lexical, lexical_of
 from codechunk.state.tables import chunks, files, index_chunks, sources
 from codechunk.text.chunks import Chunk, with_header
 from codechunk.text.words import index_words
@@ -101,6 +102,20 @@ def live_at(generation: int | ColumnElement[int], rows: FromClause = files) -> C
     )
 
 
+def planned_for(index_id: int, generation: int) -> tuple[ColumnElement[bool], ...]:
+    """The files that a run still has to read for the generation it writes.
+
+    Nothing ends after that generation, so one condition on `to_generation` is enough, and pages in order of path come
+    straight from an index. With the OR of `live_at` SQLite sorts what is left of all files for every page.
+    """
+    return (
+        files.c.index_id == index_id,
+        files.c.to_generation.is_(None),
+        files.c.from_generation <= generation,
+        files.c.status == "planned",
+    )
+
+
 def _holds(index_id: int, generation: int, chunk_id: ColumnElement[str]) -> ColumnElement[bool]:
     """Whether the generation of the index has a chunk of this id, as a condition of a larger query."""
     file, chunk = files.alias("its_file"), chunks.alias("its_chunk")
@@ -128,6 +143,7 @@ class Contents:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._lexical = lexical_of(database)
 
     def known_files(self, index_id: int, generation: int) -> dict[str, KnownFile]:
         """The published files by path."""
@@ -194,7 +210,7 @@ class Contents:
             sources.c.blob == files.c.blob,
             sources.c.status.in_(("chunked", "skipped")),
         )
-        planned = and_(files.c.index_id == index_id, live_at(generation), files.c.status == "planned")
+        planned = and_(*planned_for(index_id, generation))
         with self._db.begin() as connection:
             connection.execute(
                 update(files).where(planned).values(source_id=select(sources.c.id).where(same).scalar_subquery())
@@ -230,12 +246,7 @@ class Contents:
         while True:
             query = (
                 select(files.c.id, files.c.path, files.c.blob, saved.label("saved"))
-                .where(
-                    files.c.index_id == index_id,
-                    live_at(generation),
-                    files.c.status == "planned",
-                    files.c.path > after,
-                )
+                .where(*planned_for(index_id, generation), files.c.path > after)
                 .order_by(files.c.path)
                 .limit(page)
             )
@@ -252,7 +263,7 @@ class Contents:
         with self._db.begin() as connection:
             ids = self._save_sources(connection, repository_id, fingerprint, cut)
             # a fresh start: what an earlier, different cut of the same content left goes
-            delete_chunks(self._db, connection, [ids[part.path, part.blob] for part in cut if part.first == 0])
+            delete_chunks(self._lexical, connection, [ids[part.path, part.blob] for part in cut if part.first == 0])
             self._insert_chunks(connection, [(ids[part.path, part.blob], part) for part in cut])
             done = [
                 {
@@ -477,22 +488,18 @@ class Contents:
 
     def _insert_chunks(self, connection: Connection, cut: Sequence[tuple[int, CutFile]]) -> None:
         rows: list[dict[str, object]] = []
-        words: list[tuple[str, str, str]] = []
+        words: list[ChunkWords] = []
         for source_id, part in cut:
             path_words = index_words(part.path) if part.chunks else ""
             for number, chunk in enumerate(part.chunks):
                 rows.append(_chunk_row(source_id, part.first + number, part.chunk_ids[number], chunk))
                 symbol_words = index_words(chunk.symbol) if chunk.symbol else ""
-                words.append((path_words, symbol_words, part.words[number]))
+                words.append(ChunkWords(path_words, symbol_words, part.words[number]))
         if not rows:
             return
         statement = insert(chunks).returning(chunks.c.id, sort_by_parameter_order=True)
         ids = connection.execute(statement, rows).scalars().all()
-        if self._db.is_sqlite:
-            connection.exec_driver_sql(
-                "INSERT INTO chunk_words(rowid, path, symbol, body) VALUES (?, ?, ?, ?)",
-                [(row_id, *columns) for row_id, columns in zip(ids, words, strict=True)],
-            )
+        self._lexical.add(connection, ids, words)
 
 
 _SUMS = ("chunks", "counted", "tokens", "characters", "counted_characters")
@@ -503,14 +510,12 @@ _FINISH_FILE = (
 )
 
 
-def delete_chunks(database: Database, connection: Connection, source_ids: Sequence[int]) -> None:
+def delete_chunks(lexical: Lexical, connection: Connection, source_ids: Sequence[int]) -> None:
     """Delete all chunks of these contents, and their words, within the caller's transaction."""
     mine = chunks.c.source_id.in_(source_ids)
     if not source_ids or connection.execute(select(chunks.c.id).where(mine).limit(1)).first() is None:
         return
-    if database.is_sqlite:
-        rows = connection.execute(select(chunks.c.id).where(mine)).scalars().all()
-        connection.exec_driver_sql("DELETE FROM chunk_words WHERE rowid = ?", [(row,) for row in rows])
+    lexical.remove(connection, source_ids)
     connection.execute(delete(chunks).where(mine))
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from sqlalchemy import Row, Text, and_, cast, func, literal, select
 
-from codechunk.state.contents import CutFile, live_at
+from codechunk.state.contents import CutFile, planned_for
 from codechunk.state.database import Database
+from codechunk.state.lexical import lexical_of
 from codechunk.state.tables import chunks, files, repositories, sources
 from codechunk.text.chunks import Chunk, Kind
 
@@ -36,6 +37,7 @@ class Copies:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._lexical = lexical_of(database)
 
     def cut_elsewhere(
         self, index_id: int, generation: int, *, repository_id: int, fingerprint: str, page: int = 500
@@ -52,8 +54,7 @@ class Copies:
         while True:
             planned = (
                 select(files.c.id, files.c.path, files.c.blob)
-                .where(files.c.index_id == index_id, live_at(generation), files.c.status == "planned")
-                .where(files.c.path > after)
+                .where(*planned_for(index_id, generation), files.c.path > after)
                 .order_by(files.c.path)
                 .limit(page)
             )
@@ -109,10 +110,7 @@ class Copies:
         with self._db.read() as connection:
             source = connection.execute(of).one()
             found = connection.execute(rows).all()
-            words = [""] * len(found)
-            if self._db.is_sqlite and found:
-                body = "SELECT w.body FROM chunks c JOIN chunk_words w ON w.rowid = c.id WHERE c.source_id = ? "
-                words = list(connection.exec_driver_sql(body + "ORDER BY c.ordinal", (source_id,)).scalars())
+            words = self._lexical.bodies(connection, source_id)
         return CutFile(
             file_id=file.file_id,
             path=file.path,
@@ -122,7 +120,7 @@ class Copies:
             fallback=source.fallback,
             language=source.language,
             chunks=[_chunk_of(row, path=file.path, language=source.language) for row in found],
-            words=words,
+            words=[""] * len(found) if words is None else words,
             secrets=source.secrets,
         )
 

@@ -13,7 +13,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, inspect, make_url, text
+from sqlalchemy import (
+    URL,
+    ColumnElement,
+    Connection,
+    Engine,
+    Table,
+    and_,
+    create_engine,
+    event,
+    inspect,
+    make_url,
+    text,
+)
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DatabaseError, OperationalError
 
@@ -163,6 +175,11 @@ class Database:
             assert driver is not None  # noqa: S101
             driver.execute("VACUUM INTO ?", (str(target),))
         target.chmod(0o600)
+
+
+def begins_with(column: ColumnElement[str], start: str) -> ColumnElement[bool]:
+    """Whether an id of lower-case hex digits begins with `start`: a range, which an index finds, and LIKE would not."""
+    return and_(column >= start.lower(), column < f"{start.lower()}g")
 
 
 def _create_engine(url: URL) -> Engine:

@@ -1,20 +1,24 @@
 """What search asks of the state database: chunks by id, by neighbourhood, and by words (BM25)."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Float, Row, Select, and_, select, text
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select
 
 from codechunk.state.contents import live_at
 from codechunk.state.database import Database
 from codechunk.state.embeddings import Vectors, decode
+from codechunk.state.lexical import Rows, lexical_of
 from codechunk.state.tables import chunks, embeddings, files, indexes, sources, vectors
 
-# Weights of the columns path, symbol and body of the lexical index: a name says more than a use of it. Tuned on the
-# tuning set of `scripts/bench retrieval`; from 2, 2, 1 to 4, 8, 1 the figures differ by a hundredth.
-BM25_WEIGHTS = (3.0, 6.0, 1.0)
 IDS_PER_QUERY = 500
+# Matches looked up for each chunk that is wanted: several refs hold the same chunk, and contents that nobody refers to
+# any more match too.
+MATCHES_PER_CHUNK = 3
 FEW_SOURCES = 500
+FILES_AT_ONCE = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,21 +56,37 @@ class Filter:
         return bool(self.languages or self.kinds or self.sources is not None)
 
 
+class _Scored(NamedTuple):
+    """A chunk of an index that has some of the words."""
+
+    chunk_id: str
+    index_id: int
+    score: float
+
+
 class Lookup:
     """Reading for search, always within one generation of one index."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._lexical = lexical_of(database)
 
-    def files(self, index_id: int, generation: int) -> list[tuple[str, int]]:
-        """The indexed files, sorted: (path, content)."""
-        query = (
-            select(files.c.path, files.c.source_id)
-            .where(files.c.index_id == index_id, live_at(generation), files.c.status == "indexed")
-            .order_by(files.c.path)
+    def files(self, index_id: int, generation: int, *, containing: Sequence[str] = ()) -> Iterator[tuple[str, int]]:
+        """The indexed files, in no order: (path, content).
+
+        Args:
+            containing: only files whose path has these texts one after the other. Upper and lower case may count as the
+                same: the caller looks again.
+        """
+        query = select(files.c.path, files.c.source_id).where(
+            files.c.index_id == index_id, live_at(generation), files.c.status == "indexed"
         )
+        if containing:
+            escaped = (re.sub(r"([%_\\])", r"\\\1", piece) for piece in containing)
+            query = query.where(files.c.path.like(f"%{'%'.join(escaped)}%", escape="\\"))
         with self._db.read() as connection:
-            return [(row.path, row.source_id) for row in connection.execute(query)]
+            for row in connection.execution_options(yield_per=FILES_AT_ONCE).execute(query):
+                yield row.path, row.source_id
 
     def languages(self, index_id: int, generation: int) -> list[str]:
         """Languages that occur in the index, sorted."""
@@ -113,40 +133,73 @@ class Lookup:
             index_ids: a chunk that several of them hold counts once, for the first of them.
             words: as `codechunk.text.words.query_words` gives them; a chunk matches when it has any of them.
         """
-        if not words or not self._db.is_sqlite:
+        if not words or not index_ids:
             return []
-        match = " OR ".join('"' + word.replace('"', '""') + '"' for word in words)
-        matched = (
-            text(
-                "SELECT rowid AS row_id, bm25(chunk_words, :w0, :w1, :w2) AS score FROM chunk_words "
-                "WHERE chunk_words MATCH :match"
-            )
-            .bindparams(match=match, w0=BM25_WEIGHTS[0], w1=BM25_WEIGHTS[1], w2=BM25_WEIGHTS[2])
-            .columns(row_id=chunks.c.id.type, score=Float())
-            .subquery("matched")
-        )
-        order = {index_id: number for number, index_id in enumerate(index_ids)}
-        query = (
-            select(chunks.c.chunk_id, chunks.c.source_id, files.c.index_id, matched.c.score)
-            .select_from(matched)
-            .join(chunks, chunks.c.id == matched.c.row_id)
-            .join(files, files.c.source_id == chunks.c.source_id)
-            .join(indexes, indexes.c.id == files.c.index_id)
-            .join(sources, sources.c.id == chunks.c.source_id)
-            .where(files.c.index_id.in_(index_ids), live_at(indexes.c.generation), *conditions(wanted))
-            .order_by(matched.c.score, chunks.c.chunk_id)
-        )
-        found: dict[str, tuple[int, float]] = {}
         with self._db.read() as connection:
-            for row in connection.execution_options(yield_per=limit).execute(query):
-                if not wanted.passes(row.source_id):
-                    continue
-                known, _ = found.setdefault(row.chunk_id, (row.index_id, -row.score))
-                if order[row.index_id] < order[known]:
-                    found[row.chunk_id] = (row.index_id, -row.score)
-                if len(found) > limit:
-                    break
-        return [(index_id, chunk_id, score) for chunk_id, (index_id, score) in found.items()][:limit]
+            rows = self._rows(connection, index_ids, wanted)
+            best = None if wanted else self._best(connection, index_ids, words, rows, limit=limit)
+            scored = self._all(connection, index_ids, words, rows, wanted, page=limit) if best is None else best
+            return _first_places(scored, index_ids, limit=limit)
+
+    def _all(
+        self,
+        connection: Connection,
+        index_ids: Sequence[int],
+        words: Sequence[str],
+        rows: Rows | None,
+        wanted: Filter,
+        *,
+        page: int,
+    ) -> Iterator[_Scored]:
+        """The chunks of all matches that the filter lets pass, best first: the database joins and sorts them."""
+        matched = self._lexical.matches(words, rows)
+        if matched is None:
+            return
+        query = (
+            _of_indexes(index_ids, wanted)
+            .add_columns(matched.c.score)
+            .join(matched, matched.c.row_id == chunks.c.id)
+            .order_by(matched.c.score.desc(), chunks.c.chunk_id)
+        )
+        for row in connection.execution_options(yield_per=page).execute(query):
+            if wanted.passes(row.source_id):
+                yield _Scored(row.chunk_id, row.index_id, row.score)
+
+    def _rows(self, connection: Connection, index_ids: Sequence[int], wanted: Filter) -> Rows | None:
+        """Between which rows the chunks to be searched are; None: anywhere.
+
+        Contents of a repository are mostly written one after the other, so that the words of others need not be read.
+        """
+        held = select(func.min(chunks.c.id), func.max(chunks.c.id))
+        if wanted.sources is not None and len(wanted.sources) <= FEW_SOURCES:
+            held = held.where(chunks.c.source_id.in_(wanted.sources))
+        else:
+            published = select(func.count()).select_from(indexes).where(indexes.c.generation > 0)
+            if connection.execute(published.where(indexes.c.id.not_in(index_ids))).scalar_one() == 0:
+                return None
+            held = held.where(chunks.c.source_id.in_(select(files.c.source_id).where(files.c.index_id.in_(index_ids))))
+        first, last = connection.execute(held).one()
+        return (0, 0) if first is None else (first, last)
+
+    def _best(
+        self, connection: Connection, index_ids: Sequence[int], words: Sequence[str], rows: Rows | None, *, limit: int
+    ) -> list[_Scored] | None:
+        """The chunks of the best matches, best first, when they are enough; only these are joined with anything."""
+        most = MATCHES_PER_CHUNK * limit
+        matches = self._lexical.best(connection, words, rows, limit=most)
+        if len(matches) == most:  # others may have the same score as the last one
+            matches = [match for match in matches if match[1] > matches[-1][1]]
+            some = True
+        else:
+            some = False
+        scores = dict(matches)
+        ids, found = list(scores), []
+        for start in range(0, len(ids), IDS_PER_QUERY):
+            query = _of_indexes(index_ids, Filter()).where(chunks.c.id.in_(ids[start : start + IDS_PER_QUERY]))
+            found += [_Scored(row.chunk_id, row.index_id, scores[row.id]) for row in connection.execute(query)]
+        if some and len({row.chunk_id for row in found}) <= limit:
+            return None
+        return sorted(found, key=lambda row: (-row.score, row.chunk_id))
 
     def vectors_of(self, index_id: int, space_id: int, chunk_ids: Sequence[str]) -> dict[str, Vectors]:
         """The stored vectors of chunks of the published generation, by chunk id."""
@@ -186,6 +239,30 @@ class Lookup:
                 passing = [row for row in rows if wanted.passes(row.source_id)]
                 if passing:
                     yield [row.chunk_id for row in passing], decode([row.vector for row in passing])
+
+
+def _of_indexes(index_ids: Sequence[int], wanted: Filter) -> Select[Any]:
+    """The published chunks of these indexes, once for each of them that holds one."""
+    return (
+        select(chunks.c.id, chunks.c.chunk_id, chunks.c.source_id, files.c.index_id)
+        .join(files, files.c.source_id == chunks.c.source_id)
+        .join(indexes, indexes.c.id == files.c.index_id)
+        .join(sources, sources.c.id == chunks.c.source_id)
+        .where(files.c.index_id.in_(index_ids), live_at(indexes.c.generation), *conditions(wanted))
+    )
+
+
+def _first_places(scored: Iterable[_Scored], index_ids: Sequence[int], *, limit: int) -> list[tuple[int, str, float]]:
+    """The first `limit` chunks, each once: for the first of the indexes that hold it with its best score."""
+    order = {index_id: number for number, index_id in enumerate(index_ids)}
+    found: dict[str, tuple[int, float]] = {}
+    for row in scored:
+        known, _ = found.setdefault(row.chunk_id, (row.index_id, row.score))
+        if order[row.index_id] < order[known]:
+            found[row.chunk_id] = (row.index_id, row.score)
+        if len(found) > limit:
+            break
+    return [(index_id, chunk_id, score) for chunk_id, (index_id, score) in found.items()][:limit]
 
 
 def conditions(wanted: Filter) -> list[ColumnElement[bool]]:

@@ -6,17 +6,32 @@ that other writers wait for moments only.
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, delete, exists, func, or_, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    text,
+    update,
+)
 
 from codechunk.errors import StateError
 from codechunk.state.catalog import SOURCES_AT_ONCE, IndexRow
 from codechunk.state.contents import delete_chunks
 from codechunk.state.database import Database
 from codechunk.state.embeddings import STORED
+from codechunk.state.lexical import compact_words, lexical_of
 from codechunk.state.questions import OVER
 from codechunk.state.tables import (
     batches,
@@ -80,6 +95,7 @@ class Removal:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._lexical = lexical_of(database)
 
     # ------------------------------------------------------------------ indexes and repositories
 
@@ -156,7 +172,7 @@ class Removal:
             if not found:
                 return None
             cut = connection.execute(select(func.count()).where(chunks.c.source_id.in_(found))).scalar_one()
-            delete_chunks(self._db, connection, found)
+            delete_chunks(self._lexical, connection, found)
             connection.execute(delete(sources).where(sources.c.id.in_(found)))
             return Swept(contents=len(found), chunks=cut, last=found[-1])
 
@@ -201,9 +217,12 @@ class Removal:
     @staticmethod
     def _forget_bought(connection: Connection, batch_ids: Sequence[str]) -> None:
         """Batch jobs brought so many vectors less, or `doctor` would take the missing ones for bought twice."""
-        for batch_id in set(batch_ids):
-            gone = batch_ids.count(batch_id)
-            connection.execute(update(batches).where(batches.c.id == batch_id).values(rows_ok=batches.c.rows_ok - gone))
+        if batch_ids:
+            fewer = update(batches).where(batches.c.id == bindparam("batch"))
+            connection.execute(
+                fewer.values(rows_ok=batches.c.rows_ok - bindparam("gone")),
+                [{"batch": batch_id, "gone": gone} for batch_id, gone in Counter(batch_ids).items()],
+            )
 
     # ------------------------------------------------------------------ what would go
 
@@ -278,8 +297,7 @@ class Removal:
             driver.execute("PRAGMA busy_timeout=0")
             driver.execute("PRAGMA temp_store=FILE")  # VACUUM makes a copy, which may be larger than the memory
             try:
-                # The words of deleted chunks are only marked as such, until what holds them is written anew.
-                driver.execute("INSERT INTO chunk_words(chunk_words) VALUES ('optimize')")
+                compact_words(driver)
                 driver.execute("VACUUM")
                 driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             except sqlite3.OperationalError as exc:

@@ -29,7 +29,7 @@ def job_document(state: State, job_id: str, prices: Prices) -> dict[str, Any]:
         UsageError: when there is no run with this id, or beginning of an id, or more than one.
     """
     job, index = find_job(state, job_id)
-    generation = generation_of(state, job, index)
+    generation = generation_of(job, index)
     failed = (
         []
         if generation is None
@@ -109,7 +109,7 @@ def cancel_job(state: State, job_id: str, cancel_batch: Callable[[str], object])
 def _job(state: State, job: JobRow, index: IndexRow, known: dict[tuple[int, int], dict[str, int]]) -> dict[str, Any]:
     """A run as a document. `known` keeps the ledgers that were read, by index and generation."""
     report = json.loads(job.report) if job.report else {}
-    generation = generation_of(state, job, index)
+    generation = generation_of(job, index)
     if generation is None:
         ledger = None
     else:
@@ -134,15 +134,14 @@ def _job(state: State, job: JobRow, index: IndexRow, known: dict[tuple[int, int]
     }
 
 
-def generation_of(state: State, job: JobRow, index: IndexRow) -> int | None:
+def generation_of(job: JobRow, index: IndexRow) -> int | None:
     """The generation of files whose chunks are the run's; None when a later run has replaced it."""
     if job.status == "superseded":
         return None
     if job.status not in {"succeeded", "partial"}:
         planned = json.loads(job.plan)["generation"] if job.plan else index.generation + 1
         return planned if planned >= index.generation else None
-    last = state.catalog.last_finished_job(index.id)
-    return index.generation if last is not None and last.id == job.id and index.commit == job.commit else None
+    return index.generation if job.last and index.commit == job.commit else None
 
 
 def _status(job: JobRow, ledger: Mapping[str, int] | None, *, failed_files: int) -> str:

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_helpers import Cli
+from engine_helpers import open_state
 from gemini_emulator import GeminiEmulator
 from git_helpers import GitRepo
 from paid_helpers import FUNCTION, Paid, small_repository
-from queue_helpers import SPACE, add_texts, by_text, open_state, rows
+from queue_helpers import SPACE, add_texts, by_text, rows
 
 from codechunk.errors import CodechunkError, UsageError
 from codechunk.progress import Silence

@@ -15,8 +15,9 @@ from unittest.mock import patch
 import certifi
 import numpy as np
 import pytest
+from engine_helpers import open_state
 from gemini_emulator import Exchange, Faults, GeminiEmulator, Job, vector_of
-from queue_helpers import DIMENSIONS, MODEL, add_texts, by_text, open_state, rows, stored_vectors
+from queue_helpers import DIMENSIONS, MODEL, add_texts, by_text, rows, stored_vectors
 
 from codechunk.providers.gemini.client import Gemini
 from codechunk.providers.models import Form
@@ -233,14 +234,6 @@ class Bench:
 
 
 @cache
-def _empty_database() -> bytes:
-    """A state database of the newest schema: made once, as the migrations take longer than most tests."""
-    with tempfile.TemporaryDirectory() as folder:
-        open_state(Path(folder)).close()
-        return (Path(folder) / "state.db").read_bytes()
-
-
-@cache
 def _one_certificate() -> str:
     """A file with a single authority: reading the usual hundred takes longer than most tests, and nobody uses TLS."""
     end = "-----END CERTIFICATE-----\n"
@@ -263,7 +256,6 @@ def bench(
     """A workbench with these texts waiting."""
     form = Form(model, DIMENSIONS)
     folder.mkdir(exist_ok=True)
-    (folder / "state.db").write_bytes(_empty_database())
     with (
         patch.dict(os.environ, SSL_CERT_FILE=_one_certificate()),
         open_state(folder) as state,

@@ -1,7 +1,6 @@
 """Texts that wait for their vectors, in a real state database."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -34,9 +33,8 @@ def add_texts(state: State, texts: Sequence[str], *, tokens: int | None = 100, n
     )  # fmt: skip
     state.contents.save(repository, "f", [cut])
     job = state.catalog.start_job(index.id, "c" * 40, redo=False)
-    with state.database.read() as connection:
-        source = connection.exec_driver_sql("SELECT source_id FROM files WHERE id = ?", (file.id,)).scalar_one()
-    state.embeddings.request(index.space_id, [source], job_id=job.id)
+    (source,) = state.contents.new_sources(index.id, 1, all_files=True)
+    state.embeddings.request(index.space_id, [source.id], job_id=job.id)
     return index
 
 
@@ -62,8 +60,3 @@ def stored_vectors(state: State) -> dict[str, Vectors]:
         str(text): np.frombuffer(bytes(blob), "<f2").astype(np.float32)  # type: ignore[call-overload]
         for text, blob in rows(state, query)
     }
-
-
-def open_state(folder: Path) -> State:
-    """The database of a test."""
-    return State(folder / "state.db")

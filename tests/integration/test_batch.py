@@ -16,6 +16,8 @@ from codechunk.providers.batch_words import request_key
 from codechunk.providers.gemini.client import Gemini
 from codechunk.providers.models import Form
 
+pytestmark = pytest.mark.both_databases
+
 
 def over(throttle: object) -> object:
     """The wait of all submissions, as if its time had come."""

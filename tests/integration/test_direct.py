@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from engine_helpers import open_state
 from gemini_emulator import GeminiEmulator, tokens_of, vector_of
-from queue_helpers import DIMENSIONS, MODEL, SPACE, add_texts, by_text, open_state, rows, stored_vectors
+from queue_helpers import DIMENSIONS, MODEL, SPACE, add_texts, by_text, rows, stored_vectors
 
 from codechunk.errors import Denied, Missing, RateLimited, Rejected, StateError, Unavailable
 from codechunk.providers.gemini.client import Gemini
@@ -25,6 +26,8 @@ from codechunk.sending.direct import Direct, Sent
 from codechunk.sending.owner import is_gone, new_owner
 from codechunk.state import State
 from codechunk.state.embeddings import Vectors
+
+pytestmark = pytest.mark.both_databases
 
 FORM = Form(model=MODEL, dimensions=DIMENSIONS)
 TEXTS = [f"def number_{n}():\n    return {n}" for n in range(40)]

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from queue_helpers import DIMENSIONS, MODEL, SPACE, add_texts, by_text, open_state, rows, stored_vectors
+from engine_helpers import open_state
+from queue_helpers import DIMENSIONS, MODEL, SPACE, add_texts, by_text, rows, stored_vectors
 
 from codechunk.process import crash
 from codechunk.process.stop import stop_like_ctrl_c
@@ -20,6 +21,8 @@ from codechunk.sending.calibration import Fit
 from codechunk.sending.direct import Direct
 from codechunk.sending.owner import is_gone, new_owner
 from codechunk.state.embeddings import Vectors
+
+pytestmark = pytest.mark.both_databases
 
 TEXTS = [f"text {number}" for number in range(5)]
 KILLED = -signal.SIGKILL

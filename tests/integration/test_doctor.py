@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from engine_helpers import open_state, state_target
 
 from codechunk.config.settings import Config
 from codechunk.errors import IndexBusy, VectorStoreError
@@ -19,6 +21,8 @@ from codechunk.vectors.chroma import VectorStore
 from codechunk.views import doctor
 from codechunk.views.doctor import Finding, check_invariants
 
+pytestmark = pytest.mark.both_databases
+
 DIMENSIONS = 4
 SPACE = Space(provider="gemini", model="gemini-embedding-001", dimensions=DIMENSIONS, task="t", header_version=1)
 LEASE_S = 300.0
@@ -28,7 +32,7 @@ KEY = "not-a-real-key-but-a-secret-0123456789"
 @pytest.fixture
 def state(tmp_path: Path) -> Iterator[State]:
     (tmp_path / "data").mkdir(mode=0o700)
-    with State(tmp_path / "data" / "state.db") as opened:
+    with open_state(tmp_path / "data") as opened:
         yield opened
 
 
@@ -122,12 +126,21 @@ def sound(state: State) -> State:
 
 
 def wrong(state: State) -> dict[str, Finding]:
-    return {finding.check: finding for finding in check_invariants(state) if finding.status != "ok"}
+    """What is not as it should be. On PostgreSQL three questions are skipped: they are about SQLite's file."""
+    found = {finding.check: finding for finding in check_invariants(state) if finding.status != "ok"}
+    skipped = {check for check, finding in found.items() if finding.status == "skipped"}
+    assert skipped == (set() if state.database.is_sqlite else {"database_pages", "references", "words"})
+    return {check: finding for check, finding in found.items() if check not in skipped}
 
 
 def spoil(state: State, *statements: str) -> None:
-    """Change the database behind the product's back."""
-    assert state.database.path is not None
+    """Change the database behind the product's back, whatever its rows refer to. Blobs are written as in SQLite."""
+    if state.database.path is None:
+        with state.database.engine.begin() as server:
+            server.exec_driver_sql("SET LOCAL session_replication_role = replica")
+            for statement in statements:
+                server.exec_driver_sql(re.sub("x'([0-9a-f]+)'", r"'\\x\1'::bytea", statement))
+        return
     connection = sqlite3.connect(state.database.path, timeout=30)
     with contextlib.closing(connection), connection:
         for statement in statements:
@@ -154,8 +167,8 @@ DAMAGE = {
     "text_states": [f"UPDATE embeddings SET state = 'lost' WHERE id = {READY}"],
     "ready_texts_have_vectors": [f"UPDATE embeddings SET state = 'ready' WHERE id = {SENT}"],
     "vectors_are_used": [f"UPDATE embeddings SET state = 'failed' WHERE id = {READY}"],
-    "vector_lengths": [f"UPDATE vectors SET vector = zeroblob(6) WHERE embedding_id = {READY}"],
-    "vector_values": [f"UPDATE vectors SET vector = zeroblob(8) WHERE embedding_id = {READY}"],
+    "vector_lengths": [f"UPDATE vectors SET vector = x'000000000000' WHERE embedding_id = {READY}"],
+    "vector_values": [f"UPDATE vectors SET vector = x'0000000000000000' WHERE embedding_id = {READY}"],
     "texts_in_work_are_held": [f"UPDATE embeddings SET batch_id = NULL WHERE id = {SENT}"],
     "texts_are_sent_once": [f"UPDATE embeddings SET owner = 'me' WHERE id = {SENT}"],
     "batch_states": ["UPDATE batches SET state = 'lost'"],
@@ -178,9 +191,21 @@ DAMAGE = {
         f"UPDATE embeddings SET state = 'pending' WHERE id = {READY}",
     ],
     "index_has_only_stored_vectors": [f"DELETE FROM vectors WHERE embedding_id = {READY}"],
+}
+DAMAGE_TO_SQLITE = {  # a server guards its references itself, and has no lexical index yet
     "references": ["UPDATE files SET index_id = 99 WHERE path = 'a.py'"],
     "words": ["DELETE FROM chunk_words WHERE rowid = 1"],
 }
+
+
+@pytest.mark.sqlite_only
+@pytest.mark.parametrize("check", DAMAGE_TO_SQLITE)
+def test_what_must_never_be_in_a_sqlite_file_is_an_error_with_a_mend(sound: State, check: str) -> None:
+    spoil(sound, *DAMAGE_TO_SQLITE[check])
+    found = wrong(sound)[check]
+    assert found.status == "error"
+    assert found.count >= 1
+    assert found.mend
 
 
 @pytest.mark.parametrize("check", DAMAGE)
@@ -277,7 +302,7 @@ def examine(
         config=Config(data_dir=data),
         secrets=secrets,
         has_key=key,
-        open_state=lambda: State(data / "state.db"),
+        open_state=lambda: State(state_target(data)),
         open_store=open_store,
         stamp=lambda: None,
         alone=alone,
@@ -358,6 +383,7 @@ def test_a_throttle_is_told_with_its_reason(sound: State, tmp_path: Path) -> Non
     assert "quota of enqueued tokens is full" in examine(tmp_path / "data")["throttle"].message
 
 
+@pytest.mark.sqlite_only
 def test_a_damaged_database_is_a_finding_and_not_the_end(sound: State, tmp_path: Path) -> None:
     data = tmp_path / "data"
     sound.close()

@@ -9,6 +9,8 @@ from gemini_emulator import Faults
 
 from codechunk.sending.batch import Machine
 
+pytestmark = pytest.mark.both_databases
+
 ENDS = {
     "failed": "could not be processed",
     "expired": "expired",

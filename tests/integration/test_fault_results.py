@@ -17,6 +17,8 @@ from queue_helpers import add_texts
 from codechunk.errors import CodechunkError
 from codechunk.sending.retry import poll_wait_s
 
+pytestmark = pytest.mark.both_databases
+
 BAD_VECTORS = ["nan", "infinite", "zero", "wrong_dimension", "empty_vector"]
 
 

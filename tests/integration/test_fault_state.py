@@ -17,6 +17,7 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from batch_helpers import TEXTS, Bench, bench
+from engine_helpers import open_state
 from gemini_emulator import Exchange, Faults
 from sqlalchemy import event, make_url
 
@@ -44,6 +45,8 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
         subprocess.run(["umount", "-l", folder], check=True)
 
 
+pytestmark = pytest.mark.both_databases
+
 FULL = "the disk is full|No space left"
 
 
@@ -58,6 +61,7 @@ def fill(disk: Path) -> None:
                 continue
 
 
+@pytest.mark.sqlite_only
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 @pytest.mark.parametrize("kind", ["upload_start", "create", "get_batch", "download"])
 def test_after_the_disk_is_full_nothing_is_sent_and_afterwards_nothing_is_bought_twice(
@@ -106,6 +110,7 @@ def locked(path: Path) -> Iterator[None]:
         connection.close()
 
 
+@pytest.mark.sqlite_only
 def test_a_database_that_stays_locked_is_a_sentence_and_sends_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +127,7 @@ def test_a_database_that_stays_locked_is_a_sentence_and_sends_nothing(
         made.check()
 
 
+@pytest.mark.sqlite_only
 def test_a_worker_outlives_a_database_that_is_locked_for_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,6 +287,7 @@ def _upgrade_and_die(path: Path, at: int) -> None:
     Database(path).close()
 
 
+@pytest.mark.sqlite_only
 def test_a_kill_at_any_statement_of_a_migration_leaves_the_old_schema_or_the_new_one(tmp_path: Path) -> None:
     old = tmp_path / "old.db"
     engine = database._create_engine(make_url(f"sqlite:///{old}"))
@@ -321,7 +328,7 @@ def test_texts_stay_in_the_order_they_were_asked_for_over_restarts(tmp_path: Pat
     with bench(tmp_path) as made:
         made.planned(max_texts=3)
         before = [list(made.state.batches.members(row)) for row in made.rows]
-    with State(tmp_path / "state.db") as state:
+    with open_state(tmp_path) as state:
         rows = sorted(state.batches.rows(), key=lambda row: (row.created_at, row.id))
         assert [list(state.batches.members(row)) for row in rows] == before
     assert [member.text for members in before for member in members] == TEXTS

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from queue_helpers import add_texts, open_state
+from engine_helpers import open_state
+from queue_helpers import add_texts
 
 from codechunk.errors import StateError
 from codechunk.sending.heartbeat import beating
 from codechunk.state import State
+
+pytestmark = pytest.mark.both_databases
 
 
 @pytest.fixture

@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from queue_helpers import DIMENSIONS, SPACE, add_texts, by_text, open_state, rows, stored_vectors
+from engine_helpers import open_state
+from queue_helpers import DIMENSIONS, SPACE, add_texts, by_text, rows, stored_vectors
 
 from codechunk.state import IndexRow, State
 from codechunk.state.queue import LONGEST_WAIT_S, rough_tokens
+
+pytestmark = pytest.mark.both_databases
 
 TEXTS = [f"text {number}" for number in range(10)]
 LEASE_S = 60.0

@@ -10,6 +10,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from engine_helpers import open_state, state_target
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
@@ -21,12 +22,14 @@ from codechunk.state.tables import metadata
 from codechunk.text.chunks import Chunk, Kind, chunk_ids
 from codechunk.text.words import index_words
 
+pytestmark = pytest.mark.both_databases
+
 SPACE = Space(provider="synthetic", model="m", dimensions=4, task="t", header_version=1)
 
 
 @pytest.fixture
 def state(tmp_path: Path):
-    with State(tmp_path / "state.db") as opened:
+    with open_state(tmp_path) as opened:
         yield opened
 
 
@@ -57,6 +60,7 @@ def open_index(state: State, ref: str = "main") -> IndexRow:
     return state.catalog.open_index(url="https://host.invalid/o/n", names=["o/n"], ref=ref, space=SPACE)
 
 
+@pytest.mark.sqlite_only
 def test_the_newest_migration_is_the_one_the_program_expects() -> None:
     scripts = ScriptDirectory(str(Path(codechunk.state.migrations.__file__).parent))
     assert scripts.get_current_head() == SCHEMA_REVISION
@@ -72,6 +76,7 @@ def test_the_migrations_make_exactly_the_tables_of_the_code(state: State) -> Non
         assert compare_metadata(context, metadata) == []
 
 
+@pytest.mark.sqlite_only
 def test_every_table_and_column_says_what_it_is() -> None:
     for table in metadata.sorted_tables:
         assert table.comment, table.name
@@ -79,11 +84,13 @@ def test_every_table_and_column_says_what_it_is() -> None:
         assert not [c.name for c in table.columns if not c.comment and c.name not in obvious], table.name
 
 
+@pytest.mark.sqlite_only
 def test_every_table_can_be_made_in_postgresql() -> None:
     for table in metadata.sorted_tables:
         assert f"CREATE TABLE {table.name}" in str(CreateTable(table).compile(dialect=postgresql.dialect()))
 
 
+@pytest.mark.sqlite_only
 def test_sqlite_runs_with_the_settings_that_keep_data(state: State) -> None:
     with state.database.read() as connection:
         settings = {
@@ -98,16 +105,13 @@ def test_sqlite_runs_with_the_settings_that_keep_data(state: State) -> None:
 
 
 def test_a_database_of_a_newer_program_is_refused(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'state.db'}"
-    State(url).close()
-    connection = sqlite3.connect(tmp_path / "state.db")
-    connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    connection.commit()
-    connection.close()
+    with open_state(tmp_path) as state, state.database.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(StateError, match="newer codechunk"):
-        State(url)
+        State(state_target(tmp_path))
 
 
+@pytest.mark.sqlite_only
 def test_a_read_only_database_and_garbage_are_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "state.db").mkdir()
     with pytest.raises(StateError, match="cannot be opened"):
@@ -117,6 +121,7 @@ def test_a_read_only_database_and_garbage_are_a_sentence(tmp_path: Path) -> None
         State(tmp_path / "other.db")
 
 
+@pytest.mark.sqlite_only
 def test_a_damaged_page_is_found_by_the_quick_check(state: State, tmp_path: Path) -> None:
     index = open_index(state)
     cut(state, index, 1, {f"f{n}.py": [chunk(f"f{n}.py", "text " * 300)] for n in range(40)})
@@ -140,6 +145,7 @@ def open_at_once(url: str, barrier, results) -> None:
         results.put(repr(exc))
 
 
+@pytest.mark.sqlite_only
 def test_several_processes_may_make_the_database_at_the_same_instant(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(4), context.Queue()
@@ -192,7 +198,7 @@ def test_readers_stay_on_the_published_generation_until_the_switch(state: State)
     state.catalog.sweep(index.id, 2)
     state.catalog.drop_unused_sources(index.repository_id)
     with state.database.read() as connection:
-        for table in ("files", "sources", "chunks", "chunk_words"):
+        for table in ("files", "sources", "chunks", *(["chunk_words"] if state.database.is_sqlite else [])):
             assert connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one() == 1, table
 
 
@@ -260,6 +266,7 @@ def test_unknown_token_counts_are_null_and_never_zero(state: State) -> None:
     assert state.contents.token_sums(index.id, 1) == (2, 2, 8, 12, 12)
 
 
+@pytest.mark.sqlite_only
 def test_words_are_found_whole_in_parts_and_stemmed(state: State) -> None:
     index = open_index(state)
     cut(
@@ -289,6 +296,7 @@ def test_an_interrupted_job_of_the_same_commit_is_taken_up_and_another_commit_is
     assert state.catalog.start_job(index.id, "c2", redo=False).attempts == 1
 
 
+@pytest.mark.sqlite_only
 def test_the_disk_being_full_is_a_sentence(tmp_path: Path) -> None:
     with State(tmp_path / "state.db") as state:
         index = open_index(state)
@@ -302,12 +310,14 @@ def test_the_disk_being_full_is_a_sentence(tmp_path: Path) -> None:
             cut(state, index, 1, big)
 
 
+@pytest.mark.sqlite_only
 def test_postgresql_without_its_driver_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)  # Python's own way to say "not installed"
     with pytest.raises(StateError, match=r"codechunk\[postgres\]"):
         State("postgresql://nobody@127.0.0.1/nothing")
 
 
+@pytest.mark.sqlite_only
 def test_the_planner_knows_the_shape_of_a_large_database_from_the_first_row(state: State) -> None:
     with state.database.read() as connection:
         indexes = {row[0] for row in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'index'")}

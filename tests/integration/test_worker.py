@@ -19,6 +19,8 @@ from codechunk.providers.gemini.client import Gemini
 from codechunk.sending.owner import new_owner
 from codechunk.sending.worker import MOST_UNREACHABLE
 
+pytestmark = pytest.mark.both_databases
+
 REAL_TIME = time.time
 DAY_S = 86_400.0
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from queue_helpers import open_state
+from engine_helpers import open_state
 
 from codechunk.errors import Missing, Unavailable
 from codechunk.sending.calibration import Fit

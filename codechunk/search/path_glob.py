@@ -1,0 +1,45 @@
+"""The glob after --path: which files it matches, and what the database can sort out before a path is looked at. Pure.
+
+Globs are those of .gitignore, by pathspec. A database knows none of their rules, so it is given less: pieces of fixed
+text that every path the glob matches has, in this order. What is left after that is matched exactly.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pathspec import GitIgnoreSpec
+
+from codechunk.errors import UsageError
+
+_WILD = re.compile(r"[*?]+")
+
+
+@dataclass(frozen=True, slots=True)
+class PathGlob:
+    """A glob that a person typed."""
+
+    glob: str
+    _spec: GitIgnoreSpec
+
+    @classmethod
+    def parse(cls, glob: str) -> "PathGlob":
+        """Raises UsageError for what is no glob."""
+        try:
+            return cls(glob, GitIgnoreSpec.from_lines([glob]))
+        except ValueError as exc:
+            raise UsageError(f"--path {glob!r} is not a glob: {exc}") from exc
+
+    def matches(self, path: str) -> bool:
+        """Whether a file is meant: by its own name, or by that of a folder it is in."""
+        return self._spec.match_file(path)
+
+    def pieces(self) -> Sequence[str]:
+        """Texts that every matching path contains, one after the other; none where the glob is too clever to say.
+
+        Slashes around wildcards are no part of them: `a/**/b` matches `a/b`.
+        """
+        if "\\" in self.glob or self.glob.startswith(("!", "#")):
+            return ()
+        before_class = self.glob.rstrip().partition("[")[0]
+        return tuple(piece for part in _WILD.split(before_class) if (piece := part.strip("/")))
