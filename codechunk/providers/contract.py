@@ -76,6 +76,7 @@ class Client(Protocol):
         Raises:
             Rejected: one of the texts is refused, and with it the call.
             Denied, RateLimited, Unavailable: see `errors.py`.
+            ValueError: no text, or too many.
         """
 
     def embed_query(self, text: str) -> "NDArray[np.float32]":

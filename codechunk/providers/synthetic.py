@@ -56,6 +56,8 @@ class Synthetic:
 
     def embed(self, texts: Sequence[str]) -> Embedded:
         """A vector for each text; see `embed` of this module."""
+        if not 0 < len(texts) <= _TEXTS_PER_CALL:
+            raise ValueError(f"1 to {_TEXTS_PER_CALL} texts a call, not {len(texts)}")
         return Embedded(vectors=embed(texts, self._dimensions))
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
