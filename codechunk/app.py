@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from codechunk.indexing.dry_run import DryRun, dry_run
 from codechunk.indexing.publish import Door, settle
 from codechunk.indexing.run import Mode, Run, Wishes, recorded
 from codechunk.progress import Reporter, Silence
-from codechunk.providers import synthetic
+from codechunk.providers import BatchClient
 from codechunk.providers.batch_words import RemoteJob
 from codechunk.search.nearest import Nearest
 from codechunk.search.ranking import Answer, Query, search
@@ -87,7 +87,7 @@ class App:
         if state.catalog.interrupted_jobs():
             state.database.quick_check()
         with Door(self.workspace) as door:
-            if self.workspace.config.synthetic:
+            if self.workspace.config.provider.free:
                 door.open()  # a second process fails here, before it has done anything
             else:
                 door.look()
@@ -198,10 +198,10 @@ class App:
     def remote(self) -> list[dict[str, Any]]:
         """The provider's batch jobs beside ours: `ours`, `lost` (our name, but not in our books) or `foreign`."""
         state = self.workspace.state
-        with self.workspace.gemini(self.workspace.space()) as gemini:
+        with self._batch_client() as client:
             known = {row.remote_name: row for row in state.batches.rows() if row.remote_name is not None}
             prefix = f"{self.workspace.config.batch_processing.display_name_prefix}-"
-            return [_remote_document(job, known.get(job.name), prefix) for job in gemini.batches()]
+            return [_remote_document(job, known.get(job.name), prefix) for job in client.batches()]
 
     def cancel_remote(self, name: str) -> bool:
         """Cancel a job at the provider; one of ours is then not sent again. Returns whether it was still possible."""
@@ -211,12 +211,21 @@ class App:
     def delete_remote(self, name: str) -> None:
         """Delete a job at the provider. Raises UsageError for one of ours that is still waited for."""
         state = self.workspace.state
-        with self.workspace.gemini(self.workspace.space()) as gemini:
+        with self._batch_client() as client:
             mine = [row for row in state.batches.rows(open_only=True) if row.remote_name == name]
             if mine:
                 raise UsageError(f"{name} carries batch job {mine[0].id[:12]}, which is waited for; cancel it first.")
-            gemini.batch(name)  # raises Missing, in a sentence, when there is none
-            gemini.delete_batch(name)
+            client.batch(name)  # raises Missing, in a sentence, when there is none
+            client.delete_batch(name)
+
+    @contextmanager
+    def _batch_client(self) -> Iterator[BatchClient]:
+        """The configured provider's batch jobs. Raises UsageError when it has none."""
+        provider = self.workspace.config.provider
+        with closing(self.workspace.client(self.workspace.space())) as client:
+            if provider.batch is None or not isinstance(client, BatchClient):
+                raise UsageError(f"{provider.title} has no batch jobs.")
+            yield client
 
     # ------------------------------------------------------------------ jobs and doctor
 
@@ -267,10 +276,11 @@ class App:
 
     @contextmanager
     def _worker(self, reporter: Reporter) -> Iterator[Worker]:
-        if self.workspace.config.synthetic:
+        provider = self.workspace.config.provider
+        if provider.in_process:
             raise UsageError(
-                "Synthetic vectors are made at once by `codechunk index`; there is no queue to work on. Set "
-                "embedding.provider to gemini."
+                f"{provider.title} vectors are made at once by `codechunk index`; there is no queue to work on. Set "
+                f"embedding.provider to gemini."
             )
         self.workspace.require_provider()
         space = self.workspace.space()
@@ -356,16 +366,13 @@ class App:
         return request.jobs or len(os.sched_getaffinity(0))
 
     def _query_vectors(self, indexes: Sequence[IndexRow], edges: ExitStack) -> Callable[[str], dict[int, Vectors]]:
-        """A function that makes the vectors of a query, one for each space id: one request for each Gemini space.
+        """A function that makes the vectors of a query, one for each space id: one call for each space.
 
         The clients are opened here, so that a missing key is told before anything is asked, and closed with `edges`.
         """
         makers: dict[int, Callable[[str], Vectors]] = {}
         for space_id, space in {index.space_id: index.space for index in indexes}.items():
-            if space.provider == "synthetic":
-                makers[space_id] = partial(_synthetic_vector, dimensions=space.dimensions)
-            else:
-                makers[space_id] = edges.enter_context(self.workspace.gemini(space)).embed_query
+            makers[space_id] = edges.enter_context(closing(self.workspace.client(space))).embed_query
         return lambda text: {space_id: make(text) for space_id, make in makers.items()}
 
     def _searched(self, state: State, repository: str | None) -> list[IndexRow]:
@@ -394,11 +401,6 @@ def _remote_document(job: RemoteJob, row: BatchRow | None, prefix: str) -> dict[
         "relation": "ours" if row is not None else "lost" if ours else "foreign",
         "batch_id": None if row is None else row.id,
     }
-
-
-def _synthetic_vector(text: str, *, dimensions: int) -> Vectors:
-    vector: Vectors = synthetic.embed([text], dimensions)[0]
-    return vector
 
 
 def _names(source: Source) -> list[str]:

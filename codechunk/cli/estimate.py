@@ -15,21 +15,21 @@ from codechunk.providers.pricing import LIST_PRICES, PriceMode, price_usd
 
 def run(loaded: Loaded, *, source: str, ref: str | None, json: bool, quiet: bool) -> None:
     """Estimate and print. Writes nothing but the git mirror; needs no key."""
-    synthetic = loaded.config.synthetic
-    priced = _with_gemini(loaded) if synthetic else loaded
+    stands_in = loaded.config.provider is not loaded.config.priced_provider
+    priced = _as_priced(loaded) if stands_in else loaded
     with reporter(stderr(), quiet=quiet) as progress, App(priced) as app:
         plan = app.plan(IndexRequest(source=source, ref=ref), progress)
     document = _document(priced, plan)
     if json:
         write_json(document)
         return
-    _show(stdout(), document, synthetic=synthetic)
+    _show(stdout(), document, stands_in=stands_in)
 
 
-def _with_gemini(loaded: Loaded) -> Loaded:
-    """The configuration as if its Gemini model were in use: that is what has a price."""
+def _as_priced(loaded: Loaded) -> Loaded:
+    """The configuration as if the model were in use that synthetic vectors stand for: that is what has a price."""
     config = loaded.config
-    embedding = config.embedding.model_copy(update={"provider": "gemini"})
+    embedding = config.embedding.model_copy(update={"provider": config.priced_provider.name})
     batch = config.batch_processing.model_copy(update={"use_test_embeddings": False})
     changed = config.model_copy(update={"embedding": embedding, "batch_processing": batch})
     return dataclasses.replace(loaded, config=changed)
@@ -69,7 +69,7 @@ def _document(loaded: Loaded, plan: DryRun) -> dict[str, Any]:
     }
 
 
-def _show(console: Console, document: dict[str, Any], *, synthetic: bool) -> None:
+def _show(console: Console, document: dict[str, Any], *, stands_in: bool) -> None:
     files, price = document["files"], document["price"]
     head = Text(f"{shown(document['repository'])}@{shown(document['ref'])}", style="bold")
     console.print(head + Text(f"  {document['commit'][:12]}  estimate, nothing was bought"))
@@ -90,7 +90,7 @@ def _show(console: Console, document: dict[str, Any], *, synthetic: bool) -> Non
     else:
         table.add("price", f"{usd(price['direct'])} direct, {usd(price['batch'])} batch{dated}")
     table.add("mode", f"{document['mode']} would be chosen")
-    if synthetic:
+    if stands_in:
         table.add(
             "", f"this configuration makes synthetic vectors, for nothing; the price is that of {document['model']}"
         )

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from codechunk import providers
 from codechunk.app import App, IndexRequest
 from codechunk.cli.markdown import plan_summary, run_summary
 from codechunk.cli.session import EXIT_FAILED_CHUNKS
@@ -141,13 +142,13 @@ def _summary(console: Console, loaded: Loaded, document: Mapping[str, Any]) -> N
         table.add("", _changed(document["changes"]["chunks"], "reused"))
     table.add("tokens", _tokens(tokens))
     embedding = document["embedding"]
-    synthetic = embedding["provider"] == "synthetic"
+    free = providers.is_free(embedding["provider"])
     table.add(
         "vectors",
-        f"{embedding['texts_sent']:,} texts {'embedded with' if synthetic else 'sent to'} {embedding['model']} "
+        f"{embedding['texts_sent']:,} texts {'embedded with' if free else 'sent to'} {embedding['model']} "
         f"({embedding['dimensions']} dimensions)",
     )
-    if synthetic:
+    if free:
         table.add("cost", _synthetic_cost(loaded, tokens["total"]))
     else:
         table.add("mode", f"{document['mode']}: {shown(document['mode_reason'])}")
@@ -230,7 +231,7 @@ def _prices(loaded: Loaded, model: str, tokens: int | None) -> str | None:
 def _plan_document(loaded: Loaded, plan: DryRun) -> dict[str, Any]:
     model = loaded.config.embedding.model
     overrides = loaded.config.pricing
-    tokens = 0 if loaded.config.synthetic else plan.tokens_to_embed
+    tokens = 0 if loaded.config.provider.free else plan.tokens_to_embed
     cost = {mode: price_usd(model=model, mode=mode, tokens=tokens, overrides=overrides) for mode in ("direct", "batch")}
     return {
         "dry_run": True,
@@ -288,12 +289,10 @@ def _show_plan(console: Console, loaded: Loaded, plan: DryRun) -> None:
         "chunks", f"{plan.chunks:,}, {plan.texts:,} distinct texts, {plan.texts_to_embed:,} to embed{out}{failed}"
     )
     table.add("tokens", f"{plan.tokens:,}, {plan.tokens_to_embed:,} to embed")
-    synthetic = loaded.config.synthetic
-    prices = _prices(loaded, model, plan.tokens if synthetic else plan.tokens_to_embed)
+    free = loaded.config.provider.free
+    prices = _prices(loaded, model, plan.tokens if free else plan.tokens_to_embed)
     if prices:
-        told = (
-            f"nothing: synthetic vectors; all of it with {model}: {prices}" if synthetic else f"{prices} with {model}"
-        )
+        told = f"nothing: synthetic vectors; all of it with {model}: {prices}" if free else f"{prices} with {model}"
         table.add("cost", told)
     table.show(console)
     _show_secrets(console, plan)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from codechunk import providers
 from codechunk.cli.terminal import shown, usd
 
 LONGEST_NAME = 200
@@ -114,7 +115,7 @@ def _tokens(tokens: Mapping[str, Any]) -> str:
 
 
 def _cost(document: Mapping[str, Any]) -> str:
-    if document["embedding"]["provider"] == "synthetic":
+    if providers.is_free(document["embedding"]["provider"]):
         return "nothing: synthetic vectors"
     cost = document["cost"]
     so_far = "billed so far" if document["status"] == "embedding" else "spent"

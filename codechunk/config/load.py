@@ -19,10 +19,12 @@ import yaml
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
+from codechunk import providers
 from codechunk.config.settings import Config, format_size, format_value
 from codechunk.errors import UsageError
 from codechunk.process.log import mask_secrets
-from codechunk.providers.pricing import LIST_PRICES, PriceMode
+from codechunk.providers import Provider
+from codechunk.providers.pricing import PriceMode
 
 __all__ = ["Config", "Loaded", "Secret", "load_config"]
 
@@ -47,13 +49,23 @@ class Loaded:
 
     config: Config
     origins: Mapping[str, str]
-    gemini_api_key: Secret
     git_token: Secret
     file: Path | None
+    environ: Mapping[str, str] = field(repr=False)
+
+    def api_key(self, provider: Provider) -> Secret:
+        """The key of a provider. Raises UsageError when what the environment holds cannot be one."""
+        return _secret(provider.key_variables, self.environ)
+
+    @property
+    def _keyed(self) -> list[Provider]:
+        """The providers whose keys are looked at in any case: Gemini, and the configured one."""
+        named = dict.fromkeys(("gemini", self.config.embedding.provider))
+        return [provider for name in named if (provider := providers.get(name)).key_variables]
 
     def secret_values(self) -> list[str]:
         """The plain secrets, for the log's mask."""
-        found = (self.gemini_api_key.value, self.git_token.value)
+        found = (*(self.api_key(provider).value for provider in self._keyed), self.git_token.value)
         return [secret.get_secret_value() for secret in found if secret is not None]
 
     def rows(self) -> list[tuple[str, str, str]]:
@@ -66,22 +78,24 @@ class Loaded:
             text = mask_secrets(format_size(value) if key[-1] == "max_file_size" else format_value(value))
             rows.append((_dotted(key), text, self.origins[_dotted(key)]))
         rows.extend(self._price_rows())
-        for name, secret in (("gemini_api_key", self.gemini_api_key), ("git_token", self.git_token)):
+        secrets = {f"{provider.name}_api_key": self.api_key(provider) for provider in self._keyed}
+        for name, secret in (*secrets.items(), ("git_token", self.git_token)):
             origin = f"env {secret.found_in}" if secret.found_in else f"env {' or '.join(secret.names)}"
             rows.append((name, "set" if secret.found_in else "not set", origin))
         return rows
 
     def _price_rows(self) -> Iterator[tuple[str, str, str]]:
         modes: tuple[PriceMode, ...] = ("direct", "batch")
-        for model in sorted({*LIST_PRICES, *self.config.pricing}):
+        listed = {**providers.get("gemini").prices, **self.config.priced_provider.prices}
+        for model in sorted({*listed, *self.config.pricing}):
             for mode in modes:
                 key = f"pricing.{model}.{mode}"
                 own = self.config.pricing.get(model, {}).get(mode)
                 if own is not None:
                     yield key, format_value(own), self.origins[key]
-                elif model in LIST_PRICES:
-                    listed = LIST_PRICES[model]
-                    yield key, format_value(getattr(listed, mode)), f"default (list price of {listed.as_of})"
+                elif model in listed:
+                    price = listed[model]
+                    yield key, format_value(getattr(price, mode)), f"default (list price of {price.as_of})"
 
 
 def load_config(*, config_file: Path | None, flags: Mapping[str, Any], environ: Mapping[str, str], cwd: Path) -> Loaded:
@@ -102,13 +116,15 @@ def load_config(*, config_file: Path | None, flags: Mapping[str, Any], environ: 
     origins = {_dotted(key): "default" for key in _leaves()}
     for layer in reversed(layers):
         origins |= {_dotted(key): layer.origins[key] for key in layer.values}
-    return Loaded(
+    loaded = Loaded(
         config=config,
         origins=origins,
-        gemini_api_key=_secret(("CODECHUNK_GEMINI_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY"), environ),
         git_token=_secret(("CODECHUNK_GIT_TOKEN",), environ),
         file=None if file is None else cwd / file,
+        environ=environ,
     )
+    loaded.secret_values()  # a key that cannot be one is told now, whatever the command
+    return loaded
 
 
 # ---------------------------------------------------------------- layers

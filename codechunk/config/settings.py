@@ -29,7 +29,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from codechunk.providers.models import INPUT_TOKENS, MODELS
+from codechunk import providers
+from codechunk.providers import Provider
 from codechunk.providers.pricing import PriceMode
 
 # cl100k only estimates the provider's count: a chunk may fill this share of the limit in cl100k tokens.
@@ -171,7 +172,7 @@ class ChunkingConfig(_Section):
 class EmbeddingConfig(_Section):
     """`embedding`: who makes the vectors, and how direct calls are made."""
 
-    provider: Literal["gemini", "synthetic"] = "gemini"
+    provider: Name = "gemini"
     model: Name = "gemini-embedding-001"
     dimensions: Annotated[int, BeforeValidator(_no_bool), Field(ge=128, le=3072)] = 768
     base_url: str | None = None
@@ -185,6 +186,13 @@ class EmbeddingConfig(_Section):
     def _no_vertex(cls, value: object) -> object:
         if isinstance(value, str) and value.lower().startswith("vertex"):
             raise ValueError("Vertex AI is not supported; use gemini, the Gemini Developer API")
+        return value
+
+    @field_validator("provider")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if not providers.is_known(value):
+            raise ValueError(f"there is no such provider; {providers.hint(value)}")
         return value
 
     @field_validator("base_url")
@@ -322,14 +330,31 @@ class Config(BaseSettings):
         return (init_settings, *(InitSettingsSource(settings_cls, layer) for layer in layers))
 
     @property
-    def synthetic(self) -> bool:
-        """Whether vectors are made here, without a key and without the network."""
-        return self.embedding.provider == "synthetic" or self.batch_processing.use_test_embeddings
+    def provider(self) -> Provider:
+        """Who makes the vectors: `embedding.provider`, or the synthetic one where test embeddings are asked for."""
+        test = self.batch_processing.use_test_embeddings
+        return providers.get(providers.SYNTHETIC if test else self.embedding.provider)
+
+    @property
+    def model(self) -> str:
+        """The model of the vectors: `embedding.model`, unless the provider has only one."""
+        return self.provider.fixed_model or self.embedding.model
+
+    @property
+    def priced_provider(self) -> Provider:
+        """The provider that chunks are cut for and prices are told of: what synthetic vectors stand for."""
+        provider = providers.get(self.embedding.provider)
+        return provider if provider.stands_for is None else providers.get(provider.stands_for)
+
+    @property
+    def priced_model(self) -> str:
+        """Its model."""
+        return self.priced_provider.fixed_model or self.embedding.model
 
     @property
     def input_tokens(self) -> int | None:
         """How many tokens one text may have: the setting, else the model's own limit, else None."""
-        return self.token_counting.max_tokens_per_chunk or INPUT_TOKENS.get(self.embedding.model)
+        return self.token_counting.max_tokens_per_chunk or self.priced_provider.input_tokens(self.priced_model)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -340,19 +365,19 @@ class Config(BaseSettings):
         return self
 
     def _token_problem(self) -> tuple[str, str] | None:
-        model = self.embedding.model
+        model, models = self.priced_model, self.priced_provider.models
         chunking, batch = self.chunking, self.batch_processing
-        limit, own = self.input_tokens, INPUT_TOKENS.get(model)
-        if limit is None:
-            known = ", ".join(MODELS)
+        limit, own = self.input_tokens, self.priced_provider.input_tokens(model)
+        if limit is None and model not in models:
+            known = ", ".join(models)
             reason = f"the input limit of this model is not known (known: {known})"
             return (
                 "embedding.model",
                 f"{reason}; set token_counting.max_tokens_per_chunk to its limit to use it",
             )
-        if own is not None and limit > own:
+        if own is not None and limit is not None and limit > own:
             return "token_counting.max_tokens_per_chunk", f"{model} takes at most {own} tokens per text"
-        if chunking.max_tokens > limit * ESTIMATE_SAFETY:
+        if limit is not None and chunking.max_tokens > limit * ESTIMATE_SAFETY:
             most = int(limit * ESTIMATE_SAFETY)
             reason = f"a text may have {limit} tokens and the estimate needs a quarter in reserve"
             return "chunking.max_tokens", f"{model} allows at most {most} here, because {reason}"

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Self
 
+from codechunk import providers
 from codechunk.errors import CodechunkError, IndexBusy
 from codechunk.indexing import report
 from codechunk.process.crash import crash
@@ -62,7 +63,7 @@ class Outline:
 
 
 class Door:
-    """The vector store's lock: synthetic vectors hold it from the beginning, others take it when they store."""
+    """The vector store's lock: free vectors hold it from the beginning, others take it when they store."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace, self._state = workspace, workspace.state
@@ -249,7 +250,7 @@ class Publication:
         )
 
     def _bought(self, made: int | None) -> report.Bought:
-        if self._index.space.provider == "synthetic":
+        if providers.is_free(self._index.space.provider):
             return report.Bought(texts_sent=made or 0, estimated_usd=0.0, spent_usd=0.0)
         bought = self._state.queue.bought(self._job.id)
         return report.Bought(
@@ -265,10 +266,10 @@ class Publication:
     def _tokens_sent(self) -> int | None:
         """Tokens that this run sends, by our count; what an earlier attempt of it has paid is put into ours."""
         planned = self._outline.tokens_to_send
-        if planned is None or self._job.attempts == 1 or self._index.space.provider == "synthetic":
+        if planned is None or self._job.attempts == 1 or providers.is_free(self._index.space.provider):
             return planned
         bought = self._state.queue.bought(self._job.id)
-        theirs = self._workspace.estimates.fit(self._index.space_id, self._index.space.model).mean
+        theirs = self._workspace.estimates.calibrator(self._index.space_id, self._index.space).mean
         paid = bought.direct_estimated + bought.batch_estimated + round((bought.direct + bought.batch) / theirs)
         return max(planned, paid)
 

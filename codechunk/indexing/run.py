@@ -6,8 +6,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
+from codechunk import providers
 from codechunk.errors import CodechunkError, UsageError
 from codechunk.git.repository import OpenedRepository
 from codechunk.indexing import report
@@ -15,6 +17,7 @@ from codechunk.indexing.cut import Comparison, Indexing
 from codechunk.indexing.publish import Door, Outline, Publication, saved
 from codechunk.pool.cut_settings import changed_settings, fingerprint
 from codechunk.progress import Reporter
+from codechunk.sending.owner import is_gone
 from codechunk.state import IndexRow, JobRow, SizedSource, State
 from codechunk.state.compare import Changes
 from codechunk.workspace import vectors_of_index
@@ -25,6 +28,8 @@ from codechunk.workspace.workspace import Workspace
 log = logging.getLogger(__name__)
 
 Mode = Literal["auto", "batch", "sequential"]
+# Before there were several operators, the fact that its users were told had no name in it.
+FIRST_OPERATOR = "Google"
 # What happens to secrets in the code, for the sentence before the first text is sent.
 SECRETS_SENTENCE = {
     "redact": "Secrets found in it are replaced by [REDACTED:...] first.",
@@ -36,7 +41,7 @@ SECRETS_SENTENCE = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
-    """What a person asked of one run: processes that cut, how Gemini is called, whether to wait, the most to spend."""
+    """What a person asked of one run: processes that cut, how texts are sent, whether to wait, the most to spend."""
 
     jobs: int
     mode: Mode = "auto"
@@ -62,6 +67,7 @@ class Run:
         self._workspace, self._state, self._door, self._opened = workspace, workspace.state, door, opened
         self._index, self._job, self._reporter, self._started_at = index, job, reporter, started_at
         self._changes = Changes()
+        self._provider = providers.get(index.space.provider)
 
     def go(self, wishes: Wishes) -> dict[str, Any]:
         """Index the commit, or find that nothing is to do."""
@@ -88,48 +94,31 @@ class Run:
             indexing.cut()
             indexing.count_missing()
         self._changes = state.comparisons.between(self._index.id, self._index.generation, indexing.generation)
-        if self._index.space.provider == "synthetic":
-            return self._with_synthetic(indexing, comparison, identity, settings.token_mode)
-        return self._with_gemini(indexing, comparison, identity, settings.token_mode, wishes)
+        return self._embed(indexing, comparison, identity, settings.token_mode, wishes)
 
     # ------------------------------------------------------------------ vectors
 
-    def _with_synthetic(
-        self, indexing: Indexing, comparison: Comparison, identity: str, token_mode: str
-    ) -> dict[str, Any]:
-        reason = "synthetic vectors are made here"
-        unsettled = vectors_of_index.unsettled(self._state, self._index, indexing.generation)
-        _, tokens = vectors_of_index.missing(self._state, self._index, unsettled)
-        outline = self._outline(indexing, comparison, identity, token_mode, ("sequential", reason), 0.0, tokens)
-        self._state.catalog.plan_job(self._job.id, outline.dump())
-        made = vectors_of_index.embed(
-            state=self._state,
-            index=self._index,
-            sources=unsettled,
-            make=self._workspace.embed,
-            job_id=self._job.id,
-            reporter=self._reporter,
-        )
-        return self._publication(outline).publish(self._door, made=made)
-
-    def _with_gemini(
+    def _embed(
         self, indexing: Indexing, comparison: Comparison, identity: str, token_mode: str, wishes: Wishes
     ) -> dict[str, Any]:
-        """Ask for vectors, choose how, tell what it costs, then send directly or in batch jobs."""
-        state, job, workspace = self._state, self._job, self._workspace
+        """Ask for vectors, choose how, tell what it costs, send directly or in batch jobs, and publish."""
+        state, job, provider, generation = self._state, self._job, self._provider, indexing.generation
+        if provider.free:  # what a killed run had claimed is counted as not made yet
+            state.queue.free_abandoned(is_gone, lease_s=self._workspace.config.batch_processing.lease.total_seconds())
         # Before any text waits: from then on a worker beside this run may buy it, whatever --max-cost says.
-        unsettled = vectors_of_index.unsettled(state, self._index, indexing.generation)
+        unsettled = vectors_of_index.unsettled(state, self._index, generation)
         texts, tokens = vectors_of_index.missing(state, self._index, unsettled)
         mode, reason = self._choose(texts, wishes.mode)
-        estimate = workspace.estimates.estimate_usd(self._index, tokens, mode)
-        self._tell_changed_space(texts, estimate)
-        _within(wishes.max_cost_usd, estimate, texts, self._index.space.model)
+        estimate = self._workspace.estimates.estimate_usd(self._index, tokens, mode)
+        if not provider.free:
+            self._tell_changed_space(texts, estimate)
+            _within(wishes.max_cost_usd, estimate, texts, self._index.space.model)
         self._request(unsettled)
-        waited_for, all_tokens = state.queue.wanted(job.id)  # with what an earlier attempt has sent already
+        waited_for, all_tokens = self._wanted()
         if waited_for > texts:
-            out = workspace.estimates.estimate_usd(self._index, max(0, all_tokens - tokens), "batch")
+            out = self._workspace.estimates.estimate_usd(self._index, max(0, all_tokens - tokens), "batch")
             estimate = None if estimate is None or out is None else estimate + out
-        if not texts and waited_for:
+        if not texts and waited_for and provider.batch is not None:
             mode, reason = "batch", f"{waited_for:,} texts are in batch jobs already"
         log.debug("Chose how to embed", extra={"action": "mode_chosen", "mode": mode, "why": reason})
         outline = self._outline(
@@ -137,21 +126,41 @@ class Run:
         )
         state.catalog.plan_job(job.id, outline.dump())
         publication = self._publication(outline)
-        if texts and state.queue.first_time("code_is_sent"):
-            self._reporter.say(
-                f"From here on the text of chunks is sent to Google ({self._index.space.model}) to be embedded. "
-                f"{SECRETS_SENTENCE[workspace.config.secrets]} This is said once."
-            )
-        generation = indexing.generation
+        self._tell_who_reads(texts)
+        made = 0
         if self._still_open(generation):
-            if wishes.publish_partial:
+            if wishes.publish_partial and not provider.free:
                 publication.publish_early(self._door)
-            if self._send(mode, wishes, generation=generation, texts=waited_for):
+            made, left = self._send(mode, wishes, generation=generation, texts=waited_for)
+            if left:
                 return publication.waiting()
-        return publication.publish(self._door)
+        return publication.publish(self._door, made=made if provider.free else None)
 
-    def _send(self, mode: str, wishes: Wishes, *, generation: int, texts: int) -> int:
-        """Get vectors for every text of the run. Returns how many are still open, when it was not to wait for them."""
+    def _wanted(self) -> tuple[int, int]:
+        """Texts that the run waits for, with what an earlier attempt has sent, and their tokens by our count.
+
+        Nobody needs the tokens of free vectors: to add them up takes as long as to read every chunk.
+        """
+        queue = self._state.queue
+        return (queue.still_open(self._job.id), 0) if self._provider.free else queue.wanted(self._job.id)
+
+    def _tell_who_reads(self, texts: int) -> None:
+        """Say once, before the first text leaves this machine, whom it is sent to."""
+        operator = self._provider.operator
+        if operator is None or not texts:
+            return
+        notice = "code_is_sent" if operator == FIRST_OPERATOR else f"code_is_sent:{operator}"
+        if self._state.queue.first_time(notice):
+            self._reporter.say(
+                f"From here on the text of chunks is sent to {operator} ({self._index.space.model}) to be embedded. "
+                f"{SECRETS_SENTENCE[self._workspace.config.secrets]} This is said once."
+            )
+
+    def _send(self, mode: str, wishes: Wishes, *, generation: int, texts: int) -> tuple[int, int]:
+        """Get vectors for every text of the run.
+
+        Returns how many came directly, and how many texts are still open when it was not to wait for them.
+        """
         state, job, index = self._state, self._job, self._index
 
         def still_open() -> int:
@@ -159,32 +168,36 @@ class Run:
             self._reporter.reach(max(0, texts - waiting), total=texts)
             return waiting
 
-        def price() -> None:
-            count, tokens = state.queue.wanted(job.id, fallen_back=True)
-            spent = self._workspace.estimates.spent_usd(index, state.queue.bought(job.id)) or 0.0
-            more = self._workspace.estimates.estimate_usd(index, tokens, "sequential")
-            self._reporter.say(
-                f"{count:,} texts whose batch jobs ended badly are sent directly"
-                + (f" (about ${more:.4f})." if more is not None else ".")
-            )
-            _within(wishes.max_cost_usd, None if more is None else spent + more, count, index.space.model)
-
+        made = 0
         self._reporter.stage("Embedding", texts, "texts")
         with open_sender(
             self._workspace, space=index.space, space_id=index.space_id, reporter=self._reporter, job_id=job.id
         ) as worker:
             if mode == "sequential":
-                worker.send_directly(job.id)
+                made = worker.send_directly(job.id)
             else:
                 worker.plan(job.id)
                 if not wishes.wait:
                     worker.submit()
             if not wishes.wait:  # texts may be out in batch jobs of other runs, also when this one sent directly
-                return still_open()
+                return made, still_open()
             if still_open():
                 state.catalog.wait_job(job.id)
-                worker.wait_for(job.id, still_open=still_open, batches=mode == "batch", price=price)
-        return 0
+                price = partial(self._price, wishes.max_cost_usd)
+                made += worker.wait_for(job.id, still_open=still_open, batches=mode == "batch", price=price).texts_ready
+        return made, 0
+
+    def _price(self, max_cost_usd: float | None) -> None:
+        """Say what the texts cost whose batch jobs ended badly; stop when that is more than a person allowed."""
+        state, job, index = self._state, self._job, self._index
+        count, tokens = state.queue.wanted(job.id, fallen_back=True)
+        spent = self._workspace.estimates.spent_usd(index, state.queue.bought(job.id)) or 0.0
+        more = self._workspace.estimates.estimate_usd(index, tokens, "sequential")
+        self._reporter.say(
+            f"{count:,} texts whose batch jobs ended badly are sent directly"
+            + (f" (about ${more:.4f})." if more is not None else ".")
+        )
+        _within(max_cost_usd, None if more is None else spent + more, count, index.space.model)
 
     def _still_open(self, generation: int) -> int:
         """How many texts of the run, or chunks of the generation, have neither come nor failed."""
@@ -204,6 +217,8 @@ class Run:
     def _choose(self, texts: int, wished: Mode) -> tuple[str, str]:
         """The mode and its reason."""
         batch = self._workspace.config.batch_processing
+        if self._provider.why_direct is not None:
+            return "sequential", self._provider.why_direct
         if wished != "auto":
             return wished, f"--mode {wished}"
         if not texts:

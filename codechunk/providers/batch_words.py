@@ -1,37 +1,13 @@
-"""Batch jobs: the words for their states, here and at the provider. Pure values."""
+"""Batch jobs and files as a provider describes them. Pure values."""
 
 from dataclasses import dataclass
-from typing import Literal, NewType
+from typing import Literal
 
-# Ours: pending_submission -> submitting -> processing -> completed; from failure retry_scheduled ->
-# pending_submission; ends completed | failed | cancelled (docs/design.md, 4).
-BatchState = Literal[
-    "pending_submission", "submitting", "processing", "retry_scheduled", "completed", "failed", "cancelled"
-]
-BATCH_STATES: tuple[BatchState, ...] = (
-    "pending_submission",
-    "submitting",
-    "processing",
-    "retry_scheduled",
-    "completed",
-    "failed",
-    "cancelled",
-)
-BATCH_ENDS: tuple[BatchState, ...] = ("completed", "failed", "cancelled")
-
-# The provider's, without its prefixes. `unknown`: a state this version has not heard of, or none.
+# Without the provider's prefixes. `unknown`: a state this version has not heard of, or none.
 RemoteState = Literal[
     "pending", "running", "succeeded", "partially_succeeded", "failed", "cancelled", "expired", "unknown"
 ]
 REMOTE_ENDS: tuple[RemoteState, ...] = ("succeeded", "partially_succeeded", "failed", "cancelled", "expired")
-
-# Request key on the wire: `chunk_` and 32 hex digits.
-RequestKey = NewType("RequestKey", str)
-
-
-def request_key(text_sha: str) -> RequestKey:
-    """The key of a text in a batch job, from the hex sha256 of the text: 128 bits, unique in any job."""
-    return RequestKey(f"chunk_{text_sha[:32]}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,16 +35,17 @@ def price_usd(
     mode: PriceMode,
     tokens: int,
     overrides: Mapping[str, Mapping[PriceMode, float]] | None = None,
+    listed: Mapping[str, Price] = LIST_PRICES,
 ) -> float | None:
     """USD for `tokens` input tokens, or None when nobody knows this model's price (never 0 for "unknown").
 
     `overrides` is the configuration's `pricing` section: model → mode → USD per 1M tokens. A mode that
-    it leaves out keeps the shipped list price.
+    it leaves out keeps the list price. `listed` are the provider's list prices, by model; Gemini's are the default.
     """
     per_million = (overrides or {}).get(model, {}).get(mode)
     if per_million is None:
-        listed = LIST_PRICES.get(model)
-        if listed is None:
+        price = listed.get(model)
+        if price is None:
             return None
-        per_million = listed.direct if mode == "direct" else listed.batch
+        per_million = price.direct if mode == "direct" else price.batch
     return tokens * per_million / 1_000_000

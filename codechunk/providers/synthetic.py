@@ -18,6 +18,7 @@ from math import isqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from codechunk.providers.contract import ClientSettings, Embedded, Model, Provider
 from codechunk.text.words import STOP_WORDS, subwords
 
 MODEL = "synthetic-hash-v1"
@@ -41,6 +42,44 @@ _ROOTS = np.array([isqrt(count * _UNIT * _UNIT) for count in range(_MOST_REPEATS
 _ROWS_AT_ONCE = 256
 _REMEMBERED = 200_000
 _FALLBACK_POSITIONS = 12
+# So many vectors are saved in one transaction, and a run that is stopped loses at most this much work.
+_TEXTS_PER_CALL = 500
+
+
+class Synthetic:
+    """The client of synthetic vectors: chunks and queries are embedded alike."""
+
+    title = "Synthetic"
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self._dimensions = settings.dimensions
+
+    def embed(self, texts: Sequence[str]) -> Embedded:
+        """A vector for each text; see `embed` of this module."""
+        if not 0 < len(texts) <= _TEXTS_PER_CALL:
+            raise ValueError(f"1 to {_TEXTS_PER_CALL} texts a call, not {len(texts)}")
+        return Embedded(vectors=embed(texts, self._dimensions))
+
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        """The vector of a query, shape (dimensions,)."""
+        vector: NDArray[np.float32] = embed([text], self._dimensions)[0]
+        return vector
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+PROVIDER = Provider(
+    name="synthetic",
+    title="Synthetic",
+    open=Synthetic,
+    models={MODEL: Model()},
+    fixed_model=MODEL,
+    free=True,
+    in_process=True,
+    texts_per_call=_TEXTS_PER_CALL,
+    stands_for="gemini",
+)
 
 
 def embed(texts: Sequence[str], dimensions: int = 768) -> NDArray[np.float32]:

@@ -12,15 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
+from codechunk.errors import UsageError
 from codechunk.process.crash import crash
 from codechunk.process.stop import raise_if_stopped
-from codechunk.providers.batch_words import BatchState
-from codechunk.providers.models import Form
+from codechunk.providers import BatchClient
 from codechunk.sending.batch_poll import Poll
-from codechunk.sending.batch_shared import BatchProvider, BatchSettings, Done, Shop
+from codechunk.sending.batch_shared import BatchContext, BatchSettings, StepResult
 from codechunk.sending.batch_submit import Submit
-from codechunk.sending.calibration import Fit
+from codechunk.sending.calibration import Calibrator
 from codechunk.state import BatchRow, LostClaim, State
+from codechunk.state.batch_words import BatchState
 from codechunk.state.batches import TO_SUBMIT
 
 log = logging.getLogger(__name__)
@@ -29,37 +30,35 @@ log = logging.getLogger(__name__)
 class Work(Protocol):
     """One step with one claimed batch job."""
 
-    def __call__(self, batch: BatchRow, /) -> Done:
+    def __call__(self, batch: BatchRow, /) -> StepResult:
         """Do it and give the claim back."""
 
 
-class Machine:
+class BatchJobs:
     """The batch jobs of one vector space, moved on by one process; several may do so at once."""
 
     def __init__(
         self,
         *,
         state: State,
-        provider: BatchProvider,
-        form: Form,
-        fit: Fit,
+        provider: BatchClient,
+        calibrator: Calibrator,
         space_id: int,
         settings: BatchSettings,
         directory: Path,
         owner: str,
     ) -> None:
-        self._shop = Shop(
+        self._context = BatchContext(
             state=state,
             provider=provider,
-            form=form,
-            fit=fit,
+            calibrator=calibrator,
             space_id=space_id,
             settings=settings,
             directory=directory,
             owner=owner,
         )
-        self._submit = Submit(self._shop)
-        self._poll = Poll(self._shop)
+        self._submit = Submit(self._context)
+        self._poll = Poll(self._context)
 
     # ------------------------------------------------------------------ the three things to do
 
@@ -67,29 +66,29 @@ class Machine:
         """Make intents of batch jobs from all texts that wait (of one run of index). Returns how many jobs."""
         made = 0
         raise_if_stopped()
-        while self._shop.state.batches.plan(
-            self._shop.space_id,
-            prefix=self._shop.settings.prefix,
-            priority=self._shop.settings.priority,
-            most_texts=self._shop.settings.max_texts,
-            most_tokens=self._shop.settings.max_tokens,
+        while self._context.state.batches.plan(
+            self._context.space_id,
+            prefix=self._context.settings.prefix,
+            priority=self._context.settings.priority,
+            most_texts=self._context.settings.max_texts,
+            most_tokens=self._context.settings.max_tokens,
             job_id=job_id,
         ):
             made += 1
             crash("batch planned")
         return made
 
-    def submit(self) -> Done:
+    def submit(self) -> StepResult:
         """Submit every batch job that is due, in order, until the provider turns one away.
 
         Raises:
             Denied: the key is refused. The claim is given back.
             CodechunkError: the file of a job cannot be written here (a full disk).
         """
-        done = Done()
+        done = StepResult()
         tried: set[str] = set()
-        while self._shop.state.queue.throttle() is None:
-            some = self._claim(TO_SUBMIT, self._shop.settings.concurrent_submissions, without=tried)
+        while self._context.state.queue.throttle() is None:
+            some = self._claim(TO_SUBMIT, self._context.settings.concurrent_submissions, without=tried)
             if not some:
                 break
             for result in self._side_by_side(self._submit, some):
@@ -98,16 +97,16 @@ class Machine:
                 break
         return done
 
-    def poll(self) -> Done:
+    def poll(self) -> StepResult:
         """Look at every remote job that is due, and take the results of those that have ended.
 
         Raises:
             Denied: the key is refused. The claim is given back.
             CodechunkError: results cannot be saved here (a full disk); they stay at the provider.
         """
-        done = Done()
+        done = StepResult()
         tried: set[str] = set()
-        while some := self._claim(("processing",), self._shop.settings.concurrent_polls, without=tried):
+        while some := self._claim(("processing",), self._context.settings.concurrent_polls, without=tried):
             for result in self._side_by_side(self._poll, some):
                 done.add(result)
         return done
@@ -117,26 +116,27 @@ class Machine:
 
         Returns whether that could be done; not when it has ended, or another process works on it now.
         """
-        batch = self._shop.state.batches.claim_one(batch_id, self._shop.owner, lease_s=self._shop.settings.lease_s)
+        lease_s = self._context.settings.lease_s
+        batch = self._context.state.batches.claim_one(batch_id, self._context.owner, lease_s=lease_s)
         if batch is None:
             return False
         if batch.ended:
-            self._shop.state.batches.record(batch, release=True)
+            self._context.state.batches.record(batch, release=True)
             return False
         if batch.remote_name is None and batch.create_began_at is None:
-            self._shop.give_up(batch, "cancelled", "cancelled before it was submitted", fall_back=False)
+            self._context.give_up(batch, "cancelled", "cancelled before it was submitted", fall_back=False)
             return True
-        batch = self._shop.state.batches.record(batch, cancelled_by_user=True, cancel_began_at=time.time())
+        batch = self._context.state.batches.record(batch, cancelled_by_user=True, cancel_began_at=time.time())
         try:
             if batch.remote_name is not None:
-                self._shop.provider.cancel_batch(batch.remote_name)
+                self._context.provider.cancel_batch(batch.remote_name)
         finally:
-            self._shop.state.batches.record(batch, release=True, next_at=time.time())
+            self._context.state.batches.record(batch, release=True, next_at=time.time())
         return True
 
     def cancel_foreign(self, name: str) -> None:
         """Ask for the end of a remote job that is none of ours."""
-        self._shop.provider.cancel_batch(name)
+        self._context.provider.cancel_batch(name)
 
     # ------------------------------------------------------------------ claims
 
@@ -145,11 +145,11 @@ class Machine:
         some: list[BatchRow] = []
         while len(some) < most:
             raise_if_stopped()
-            batch = self._shop.state.batches.claim(
+            batch = self._context.state.batches.claim(
                 states,
-                self._shop.owner,
-                space_id=self._shop.space_id,
-                lease_s=self._shop.settings.lease_s,
+                self._context.owner,
+                space_id=self._context.space_id,
+                lease_s=self._context.settings.lease_s,
                 without=without,
             )
             if batch is None:
@@ -158,7 +158,7 @@ class Machine:
             some.append(batch)
         return some
 
-    def _side_by_side(self, work: "Work", some: Sequence[BatchRow]) -> list[Done]:
+    def _side_by_side(self, work: "Work", some: Sequence[BatchRow]) -> list[StepResult]:
         """Work on claimed jobs in threads, each to its end also when another fails; then the first error is raised."""
         if len(some) == 1:
             return [self._alone(work, some[0])]
@@ -166,12 +166,39 @@ class Machine:
             futures = [pool.submit(self._alone, work, batch) for batch in some]
         return [future.result() for future in futures]
 
-    def _alone(self, work: "Work", batch: BatchRow) -> Done:
+    def _alone(self, work: "Work", batch: BatchRow) -> StepResult:
         try:
             return work(batch)
         except LostClaim as exc:
             log.info("Lost a batch job", extra={"action": "claim_lost", "batch_id": batch.id, "why": str(exc)})
-            return Done()
+            return StepResult()
 
 
-__all__ = ["BatchProvider", "BatchSettings", "Done", "Machine"]
+class NoBatchJobs:
+    """Stands for the batch jobs of a provider that has none: nothing is planned, submitted or looked at."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+
+    def plan(self, *, job_id: str | None = None) -> int:  # noqa: ARG002 - of no run
+        """No job is made."""
+        return 0
+
+    def submit(self) -> StepResult:
+        """Nothing is submitted."""
+        return StepResult()
+
+    def poll(self) -> StepResult:
+        """There is nothing to look at."""
+        return StepResult()
+
+    def cancel(self, batch_id: str) -> bool:  # noqa: ARG002 - there is none of any id
+        """Nothing can be cancelled."""
+        return False
+
+    def cancel_foreign(self, name: str) -> None:
+        """Raise UsageError: no job of this name can exist."""
+        raise UsageError(f"{self._title} has no batch jobs, so there is none to cancel by the name {name!r}.")
+
+
+__all__ = ["BatchJobs", "BatchSettings", "NoBatchJobs", "StepResult"]

@@ -2,50 +2,17 @@
 
 import logging
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from codechunk.process.crash import crash
-from codechunk.providers.batch_words import BatchState, RemoteFile, RemoteJob
-from codechunk.providers.models import Form
-from codechunk.sending.calibration import Fit
+from codechunk.providers import BatchClient
+from codechunk.sending.calibration import Calibrator
 from codechunk.sending.retry import backoff_s, jittered_s
 from codechunk.state import BatchRow, LostClaim, State
+from codechunk.state.batch_words import BatchState
 
 log = logging.getLogger(__name__)
-
-
-class BatchProvider(Protocol):
-    """What a batch job needs of a provider; `codechunk.providers.gemini.client.Gemini` is the one there is."""
-
-    def upload(self, path: Path, *, display_name: str) -> RemoteFile:
-        """Store a file."""
-
-    def files_named(self, display_name: str) -> list[RemoteFile]:
-        """Stored files of this name."""
-
-    def delete_file(self, name: str) -> None:
-        """Delete a file; a missing one is fine."""
-
-    def create_batch(self, file_name: str, *, display_name: str, priority: int = 0) -> RemoteJob:
-        """Create a job from a stored file. Costs money and must not be repeated blindly."""
-
-    def batch(self, name: str) -> RemoteJob:
-        """A job as it is now."""
-
-    def batches(self) -> Iterator[RemoteJob]:
-        """All jobs."""
-
-    def cancel_batch(self, name: str) -> None:
-        """Ask for the end of a job."""
-
-    def delete_batch(self, name: str) -> None:
-        """Forget a job."""
-
-    def download(self, file_name: str, target: Path) -> None:
-        """Save a stored file, whole or not at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,10 +37,12 @@ class BatchSettings:
     max_age_s: float
     grace_s: float
     lease_s: float
+    max_bytes: int | None = None
+    """The provider's limit for the input file of one job; None: there is none."""
 
 
 @dataclass(slots=True)
-class Done:
+class StepResult:
     """What some steps brought about."""
 
     submitted: int = 0
@@ -85,7 +54,7 @@ class Done:
     fallen_back: int = 0
     unreachable: list[str] = field(default_factory=list)
 
-    def add(self, other: "Done") -> None:
+    def add(self, other: "StepResult") -> None:
         """Sum up."""
         self.submitted += other.submitted
         self.polled += other.polled
@@ -98,13 +67,12 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shop:
+class BatchContext:
     """The batch jobs of one vector space as one process works on them."""
 
     state: State
-    provider: BatchProvider
-    form: Form
-    fit: Fit
+    provider: BatchClient
+    calibrator: Calibrator
     space_id: int
     settings: BatchSettings
     directory: Path
@@ -121,7 +89,7 @@ class Shop:
             raise LostClaim(f"batch job {batch.id} was taken over by another process; it goes on there")
         return current
 
-    def end_badly(self, batch: BatchRow, reason: str, *, final: bool = False) -> Done:
+    def end_badly(self, batch: BatchRow, reason: str, *, final: bool = False) -> StepResult:
         """Send the texts that are left in a new remote job, later; or give up when that was tried often enough.
 
         A batch job that a person cancelled is given up at once.
@@ -141,19 +109,19 @@ class Shop:
                 "Batch job ended badly, it is sent again",
                 extra={"action": "batch_retry", "batch_id": batch.id, "why": reason, "failures": failures},
             )
-            return Done(polled=1, ended_badly=1)
+            return StepResult(polled=1, ended_badly=1)
         texts = self.give_up(batch, "failed", reason, fall_back=settings.fall_back)
-        done = Done(polled=1, ended_badly=1)
+        done = StepResult(polled=1, ended_badly=1)
         if settings.fall_back:
             done.fallen_back = texts
         else:
             done.texts_failed = texts
         return done
 
-    def cancelled(self, batch: BatchRow) -> Done:
+    def cancelled(self, batch: BatchRow) -> StepResult:
         """End a batch job that a person did not want any more."""
         failed = self.give_up(self.now(batch), "cancelled", "its batch job was cancelled", fall_back=False)
-        return Done(polled=1, texts_failed=failed)
+        return StepResult(polled=1, texts_failed=failed)
 
     def give_up(self, batch: BatchRow, state: BatchState, reason: str, *, fall_back: bool) -> int:
         """End a batch job for good. Returns how many texts were left in it: failed now, or left to direct calls."""

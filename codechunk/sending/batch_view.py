@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from codechunk import providers
 from codechunk.progress import BatchView
 from codechunk.providers.pricing import PriceMode, price_usd
 from codechunk.state import BatchRow, Space, State
@@ -64,7 +65,8 @@ def _age_s(row: BatchRow, now: float) -> float:
 def _cost_usd(row: BatchRow, space: Space, prices: Prices) -> float | None:
     """What its results cost by the provider's count; before there are any, what they will cost by ours."""
     tokens = row.billed_tokens or (0 if row.ended and not row.rows_ok else row.tokens)
-    return price_usd(model=space.model, mode="batch", tokens=tokens, overrides=prices)
+    listed = providers.get(space.provider).prices if providers.is_known(space.provider) else {}
+    return price_usd(model=space.model, mode="batch", tokens=tokens, overrides=prices, listed=listed)
 
 
 def _note(row: BatchRow, now: float) -> str:

@@ -1,6 +1,6 @@
 """Whether a text fits the model, judged by our count as far as it goes and by the provider's where it must be.
 
-cl100k only estimates what Gemini counts, and how far it is off depends on the code. Every count that comes back in
+cl100k only estimates what a provider counts, and how far it is off depends on the code. Every count that comes back in
 a reply makes the estimate better; what was learned is kept in the state database for the next run.
 """
 
@@ -57,7 +57,7 @@ class Calibration:
             return cls()
 
 
-class Fit:
+class Calibrator:
     """The limit of one model, and the factor between our count and the provider's. For use by several threads."""
 
     def __init__(
@@ -104,6 +104,10 @@ class Fit:
         known = self.calibration
         return known.theirs / known.ours if known.texts + known.summed >= ENOUGH_TEXTS else 1.0
 
+    def surely_fits(self, tokens: int) -> bool:
+        """Whether a text of `tokens` by our count or estimate fits without a look at it."""
+        return self._limit is None or tokens * self.factor <= self._limit
+
     def check(self, text: str, tokens: int) -> str | None:
         """Whether a text of `tokens` by our count or estimate fits: None, or the reason why not.
 
@@ -113,7 +117,7 @@ class Fit:
             ProviderError: the provider was asked and gave no answer.
         """
         limit = self._limit
-        if limit is None or tokens * self.factor <= limit:
+        if limit is None or self.surely_fits(tokens):
             return None
         if len(text.encode("utf-8", "surrogatepass")) + WRAPPING_BYTES <= limit:  # a token is a byte at least
             return None

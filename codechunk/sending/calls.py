@@ -8,20 +8,20 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
 from codechunk.errors import RateLimited, Rejected, Unavailable
-from codechunk.sending.calibration import Fit
+from codechunk.providers import Client, Embedded
+from codechunk.sending.calibration import Calibrator
 from codechunk.sending.heartbeat import Heartbeat
 from codechunk.sending.retry import backoff_s, jittered_s
 from codechunk.state import ClaimedText
-from codechunk.state.embeddings import Vectors
 
 T = TypeVar("T")
 
@@ -38,29 +38,11 @@ ATTEMPTS_TO_MEET = 4
 TELL_AT = 3
 
 
-class Reply(Protocol):
-    """What one call brought: `vectors` of shape (texts, dimensions), and the tokens of the whole call."""
-
-    @property
-    def vectors(self) -> Vectors:
-        """One row per text, in their order."""
-
-    @property
-    def tokens(self) -> int | None:
-        """The provider's count of all texts together; None when it told none."""
-
-
-class Embedder(Protocol):
-    """A provider of embeddings; used by several threads at once. Its failures are ProviderErrors."""
-
-    def embed(self, texts: Sequence[str]) -> Reply:
-        """Buy the vectors of these texts in one request."""
-
-
 class Pause:
     """The wait that all threads share: a 429 for one of them is a 429 for all."""
 
-    def __init__(self, *, attempts: int, first_wait_s: float) -> None:
+    def __init__(self, *, title: str, attempts: int, first_wait_s: float) -> None:
+        self._title = title
         self._attempts = attempts
         self._first_wait_s = first_wait_s
         self._lock = threading.Lock()
@@ -95,7 +77,7 @@ class Pause:
                 return
             self._until, self._set_at = until, now
         log.warning(
-            "Gemini asks to send less: every call waits",
+            f"{self._title} asks to send less: every call waits",
             extra={"action": "rate_limited", "wait_s": round(until - now, 1), "in_a_row": self._in_a_row},
         )
 
@@ -132,7 +114,7 @@ class Outcome:
     """How a call ended: with `reply` for its texts, with `error`, or not sent (neither)."""
 
     call: Call
-    reply: Reply | None = None
+    reply: Embedded | None = None
     error: Exception | None = None
     too_long: list[tuple[ClaimedText, str]] = field(default_factory=list)
     requests: int = 0
@@ -151,24 +133,27 @@ class _NotSentError(Exception):
 
 
 class Callers:
-    """Threads that call the provider. They end with the process: none is waited for that hangs in a call."""
+    """Threads that call the provider. They end with the process: none is waited for that hangs in a call.
+
+    With a `concurrency` of 0 there are none: `wait` makes the next call itself.
+    """
 
     def __init__(
         self,
         *,
-        provider: Embedder,
-        fit: Fit,
+        provider: Client,
+        calibrator: Calibrator,
         heartbeat: Heartbeat,
         concurrency: int,
         attempts: int,
         first_wait_s: float,
     ) -> None:
         self._provider = provider
-        self._fit = fit
+        self._calibrator = calibrator
         self._heartbeat = heartbeat
         self._attempts = attempts
         self._first_wait_s = first_wait_s
-        self.pause = Pause(attempts=attempts, first_wait_s=first_wait_s)
+        self.pause = Pause(title=provider.title, attempts=attempts, first_wait_s=first_wait_s)
         self.accepted = 0
         self._counting = threading.Lock()
         self._todo: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
@@ -189,10 +174,18 @@ class Callers:
 
         The bell is apart from them: an interrupt may swallow a ring, never an outcome.
         """
+        if not self._threads:
+            self._work_here()
         if not self._came:
             with suppress(queue.Empty):
                 self._bell.get(timeout=timeout_s)
         return self._came
+
+    def _work_here(self) -> None:
+        with suppress(queue.Empty):
+            call = self._todo.get_nowait()
+            if call is not None:
+                self._make(call)
 
     def stop(self) -> int:
         """No call begins from now on, and threads that wait come back. Returns how many calls no thread had taken."""
@@ -207,22 +200,27 @@ class Callers:
 
     def _work(self) -> None:
         while (call := self._todo.get()) is not None:
-            outcome = Outcome(call=call)
-            try:
-                self._carry_out(call, outcome)
-            except _NotSentError:
-                pass  # an outcome without reply and error says so
-            except Exception as exc:  # noqa: BLE001 - raised by the main thread, which decides what it means
-                outcome.error = exc
-                if not isinstance(exc, (Rejected, RateLimited, Unavailable)):
-                    self.pause.stopping.set()  # a refused key, a bug: nobody sends anything more
+            self._make(call)
+
+    def _make(self, call: Call) -> None:
+        """Make the call and note its outcome; one that an interrupt ends was not sent."""
+        outcome = Outcome(call=call)
+        try:
+            self._carry_out(call, outcome)
+        except _NotSentError:
+            pass  # an outcome without reply and error says so
+        except Exception as exc:  # noqa: BLE001 - raised by the main thread, which decides what it means
+            outcome.error = exc
+            if not isinstance(exc, (Rejected, RateLimited, Unavailable)):
+                self.pause.stopping.set()  # a refused key, a bug: nobody sends anything more
+        finally:
             self._came.append(outcome)
             self._bell.put(None)
 
     def _carry_out(self, call: Call, outcome: Outcome) -> None:
         if call.accepted_before is None:
             call.accepted_before = self.accepted
-        reasons = [self._retried(_Attempts(), partial(self._fit.check, text.text, text.tokens)) for text in call.texts]
+        reasons = [self._too_long(text) for text in call.texts]
         outcome.too_long = [(text, why) for text, why in zip(call.texts, reasons, strict=True) if why is not None]
         call.texts = [text for text, why in zip(call.texts, reasons, strict=True) if why is None]
         if call.texts:
@@ -232,10 +230,16 @@ class Callers:
             finally:
                 outcome.requests = sends.made
 
-    def _embed(self, texts: list[ClaimedText]) -> Reply:
+    def _too_long(self, text: ClaimedText) -> str | None:
+        """Why the text does not fit the model, None when it does; the provider may be asked."""
+        if self._calibrator.surely_fits(text.tokens):
+            return None
+        return self._retried(_Attempts(), partial(self._calibrator.check, text.text, text.tokens))
+
+    def _embed(self, texts: list[ClaimedText]) -> Embedded:
         reply = self._provider.embed([text.text for text in texts])
         if len(reply.vectors) != len(texts):
-            raise Unavailable(f"Gemini sent {len(reply.vectors)} vectors for {len(texts)} texts.")
+            raise Unavailable(f"{self._provider.title} sent {len(reply.vectors)} vectors for {len(texts)} texts.")
         with self._counting:
             self.accepted += 1
         self.pause.end()
@@ -259,7 +263,7 @@ class Callers:
                 attempts.unavailable += 1
                 log.log(
                     logging.WARNING if attempts.unavailable == TELL_AT else logging.DEBUG,
-                    "Gemini does not answer; trying again",
+                    f"{self._provider.title} does not answer; trying again",
                     extra={"action": "call_retried", "error": str(exc), "attempt": attempts.made},
                 )
                 raise

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from codechunk.errors import ProviderError, RateLimited, Rejected, StateError, Unavailable
 from codechunk.process.crash import crash
 from codechunk.process.stop import deferred, raise_if_stopped
-from codechunk.sending.calibration import Fit
-from codechunk.sending.calls import LONGEST_ASKED_WAIT_S, Call, Callers, Embedder, Outcome, Reply
+from codechunk.providers import Client, Embedded
+from codechunk.sending.calibration import Calibrator
+from codechunk.sending.calls import LONGEST_ASKED_WAIT_S, Call, Callers, Outcome
 from codechunk.sending.heartbeat import Heartbeat, beating
 from codechunk.state import ClaimedText, State
 
@@ -60,13 +61,14 @@ class Direct:
         self,
         *,
         state: State,
-        provider: Embedder,
+        provider: Client,
         space_id: int,
         owner: str,
-        fit: Fit,
+        calibrator: Calibrator,
         concurrency: int,
         texts_per_call: int,
         lease_s: float,
+        free: bool = False,
         on_saved: Callable[[int], None] = lambda _: None,
         attempts: int = ATTEMPTS,
         first_wait_s: float = FIRST_WAIT_S,
@@ -75,9 +77,10 @@ class Direct:
 
         Args:
             owner: name for the claims (see sending.owner); everything it holds is released when the run is stopped.
-            concurrency: calls under way at the same time.
+            concurrency: calls under way at the same time; 0: one after the other, in the thread of `run`.
             texts_per_call: at most this many texts in one call.
             lease_s: how long a claim outlives this process, in seconds; longer than a call may take.
+            free: nothing is bought: no request is counted, and no vector is marked as paid for.
             on_saved: told in the main thread how many vectors were just stored.
             attempts: how often a call is tried in all, and how many waits in a row a 429 may cause.
             first_wait_s: wait after a first failure, doubled from then on up to a minute.
@@ -86,10 +89,11 @@ class Direct:
         self._provider = provider
         self._space_id = space_id
         self._owner = owner
-        self._fit = fit
+        self._calibrator = calibrator
         self._concurrency = concurrency
         self._texts_per_call = texts_per_call
         self._lease_s = lease_s
+        self._free = free
         self._on_saved = on_saved
         self._attempts = attempts
         self._first_wait_s = first_wait_s
@@ -110,7 +114,7 @@ class Direct:
         with beating(self._state, self._owner, self._lease_s) as heartbeat:
             callers = Callers(
                 provider=self._provider,
-                fit=self._fit,
+                calibrator=self._calibrator,
                 heartbeat=heartbeat,
                 concurrency=self._concurrency,
                 attempts=self._attempts,
@@ -127,23 +131,24 @@ class Direct:
                 raise
             finally:
                 callers.stop()
-            self._fit.save()
+            self._calibrator.save()
         return Sent(texts=run.texts, requests=run.requests, failed=run.failed, tokens=run.tokens)
 
     def _farewell(self, error: RateLimited | Unavailable, texts: int) -> ProviderError:
         """The error in words for a person: what it means, and that the same command goes on."""
+        title = self._provider.title
         wait = self._state.queue.counts(self._space_id).pending
         rest = f"{texts:,} texts are embedded, {wait:,} wait; nothing is lost, the same command goes on."
         if isinstance(error, Unavailable):
             return Unavailable(
-                f"Gemini could not be reached in spite of several attempts: {error} {rest}", sent=error.sent
+                f"{title} could not be reached in spite of several attempts: {error} {rest}", sent=error.sent
             )
         asked_s = error.retry_after_s
         if asked_s is not None and asked_s > LONGEST_ASKED_WAIT_S:
             until = time.strftime("%Y-%m-%d %H:%M", time.localtime(time.time() + asked_s))
-            sentence = f"Gemini takes no more requests before {until}: {error} {rest}"
+            sentence = f"{title} takes no more requests before {until}: {error} {rest}"
         else:
-            sentence = f"Gemini keeps refusing requests, as when a quota is used up: {error} {rest}"
+            sentence = f"{title} keeps refusing requests, as when a quota is used up: {error} {rest}"
         return RateLimited(sentence, retry_after_s=asked_s)
 
 
@@ -155,7 +160,7 @@ class _Run:
     ) -> None:
         self._direct = direct
         self._queue = direct._state.queue
-        self._fit = direct._fit
+        self._calibrator = direct._calibrator
         self._callers = callers
         self._heartbeat = heartbeat
         self._fallen_back = fallen_back
@@ -211,7 +216,7 @@ class _Run:
     def _release(self) -> None:
         try:
             self._queue.release(self._direct._owner)
-            self._fit.save()
+            self._calibrator.save()
         except StateError as exc:
             log.warning(
                 "Claims could not be given back; they end with their lease",
@@ -223,7 +228,7 @@ class _Run:
     def _top_up(self) -> None:
         """Claim when less than half of what may be held is."""
         per_call = self._direct._texts_per_call
-        ahead = CLAIMED_AHEAD * self._direct._concurrency * per_call
+        ahead = CLAIMED_AHEAD * max(1, self._direct._concurrency) * per_call
         if self._held > ahead // 2 or (self._dry and self._held):
             return
         most = ahead - self._held
@@ -292,7 +297,7 @@ class _Run:
         elif error is not None:
             raise error
 
-    def _save(self, call: Call, reply: Reply) -> None:
+    def _save(self, call: Call, reply: Embedded) -> None:
         texts = call.texts
         alone = len(texts) == 1
         self._queue.save_direct(
@@ -300,13 +305,14 @@ class _Run:
             reply.vectors,
             tokens=[reply.tokens] if alone else [None] * len(texts),
             requests=self._unrecorded,
+            free=self._direct._free,
         )
         self._unrecorded = 0
         self.texts += len(texts)
         if reply.tokens is not None:
             self.tokens = (self.tokens or 0) + reply.tokens
             if all(text.counted for text in texts):
-                self._fit.learn(sum(text.tokens for text in texts), reply.tokens, texts=len(texts))
+                self._calibrator.learn(sum(text.tokens for text in texts), reply.tokens, texts=len(texts))
         self._clear_suspects()
         self._direct._on_saved(len(texts))
 
@@ -321,8 +327,8 @@ class _Run:
             self._clear_suspects()
         elif len(self._suspects) >= REJECTED_AT_FIRST:
             raise Rejected(
-                f"Gemini rejects every text, so it is the request that is wrong; check embedding.model and "
-                f"embedding.dimensions. No text was marked as failed. {error}"
+                f"{self._direct._provider.title} rejects every text, so it is the request that is wrong; check "
+                f"embedding.model and embedding.dimensions. No text was marked as failed. {error}"
             ) from error
 
     def _clear_suspects(self) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from codechunk.errors import CodechunkError, Denied, ProviderError
 from codechunk.process.stop import finishing, raise_if_stopped, stop_was_heard
-from codechunk.sending.batch import Done, Machine
+from codechunk.sending.batch import BatchJobs, NoBatchJobs, StepResult
 from codechunk.sending.direct import Direct, Sent
 from codechunk.sending.heartbeat import beating
 from codechunk.sending.owner import is_gone
@@ -20,6 +20,7 @@ from codechunk.state import State
 
 log = logging.getLogger(__name__)
 
+BATCHES_ARE_OFF = "batch_processing.enabled is false"
 # Looks in a row at an unreachable provider before a command that waits gives up; the worker never does.
 MOST_UNREACHABLE = 6
 # How long a step may go on after Ctrl-C or SIGTERM.
@@ -36,6 +37,8 @@ class Pace:
     max_wait_s: float
     poller_interval_s: float
     lease_s: float
+    why_direct: str = BATCHES_ARE_OFF
+    """Why waiting texts are sent directly, where `batches` is False."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,23 +60,23 @@ class Worker:
         state: State,
         space_id: int,
         owner: str,
-        machine: Machine,
+        batch_jobs: BatchJobs | NoBatchJobs,
         direct: Direct,
         pace: Pace,
-        others: Callable[[], Sequence[Machine]],
+        others: Callable[[], Sequence[BatchJobs]],
         settle: Callable[[], int],
         watch: Callable[[], None],
     ) -> None:
         """Claim nothing yet.
 
         Args:
-            others: the machines of other vector spaces that have remote jobs out, left behind by a change of model:
+            others: the batch jobs of other vector spaces that have remote jobs out, left behind by a change of model:
                 what they bring is paid for, so it is taken.
             settle: finishes index runs whose vectors have all come and tells how many.
             watch: shows the batch jobs.
         """
         self._state, self._space_id, self._owner = state, space_id, owner
-        self._machine, self._direct, self._pace = machine, direct, pace
+        self._batch_jobs, self._direct, self._pace = batch_jobs, direct, pace
         self._others, self._settle_runs, self._watch = others, settle, watch
         self.finished = 0
         """Index runs finished so far."""
@@ -96,11 +99,11 @@ class Worker:
         waiting, _ = self._state.queue.waiting(self._space_id, fallen_back=False)
         if waiting and not self._pace.batches:
             sent = self._direct.run().texts
-            return Flushed(batches=0, texts=sent, waiting=waiting - sent, reason="batch_processing.enabled is false")
+            return Flushed(batches=0, texts=sent, waiting=waiting - sent, reason=self._pace.why_direct)
         reason = None if force or not waiting else self._why_not(waiting)
         if reason is not None or not waiting:
             return Flushed(batches=0, texts=0, waiting=waiting, reason=reason)
-        made = self._machine.plan()
+        made = self._batch_jobs.plan()
         left, _ = self._state.queue.waiting(self._space_id, fallen_back=False)
         return Flushed(batches=made, texts=waiting - left, waiting=left, reason=None)
 
@@ -117,7 +120,7 @@ class Worker:
             f"{(pace.max_wait_s - waited_s) / 60:.0f} min (queue_limits.max_wait_time), or now with --force"
         )
 
-    def sync(self) -> Done:
+    def sync(self) -> StepResult:
         """Look at every remote job now, due or not, take what has come, and finish index runs."""
         self._state.batches.hurry()
         with self._at_work():
@@ -126,37 +129,39 @@ class Worker:
         self._watch()
         return done
 
-    def _poll(self) -> Done:
-        done = self._machine.poll()
-        for machine in self._others():
-            done.add(machine.poll())
+    def _poll(self) -> StepResult:
+        done = self._batch_jobs.poll()
+        for batch_jobs in self._others():
+            done.add(batch_jobs.poll())
         return done
 
     def cancel_remote(self, name: str) -> bool:
         """Cancel a remote job; when it is one of ours, its batch job is over with it. Whether that was possible."""
         mine = [row for row in self._state.batches.rows(open_only=True) if row.remote_name == name]
         if mine:
-            return self._machine.cancel(mine[0].id)
-        self._machine.cancel_foreign(name)
+            return self._batch_jobs.cancel(mine[0].id)
+        self._batch_jobs.cancel_foreign(name)
         return True
 
     def cancel_batch(self, batch_id: str) -> bool:
         """Cancel one of our batch jobs on a person's behalf. Whether that was possible."""
-        return self._machine.cancel(batch_id)
+        return self._batch_jobs.cancel(batch_id)
 
     def _settle(self) -> None:
         self.finished += self._settle_runs()
 
     def plan(self, job_id: str) -> int:
         """Make batch jobs of all waiting texts of a run of index. Returns how many."""
-        return self._machine.plan(job_id=job_id)
+        return self._batch_jobs.plan(job_id=job_id)
 
-    def submit(self) -> Done:
+    def submit(self) -> StepResult:
         """Submit the batch jobs that are due."""
         with self._at_work():
-            return self._machine.submit()
+            return self._batch_jobs.submit()
 
-    def step(self, *, job_id: str | None = None, batches: bool = True, price: Callable[[], None] | None = None) -> Done:
+    def step(
+        self, *, job_id: str | None = None, batches: bool = True, price: Callable[[], None] | None = None
+    ) -> StepResult:
         """Do everything that is due, once.
 
         Args:
@@ -171,7 +176,7 @@ class Worker:
         with self._at_work():
             if batches:
                 self._plan_or_flush(job_id)
-            done = self._machine.submit()
+            done = self._batch_jobs.submit()
             done.add(self._poll())
             if not batches:
                 done.add(self._sent(self._direct.run(job_id=job_id)))
@@ -188,11 +193,11 @@ class Worker:
         if job_id is None:
             self.flush()
         else:
-            self._machine.plan(job_id=job_id)
+            self._batch_jobs.plan(job_id=job_id)
 
     @staticmethod
-    def _sent(sent: Sent) -> Done:
-        return Done(texts_ready=sent.texts, texts_failed=sent.failed)
+    def _sent(sent: Sent) -> StepResult:
+        return StepResult(texts_ready=sent.texts, texts_failed=sent.failed)
 
     def send_directly(self, job_id: str) -> int:
         """Send every waiting text of a run of index directly. Returns how many vectors came."""
@@ -206,13 +211,13 @@ class Worker:
         still_open: Callable[[], int],
         batches: bool,
         price: Callable[[], None] | None = None,
-    ) -> Done:
+    ) -> StepResult:
         """Do what is due until no text of a run of index is open any more.
 
         Raises:
             CodechunkError: the provider cannot be reached, after several tries; nothing is lost.
         """
-        total, unreachable = Done(), 0
+        total, unreachable = StepResult(), 0
         while still_open():
             raise_if_stopped()
             done = self.step(job_id=job_id, batches=batches, price=price)

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, func, insert, or_, select, update
 
 from codechunk.errors import StateError
-from codechunk.providers.batch_words import BATCH_ENDS, BATCH_STATES, BatchState, RequestKey, request_key
+from codechunk.state.batch_words import BATCH_ENDS, BATCH_STATES, BatchState, RequestKey, request_key
 from codechunk.state.database import Database, begins_with
 from codechunk.state.embeddings import Vectors
 from codechunk.state.queue import ClaimedText, due, lapsed, pending_texts, save_vectors, texts_of

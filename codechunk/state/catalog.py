@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, exists, func, insert, or_, select, update
 
-from codechunk.providers.batch_words import BATCH_ENDS
+from codechunk.state.batch_words import BATCH_ENDS
 from codechunk.state.contents import delete_chunks, live_at
 from codechunk.state.database import Database, begins_with
 from codechunk.state.lexical import lexical_of

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Select, and_, func, or_, select
 
-from codechunk.providers.batch_words import BATCH_ENDS, BATCH_STATES
+from codechunk.state.batch_words import BATCH_ENDS, BATCH_STATES
 from codechunk.state.contents import live_at
 from codechunk.state.embeddings import STORED
 from codechunk.state.queue import LONGEST_WAIT_S

@@ -155,14 +155,23 @@ class Queue:
     # ------------------------------------------------------------------ results of direct calls
 
     def save_direct(
-        self, embedding_ids: Sequence[int], values: Vectors, *, tokens: Sequence[int | None], requests: int
+        self,
+        embedding_ids: Sequence[int],
+        values: Vectors,
+        *,
+        tokens: Sequence[int | None],
+        requests: int,
+        free: bool = False,
     ) -> None:
-        """Store vectors that were just bought directly and mark their texts ready.
+        """Store vectors that were just bought directly, or made for nothing (`free`), and mark their texts ready.
 
         A claim that was lost in the meantime does not matter: the vector is paid for and belongs to the text.
         """
         with self._db.begin() as connection:
-            save_vectors(self._db, connection, embedding_ids, values, tokens=tokens, paid="direct")
+            paid = None if free else "direct"
+            save_vectors(self._db, connection, embedding_ids, values, tokens=tokens, paid=paid)
+            if free:
+                return
             first = select(embeddings.c.job_id).where(embeddings.c.id == embedding_ids[0]).scalar_subquery()
             connection.execute(update(jobs).where(jobs.c.id == first).values(requests=jobs.c.requests + requests))
 
@@ -426,7 +435,7 @@ def save_vectors(
     values: Vectors,
     *,
     tokens: Sequence[int | None],
-    paid: str,
+    paid: str | None,
 ) -> None:
     """Store vectors, then mark their texts ready; what is ready already stays as it is.
 

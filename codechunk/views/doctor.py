@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from codechunk import providers
 from codechunk.config.settings import Config
 from codechunk.errors import IndexBusy, StateError, VectorStoreError
 from codechunk.state import IndexRow, State
@@ -83,7 +84,7 @@ def _key_of_provider(config: Config) -> Finding:
     return _finding(
         "configuration",
         f"embedding.base_url is {url}: the key and the code are sent unencrypted" if open_air else None,
-        fine=f"valid; {config.embedding.model} takes {config.input_tokens} tokens per text",
+        fine=f"valid; {config.priced_model} takes {config.input_tokens or 'any number of'} tokens per text",
         mend="use an https:// address",
     )
 
@@ -119,17 +120,18 @@ def _folder(data_dir: Path) -> Iterator[Finding]:
 
 def _api_key(state: State, config: Config, *, has_key: bool) -> Finding:
     """A missing key is only wrong where something waits for the provider."""
-    mend = "set CODECHUNK_GEMINI_API_KEY, or use --test-embeddings"
-    if has_key or config.synthetic:
-        fine = "the key is set" if has_key else "none is needed for synthetic vectors"
+    provider, priced = config.provider, config.priced_provider
+    mend = f"set {priced.key_variables[0]}, or use --test-embeddings" if priced.key_variables else ""
+    if has_key or not provider.key_variables:
+        fine = "the key is set" if has_key else f"none is needed for {provider.name} vectors"
         return Finding(check="api_key", status="ok", count=0, message=fine)
-    paid = [space_id for space_id, space in state.catalog.spaces().items() if space.provider != "synthetic"]
+    paid = [space_id for space_id, space in state.catalog.spaces().items() if not providers.is_free(space.provider)]
     counts = [state.queue.counts(space_id) for space_id in paid]
     waiting = sum(count.pending + count.processing for count in counts)
     if waiting:
-        message = f"no Gemini key is set, and {waiting:,} texts wait for Gemini"
+        message = f"no {priced.title} key is set, and {waiting:,} texts wait for {priced.title}"
         return Finding(check="api_key", status="error", count=1, message=message, mend=mend)
-    return Finding(check="api_key", status="warning", count=1, message="no Gemini key is set", mend=mend)
+    return Finding(check="api_key", status="warning", count=1, message=f"no {priced.title} key is set", mend=mend)
 
 
 def _throttle(state: State) -> Finding:

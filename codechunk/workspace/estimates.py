@@ -1,11 +1,11 @@
 """Money: the only place where tokens become dollars. Every sentence, limit and document asks here."""
 
+from codechunk import providers
 from codechunk.config.settings import Config
-from codechunk.providers.gemini.client import Gemini
-from codechunk.providers.models import input_limit
+from codechunk.providers import Client, TokenCounter
 from codechunk.providers.pricing import PriceMode, price_usd
-from codechunk.sending.calibration import Fit
-from codechunk.state import BoughtTexts, IndexRow, State
+from codechunk.sending.calibration import Calibrator
+from codechunk.state import BoughtTexts, IndexRow, Space, State
 
 
 class Estimates:
@@ -14,30 +14,40 @@ class Estimates:
     def __init__(self, config: Config, state: State) -> None:
         self._config, self._state = config, state
 
-    def fit(self, space_id: int, model: str, gemini: Gemini | None = None) -> Fit:
-        """The limit of a model and how its counts compare with ours, as learned so far."""
-        return Fit(
+    def calibrator(self, space_id: int, space: Space, client: Client | None = None) -> Calibrator:
+        """The limit of a space's model and how its counts compare with ours, as learned so far.
+
+        Args:
+            client: asked for its own count of a text where ours leaves it open; None: the estimate decides.
+        """
+        provider = providers.get(space.provider)
+        own = self._config.token_counting.max_tokens_per_chunk
+        return Calibrator(
             state=self._state,
             space_id=space_id,
-            model=model,
-            limit_tokens=self._config.token_counting.max_tokens_per_chunk or input_limit(model),
-            count=None if gemini is None else gemini.count_tokens,
+            model=space.model,
+            limit_tokens=None if provider.in_process else own or provider.input_tokens(space.model),
+            count=client.count_tokens if isinstance(client, TokenCounter) else None,
         )
 
-    def usd(self, model: str, mode: PriceMode, tokens: int) -> float | None:
+    def usd(self, space: Space, mode: PriceMode, tokens: int) -> float | None:
         """The price of tokens by the provider's count, None when nobody knows it."""
-        return price_usd(model=model, mode=mode, tokens=tokens, overrides=self._config.pricing)
+        provider = providers.get(space.provider)
+        if provider.free:
+            return 0.0
+        listed, overrides = provider.prices, self._config.pricing
+        return price_usd(model=space.model, mode=mode, tokens=tokens, overrides=overrides, listed=listed)
 
     def estimate_usd(self, index: IndexRow, tokens: int, mode: str) -> float | None:
         """What embedding `tokens` by our count will cost in a mode (`batch` or `sequential`)."""
-        if index.space.provider == "synthetic":
+        if providers.is_free(index.space.provider):
             return 0.0
-        theirs = round(tokens * self.fit(index.space_id, index.space.model).mean)
-        return self.usd(index.space.model, "batch" if mode == "batch" else "direct", theirs)
+        theirs = round(tokens * self.calibrator(index.space_id, index.space).mean)
+        return self.usd(index.space, "batch" if mode == "batch" else "direct", theirs)
 
     def spent_usd(self, index: IndexRow, bought: BoughtTexts) -> float | None:
         """What was paid: by the provider's counts where it told them, else by ours."""
-        mean = self.fit(index.space_id, index.space.model).mean
-        batch = self.usd(index.space.model, "batch", bought.batch + round(bought.batch_estimated * mean))
-        direct = self.usd(index.space.model, "direct", bought.direct + round(bought.direct_estimated * mean))
+        mean = self.calibrator(index.space_id, index.space).mean
+        batch = self.usd(index.space, "batch", bought.batch + round(bought.batch_estimated * mean))
+        direct = self.usd(index.space, "direct", bought.direct + round(bought.direct_estimated * mean))
         return None if batch is None or direct is None else batch + direct

@@ -4,23 +4,20 @@ The order is what keeps work safe: a vector is stored before its text is marked 
 before the chunk is marked as stored there, and new chunks are in before old ones go.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import TypeVar
 
 from codechunk.progress import Reporter
 from codechunk.state import IndexRow, SizedSource, State
-from codechunk.state.embeddings import Vectors
 from codechunk.vectors.chroma import Collection
 
 # Contents handled together. A content is at most git.max_file_size, so this bounds memory.
 SOURCES_AT_ONCE = 48
-TEXTS_AT_ONCE = 500
 DELETE_AT_ONCE = 5_000
 # How many stored vectors must find themselves before a collection is trusted.
 PROBES = 16
 
-Embed = Callable[[Sequence[str]], Vectors]
 T = TypeVar("T")
 
 
@@ -57,29 +54,6 @@ def missing(state: State, index: IndexRow, sources: Sequence[SizedSource]) -> tu
     for some in _slices(sources, SOURCES_AT_ONCE):
         tokens.update(state.embeddings.missing(index.space_id, [source.id for source in some]))
     return len(tokens), sum(tokens.values())
-
-
-def embed(
-    *,
-    state: State,
-    index: IndexRow,
-    sources: Sequence[SizedSource],
-    make: Embed,
-    job_id: str,
-    reporter: Reporter,
-) -> int:
-    """Give every text of these contents that has no vector one made here, and store it. Returns how many were made."""
-    reporter.stage("Embedding", sum(source.chunks for source in sources), "chunks")
-    made = 0
-    for some in _slices(sources, SOURCES_AT_ONCE):
-        ids = [source.id for source in some]
-        state.embeddings.request(index.space_id, ids, job_id=job_id)
-        pending = state.embeddings.pending(index.space_id, ids)
-        for texts in _slices(pending, TEXTS_AT_ONCE):
-            state.embeddings.save([item.embedding_id for item in texts], make([item.text for item in texts]))
-        made += len(pending)
-        reporter.advance(sum(source.chunks for source in some))
-    return made
 
 
 def store(

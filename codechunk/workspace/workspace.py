@@ -3,24 +3,22 @@
 import hashlib
 import stat
 import threading
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from codechunk import providers
 from codechunk.config.load import Loaded
 from codechunk.errors import CodechunkError, StateError, UsageError
 from codechunk.git.address import Source
 from codechunk.git.repository import OpenedRepository, Progress, open_repository
 from codechunk.git.worktree import open_working_tree
 from codechunk.process.locks import only_one
+from codechunk.process.log import remember_secrets
 from codechunk.progress import Reporter
-from codechunk.providers import synthetic
-from codechunk.providers.gemini.client import Gemini
-from codechunk.providers.models import DOCUMENT_TASK, Form
+from codechunk.providers import DOCUMENT_TASK, Client, ClientSettings, Provider
 from codechunk.state import IndexRow, Space, State
-from codechunk.state.embeddings import Vectors
 from codechunk.vectors.chroma import VectorStore, prepare
 from codechunk.workspace.estimates import Estimates
 
@@ -188,56 +186,64 @@ class Workspace:
 
     def require_provider(self) -> None:
         """Raise UsageError unless something can make vectors."""
-        if not self.config.synthetic:
-            self._key()
+        self._key(self.config.provider)
 
     def has_key(self) -> bool:
-        """Whether the environment holds a Gemini key."""
-        return self._loaded.gemini_api_key.value is not None
+        """Whether the environment holds the configured provider's key, or that of the one it stands for."""
+        return self._loaded.api_key(self.config.priced_provider).value is not None
 
     def secret_values(self) -> list[str]:
         """The secrets of the environment as they are, for looking whether they stand anywhere."""
         return self._loaded.secret_values()
 
-    def _key(self) -> str:
-        key = self._loaded.gemini_api_key.value
+    def _key(self, provider: Provider) -> str | None:
+        """The provider's key; None when it needs none. Raises UsageError when it needs one and there is none."""
+        if not provider.key_variables:
+            return None
+        key = self._loaded.api_key(provider).value
         if key is None:
+            first, *others = provider.key_variables
             raise UsageError(
-                "No Gemini key: set CODECHUNK_GEMINI_API_KEY (or GEMINI_API_KEY), or pass --test-embeddings "
-                "to index offline with synthetic vectors."
+                f"No {provider.title} key: set {first}{f' (or {others[0]})' if others else ''}, or pass "
+                f"--test-embeddings to index offline with synthetic vectors."
             )
         return key.get_secret_value()
 
-    def gemini(self, space: Space) -> Gemini:
-        """The provider for a vector space. Connects to nothing yet. Raises UsageError without a key."""
-        config = self.config.embedding
-        return Gemini(
-            api_key=self._key(),
-            form=form_of(space),
-            base_url=config.base_url,
-            api_version=config.api_version,
-            timeout_s=config.timeout.total_seconds(),
+    def client(self, space: Space) -> Client:
+        """The provider of a vector space, opened; whoever asks closes it. Connects to nothing yet.
+
+        Raises:
+            UsageError: its key is missing, or it is not installed.
+        """
+        provider, config = providers.get(space.provider), self.config.embedding
+        key = self._key(provider)
+        if key is not None:
+            remember_secrets([key])
+        # An address belongs to the provider it was set for: no other one's key is sent there.
+        own = provider in (providers.get(config.provider), self.config.priced_provider)
+        return provider.open(
+            ClientSettings(
+                model=space.model,
+                dimensions=space.dimensions,
+                task=space.task,
+                api_key=key,
+                base_url=config.base_url if own else None,
+                api_version=config.api_version if own else None,
+                timeout_s=config.timeout.total_seconds(),
+            )
         )
 
     def space(self) -> Space:
         """The vector space of this configuration."""
-        config = self.config.embedding
+        provider, model = self.config.provider, self.config.model
+        known = provider.models.get(model)
         return Space(
-            provider="synthetic" if self.config.synthetic else config.provider,
-            model=synthetic.MODEL if self.config.synthetic else config.model,
-            dimensions=config.dimensions,
+            provider=provider.name,
+            model=model,
+            dimensions=(known.dimensions if known is not None else None) or self.config.embedding.dimensions,
             task=DOCUMENT_TASK,
             header_version=HEADER_VERSION,
         )
-
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        """Vectors of chunk texts in the configured space."""
-        return synthetic.embed(texts, self.config.embedding.dimensions)
-
-
-def form_of(space: Space) -> Form:
-    """How the requests for a vector space look."""
-    return Form(space.model, space.dimensions, space.task)
 
 
 def _make_private(directory: Path) -> None:

@@ -20,10 +20,10 @@ from gemini_emulator import Exchange, Faults, GeminiEmulator, Job, vector_of
 from queue_helpers import DIMENSIONS, MODEL, add_texts, by_text, rows, stored_vectors
 
 from codechunk.providers.gemini.client import Gemini
-from codechunk.providers.models import Form
+from codechunk.providers.gemini.form import Form
 from codechunk.sending import batch_poll
-from codechunk.sending.batch import BatchSettings, Machine
-from codechunk.sending.calibration import Fit
+from codechunk.sending.batch import BatchJobs, BatchSettings
+from codechunk.sending.calibration import Calibrator
 from codechunk.sending.direct import Direct
 from codechunk.sending.owner import new_owner
 from codechunk.sending.worker import Pace, Worker
@@ -90,23 +90,21 @@ class Bench:
     def batches_folder(self) -> Path:
         return self.folder / "batches"
 
-    def fit(self, limit: int | None = 2048) -> Fit:
-        return Fit(state=self.state, space_id=self.space_id, model=self.form.model, limit_tokens=limit)
+    def fit(self, limit: int | None = 2048) -> Calibrator:
+        return Calibrator(state=self.state, space_id=self.space_id, model=self.form.model, limit_tokens=limit)
 
     def machine(
         self,
         *,
         owner: str | None = None,
         provider: Any = None,
-        form: Form | None = None,
         limit: int | None = 2048,
         **changes: Any,
-    ) -> Machine:
-        return Machine(
+    ) -> BatchJobs:
+        return BatchJobs(
             state=self.state,
             provider=self.gemini if provider is None else provider,
-            form=form or self.form,
-            fit=self.fit(limit),
+            calibrator=self.fit(limit),
             space_id=self.space_id,
             settings=BatchSettings(**{**FAST, **changes}),
             directory=self.batches_folder,
@@ -121,7 +119,7 @@ class Bench:
             provider=self.gemini if provider is None else provider,
             space_id=self.space_id,
             owner=owner,
-            fit=self.fit(),
+            calibrator=self.fit(),
             concurrency=2,
             texts_per_call=10,
             lease_s=60.0,
@@ -137,7 +135,7 @@ class Bench:
             state=self.state,
             space_id=self.space_id,
             owner=owner,
-            machine=machine,
+            batch_jobs=machine,
             direct=direct,
             pace=Pace(**{**PACED, **(pace or {})}),
             others=lambda: [],
@@ -145,20 +143,20 @@ class Bench:
             watch=lambda: None,
         )
 
-    def planned(self, **changes: Any) -> Machine:
+    def planned(self, **changes: Any) -> BatchJobs:
         """A machine that has made its intents."""
         machine = self.machine(**changes)
         assert machine.plan() > 0
         return machine
 
-    def out(self, **changes: Any) -> Machine:
+    def out(self, **changes: Any) -> BatchJobs:
         """A machine whose remote jobs are all out."""
         machine = self.planned(**changes)
         machine.submit()
         assert {row.state for row in self.rows} == {"processing"}
         return machine
 
-    def finish(self, machine: Machine, *, turns: int = 20) -> None:
+    def finish(self, machine: BatchJobs, *, turns: int = 20) -> None:
         """Plan, submit and poll until no text waits for a batch job any more."""
         for _ in range(turns):
             machine.plan()

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from codechunk.providers.gemini.client import Gemini
-from codechunk.providers.models import Form
+from codechunk.providers.gemini.form import Form
 
 KEY = "sk-test-0123456789abcdef"
 

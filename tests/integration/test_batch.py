@@ -12,9 +12,9 @@ from batch_helpers import KEY, TEXTS, Bench, bench
 from gemini_emulator import Exchange, Faults
 
 from codechunk.errors import Denied
-from codechunk.providers.batch_words import request_key
 from codechunk.providers.gemini.client import Gemini
-from codechunk.providers.models import Form
+from codechunk.providers.gemini.form import Form
+from codechunk.state.batch_words import request_key
 
 pytestmark = pytest.mark.both_databases
 
@@ -460,8 +460,9 @@ def test_no_5xx_and_no_hang_up_is_ever_final_at_submission(tmp_path: Path, kind:
 def test_a_file_that_the_provider_rejects_sends_its_texts_directly_at_once(tmp_path: Path) -> None:
     with bench(tmp_path) as made:
         broken = Form("gemini-embedding-001", 128, task="NO_SUCH_TASK")
-        machine = made.planned(form=broken)
-        machine.submit()
+        with Gemini(api_key=KEY, form=broken, base_url=made.emulator.url) as gemini:
+            machine = made.planned(provider=gemini)
+            machine.submit()
         assert made.row.state == "failed"
         assert "task_type" in str(made.row.error) or "NO_SUCH_TASK" in str(made.row.error)
         assert set(made.of_texts("route").values()) == {"direct"}

@@ -20,8 +20,8 @@ from queue_helpers import DIMENSIONS, MODEL, SPACE, add_texts, by_text, rows, st
 
 from codechunk.errors import Denied, Missing, RateLimited, Rejected, StateError, Unavailable
 from codechunk.providers.gemini.client import Gemini
-from codechunk.providers.models import Form
-from codechunk.sending.calibration import Fit
+from codechunk.providers.gemini.form import Form
+from codechunk.sending.calibration import Calibrator
 from codechunk.sending.direct import Direct, Sent
 from codechunk.sending.owner import is_gone, new_owner
 from codechunk.state import State
@@ -43,6 +43,8 @@ class Answer:
 
 class Provider:
     """A provider in this process: answers as `script` says, and remembers every call."""
+
+    title = "The fake"
 
     def __init__(self, script: Callable[[Sequence[str]], None] = lambda texts: None) -> None:
         self.script = script
@@ -77,9 +79,9 @@ def direct(state: State, provider: Any, space_id: int, **settings: Any) -> Direc
     """With short waits; everything else as the product uses it."""
     limit = settings.pop("limit", 2048)
     count = settings.pop("count", None)
-    fit = Fit(state=state, space_id=space_id, model=MODEL, limit_tokens=limit, count=count)
+    fit = Calibrator(state=state, space_id=space_id, model=MODEL, limit_tokens=limit, count=count)
     chosen = {"concurrency": 4, "texts_per_call": 1, "lease_s": 60.0, "first_wait_s": 0.01, **settings}
-    return Direct(state=state, provider=provider, space_id=space_id, owner=new_owner(), fit=fit, **chosen)
+    return Direct(state=state, provider=provider, space_id=space_id, owner=new_owner(), calibrator=fit, **chosen)
 
 
 def gemini(emulator: GeminiEmulator, **settings: Any) -> Gemini:

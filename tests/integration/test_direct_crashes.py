@@ -17,7 +17,7 @@ from queue_helpers import DIMENSIONS, MODEL, SPACE, add_texts, by_text, rows, st
 
 from codechunk.process import crash
 from codechunk.process.stop import stop_like_ctrl_c
-from codechunk.sending.calibration import Fit
+from codechunk.sending.calibration import Calibrator
 from codechunk.sending.direct import Direct
 from codechunk.sending.owner import is_gone, new_owner
 from codechunk.state.embeddings import Vectors
@@ -44,6 +44,8 @@ class Answer:
 class Till:
     """A provider whose ledger is a file: what was bought stays bought when the buyer dies."""
 
+    title = "The till"
+
     def __init__(self, ledger: Path, seconds: float = 0.0) -> None:
         self._ledger = ledger
         self._seconds = seconds
@@ -65,10 +67,10 @@ def send(folder: Path, settings: dict[str, Any], seconds: float = 0.0) -> None:
     with open_state(folder) as state:
         state.queue.free_abandoned(is_gone, lease_s=60.0)
         index = state.catalog.open_index(url="https://host.invalid/o/n", names=["o/n"], ref="a.py", space=SPACE)
-        fit = Fit(state=state, space_id=index.space_id, model=MODEL, limit_tokens=2048)
+        fit = Calibrator(state=state, space_id=index.space_id, model=MODEL, limit_tokens=2048)
         Direct(
             state=state, provider=Till(folder / "ledger", seconds), space_id=index.space_id, owner=new_owner(),
-            fit=fit, lease_s=60.0, **settings,
+            calibrator=fit, lease_s=60.0, **settings,
         ).run()  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import pytest
 from batch_helpers import TEXTS, Bench, KilledError, bench, kill_at, spoil
 from gemini_emulator import Faults
 
-from codechunk.sending.batch import Machine
+from codechunk.sending.batch import BatchJobs
 
 pytestmark = pytest.mark.both_databases
 
@@ -250,7 +250,7 @@ def test_what_a_cancelled_job_had_done_already_is_kept(tmp_path: Path) -> None:
 def test_a_job_cancelled_while_its_creation_was_unclear_is_cancelled_at_the_provider(tmp_path: Path) -> None:
     with bench(tmp_path, faults=Faults(job_seconds=60)) as made:
         made.emulator.fail_next("create", "lost_after")
-        machine: Machine = made.planned(grace_s=5.0)
+        machine: BatchJobs = made.planned(grace_s=5.0)
         machine.submit()
         assert machine.cancel(made.row.id)
         machine.submit()

@@ -23,7 +23,7 @@ from sqlalchemy import event, make_url
 
 import codechunk.state.migrations
 from codechunk.errors import CodechunkError, StateError
-from codechunk.sending.batch import Machine
+from codechunk.sending.batch import BatchJobs
 from codechunk.sending.owner import new_owner
 from codechunk.state import LostClaim, State, database
 from codechunk.state.database import SCHEMA_REVISION, Database
@@ -155,7 +155,7 @@ def test_machines_that_start_at_the_same_instant_share_the_work_and_buy_nothing_
         gate = threading.Barrier(len(machines))
         errors: list[BaseException] = []
 
-        def work(machine: Machine) -> None:
+        def work(machine: BatchJobs) -> None:
             try:
                 gate.wait()
                 for _ in range(4):

@@ -18,7 +18,7 @@ from scripted_server import KEY, Reply, Server, gemini_at, refusal, serving
 from codechunk.errors import Denied, Missing, ProviderError, RateLimited, Rejected, Unavailable
 from codechunk.process.log import mask_secrets
 from codechunk.providers.gemini.client import Gemini
-from codechunk.providers.models import Form
+from codechunk.providers.gemini.form import Form
 
 JOB = "batches/abc123"
 

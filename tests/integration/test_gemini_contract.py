@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from codechunk.errors import Denied, Missing, ProviderError, RateLimited, Rejected, Unavailable
 from codechunk.providers.gemini.client import Gemini
-from codechunk.providers.models import MODELS, Form
+from codechunk.providers.gemini.facts import MODELS
+from codechunk.providers.gemini.form import Form
 
 DIMENSIONS = 128
 TEXTS = [

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from codechunk import providers
 from codechunk.config.load import Config, Loaded, load_config
 from codechunk.errors import UsageError
 
+GEMINI = providers.get("gemini")
 ROOT = Path(__file__).parent.parent.parent
 KEY = "AIzaSyCanary-0123456789abcdefghij"
 
@@ -104,7 +106,7 @@ def test_the_file_is_the_flag_else_the_variable_else_the_one_in_the_current_fold
 def test_the_shipped_files_are_valid_and_name_every_key(name: str, tmp_path: Path) -> None:
     loaded = load_config(config_file=ROOT / "configs" / name, flags={}, environ={}, cwd=tmp_path)
     assert [key for key, origin in loaded.origins.items() if origin == "default"] == []
-    assert loaded.config.synthetic is (name == "dev.yaml")
+    assert loaded.config.provider.free is (name == "dev.yaml")
 
 
 def test_the_production_file_says_what_the_defaults_are_but_for_the_log(tmp_path: Path) -> None:
@@ -238,7 +240,7 @@ def test_variables_can_hold_lists_nulls_booleans_prices_and_top_level_keys(tmp_p
     assert config.git.include == ("[ab]*.py", "src/**")
     assert config.git.exclude == ("a,b",)
     assert config.vectors.url is None
-    assert config.synthetic
+    assert config.provider.free
     assert config.batch_processing.queue_limits.max_queue_size == 200
     assert config.data_dir == Path("here").absolute()
     prices = {key: (value, origin) for key, value, origin in loaded.rows() if key.startswith("pricing.")}
@@ -250,12 +252,12 @@ def test_the_key_comes_from_the_first_variable_that_is_set(tmp_path: Path) -> No
     names = ["CODECHUNK_GEMINI_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY"]
     env = {name: f"key-of-{name}" for name in names}
     for name in names:
-        secret = load(tmp_path, env=env).gemini_api_key
+        secret = load(tmp_path, env=env).api_key(GEMINI)
         assert secret.found_in == name
         assert secret.value is not None
         assert secret.value.get_secret_value() == f"key-of-{name}"
         env[name] = " "
-    assert load(tmp_path, env=env).gemini_api_key.value is None
+    assert load(tmp_path, env=env).api_key(GEMINI).value is None
 
 
 def test_a_secret_is_shown_as_set_and_never_by_value(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from engine_helpers import open_state
 
 from codechunk.errors import Missing, Unavailable
-from codechunk.sending.calibration import Fit
+from codechunk.sending.calibration import Calibrator
 from codechunk.state import State
 
 LONG = "word " * 3000
@@ -20,8 +20,8 @@ def state(tmp_path: Path) -> Iterator[State]:
         yield opened
 
 
-def fit(state: State, **settings: Any) -> Fit:
-    return Fit(**{"state": state, "space_id": 1, "model": "m", "limit_tokens": 2048, "count": never, **settings})
+def fit(state: State, **settings: Any) -> Calibrator:
+    return Calibrator(**{"state": state, "space_id": 1, "model": "m", "limit_tokens": 2048, "count": never, **settings})
 
 
 def never(text: str) -> int:

@@ -24,8 +24,6 @@ LAYERS = [
     {"errors"},
 ]
 EDGES = {"git", "state", "vectors", "pool", "providers"}
-# What an edge may know of another one: the words for batch jobs are the same everywhere.
-SHARED_WORDS = {("state", "providers")}
 MOST_LINES = 600
 # Who may import what comes from outside and is hidden in one room.
 HIDDEN = {
@@ -104,7 +102,6 @@ def test_edges_know_neither_each_other_nor_the_configuration() -> None:
         f"{edge} imports {other}"
         for edge in sorted(EDGES)
         for other in inner_imports(edge, files[edge]) & (EDGES | {"config"})
-        if (edge, other) not in SHARED_WORDS
     ]
     assert strangers == []
 

@@ -10,7 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codechunk.providers.models import MODELS, BadVector, Form, input_limit
+from codechunk import providers
+from codechunk.providers.gemini.facts import MODELS
+from codechunk.providers.gemini.form import Form
+from codechunk.providers.vector import BadVector
 
 OLD = Form("gemini-embedding-001", 4)
 NEW = Form("gemini-embedding-2", 4)
@@ -39,11 +42,11 @@ def test_a_later_model_is_treated_like_2() -> None:
 
 
 def test_the_limits_are_those_of_the_model_pages() -> None:
-    assert {model: input_limit(model) for model in MODELS} == {
+    assert {model: providers.get("gemini").input_tokens(model) for model in MODELS} == {
         "gemini-embedding-001": 2048,
         "gemini-embedding-2": 8192,
     }
-    assert input_limit("something-else") is None
+    assert providers.get("gemini").input_tokens("something-else") is None
 
 
 @given(any_text, st.sampled_from([OLD, NEW]))

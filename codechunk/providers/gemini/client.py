@@ -10,7 +10,6 @@ import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlencode, urlsplit
@@ -21,8 +20,12 @@ from numpy.typing import NDArray
 from codechunk.errors import CodechunkError, Denied, Missing, ProviderError, Rejected, Unavailable
 from codechunk.process.log import remember_secrets
 from codechunk.providers.batch_words import RemoteFile, RemoteJob
+from codechunk.providers.contract import BatchResult, Embedded
+from codechunk.providers.gemini.facts import KEY_VARIABLES, MOST_TEXTS
+from codechunk.providers.gemini.form import Form
 from codechunk.providers.gemini.replies import UnreadableReply, refusal, remote_file, remote_job, words
-from codechunk.providers.models import BadVector, Form
+from codechunk.providers.gemini.result_file import read_rows
+from codechunk.providers.vector import BadVector
 
 if TYPE_CHECKING:  # imported late: the SDK takes one to three seconds
     import httpx2
@@ -30,19 +33,9 @@ if TYPE_CHECKING:  # imported late: the SDK takes one to three seconds
 
 # Written out, so that neither GOOGLE_GEMINI_BASE_URL nor a new version of the SDK sends code somewhere else.
 ADDRESS = "https://generativelanguage.googleapis.com"
-MOST_TEXTS = 100
-"""Texts in one direct call: the provider refuses more."""
 PAGE_SIZE = 100
 JSONL = "application/jsonl"
 Vectors = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Embedded:
-    """Vectors of one direct call, a row for each text in its order; `tokens` were counted by the provider, or None."""
-
-    vectors: Vectors
-    tokens: int | None
 
 
 class Gemini:
@@ -50,6 +43,8 @@ class Gemini:
 
     Every call raises the errors of `errors.py`: Denied, RateLimited, Rejected, Missing or Unavailable.
     """
+
+    title = "Gemini"
 
     def __init__(
         self,
@@ -74,7 +69,7 @@ class Gemini:
         """
         # Such a key would fail in the header, where it is quoted in the message.
         if not re.fullmatch(r"[!-~]+", api_key) or api_key.startswith("auth_tokens/"):
-            raise Denied("The Gemini key has characters that no key has; check CODECHUNK_GEMINI_API_KEY.")
+            raise Denied(f"The Gemini key has characters that no key has; check {KEY_VARIABLES[0]}.")
         remember_secrets([api_key])
         self._api_key = api_key
         self._form = form
@@ -214,6 +209,23 @@ class Gemini:
             part.unlink(missing_ok=True)
 
     # ------------------------------------------------------------------ batch jobs
+
+    def write_line(self, key: str, text: str) -> bytes:
+        """One request as a line of the input file of a batch job."""
+        return self._form.line(key, text)
+
+    def read_results(self, path: Path) -> Iterator[BatchResult]:
+        """Every row of a downloaded result file; a vector that was not asked for is an error of its row."""
+        for row in read_rows(path):
+            if row.values is None:
+                yield BatchResult(key=row.key, error=row.error)
+                continue
+            try:
+                vector = self._form.vector(row.values)
+            except BadVector as exc:
+                yield BatchResult(key=row.key, error=f"not the vector asked for: {exc}")
+            else:
+                yield BatchResult(key=row.key, vector=vector, tokens=row.tokens)
 
     def create_batch(self, file_name: str, *, display_name: str, priority: int = 0) -> RemoteJob:
         """Begin a batch job over an uploaded file. `priority`: higher first, among the jobs of the account.

@@ -11,8 +11,8 @@ from typing import Any, get_args
 from codechunk.errors import Denied, Missing, ProviderError, RateLimited, Rejected, Unavailable
 from codechunk.process.log import mask_secrets, storable
 from codechunk.providers.batch_words import REMOTE_ENDS, RemoteFile, RemoteJob, RemoteState
+from codechunk.providers.gemini.facts import KEY_VARIABLES
 
-KEY_VARIABLE = "CODECHUNK_GEMINI_API_KEY"
 # How much of the provider's own words goes into a message, in characters.
 MOST_WORDS = 300
 
@@ -183,12 +183,12 @@ def refusal(code: int, body: object, headers: Mapping[str, str], doing: str) -> 
     if code == 403 and _NO_FILE_WORDS.search(message):
         return Missing(f"Gemini does not have the file, or not for this key: {doing} ({said}).")
     if code in {401, 403} or _is_about_the_key(message, details):
-        return Denied(f"Gemini refused the key when {doing} ({said}); check {KEY_VARIABLE}.")
+        return Denied(f"Gemini refused the key when {doing} ({said}); check {KEY_VARIABLES[0]}.")
     if code == 404:
         return Missing(f"Gemini does not know it: {doing} ({said}).")
     if status == "FAILED_PRECONDITION" and _ACCOUNT_WORDS.search(message):
         return Denied(
-            f"Gemini does not serve this account when {doing} ({said}); check its billing and {KEY_VARIABLE}."
+            f"Gemini does not serve this account when {doing} ({said}); check its billing and {KEY_VARIABLES[0]}."
         )
     if _NOT_YET_WORDS.search(message):
         return Unavailable(f"Gemini is not ready for {doing} ({said}).")

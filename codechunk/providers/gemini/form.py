@@ -1,41 +1,26 @@
-"""The embedding models: what one call sends to each of them, what comes back, and what to do with it.
+"""The form of requests to Gemini's embedding models: what is sent to each of them, and the vector that comes back.
 
 Pure. Task, dimensions and normalisation are decided here, once, for direct calls, batch files and queries.
 """
 
 import json
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Input tokens the provider takes per text, from its model pages (gemini-embedding-001 is not 8,192).
-INPUT_TOKENS: Mapping[str, int] = {"gemini-embedding-001": 2048, "gemini-embedding-2": 8192}
-MODELS = tuple(INPUT_TOKENS)
+from codechunk.providers.contract import DOCUMENT_TASK, QUERY_TASK
+from codechunk.providers.vector import unit_vector
 
-DOCUMENT_TASK = "RETRIEVAL_DOCUMENT"
-QUERY_TASK = "CODE_RETRIEVAL_QUERY"
 # These are told the task in a parameter. All later ones refuse it ("You cannot use the task_type field for
 # gemini-embedding-2"): they read the task in front of the text, which no model refuses.
 _TASK_IS_PARAMETER = frozenset({"gemini-embedding-001"})
 _TASK_IN_TEXT = {DOCUMENT_TASK: "title: none | text: {}", QUERY_TASK: "task: code retrieval | query: {}"}
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-# Below this length (L2 norm) a vector has no direction worth keeping; real ones are between 0.5 and 1.
-_SHORTEST = 1e-9
-
-
-class BadVector(ValueError):
-    """What the provider sent is not the vector that was asked for; the message says why, in one clause."""
-
-
-def input_limit(model: str) -> int | None:
-    """How many tokens (the model's own) one text may have; None for a model that is not known here."""
-    return INPUT_TOKENS.get(model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,26 +71,8 @@ class Form:
         return json.dumps({"key": key, "request": self.request(text)}, separators=(",", ":")).encode() + b"\n"
 
     def vector(self, values: Sequence[float]) -> NDArray[np.float32]:
-        """The vector of a reply, checked, with L2 norm 1: float32, shape `(dimensions,)`.
+        """The vector of a reply, see `unit_vector`. Raises BadVector.
 
-        gemini-embedding-001 normalises only at 3072 dimensions, later models always; scaling what is of unit
-        length already changes nothing, so the model is not asked.
-
-        Raises:
-            BadVector: the count of values is wrong, or they are not finite numbers, or all zero.
+        gemini-embedding-001 normalises only at 3072 dimensions, later models always.
         """
-        try:
-            vector = np.array(values, dtype=np.float64)
-        except (TypeError, ValueError, OverflowError) as exc:
-            raise BadVector("it holds something that is not a number") from exc
-        if vector.shape != (self.dimensions,):
-            count = len(values) if vector.ndim == 1 else "nested"
-            raise BadVector(f"it has {count} values instead of {self.dimensions}")
-        # One product tells all: NaN and infinity spoil it, and only zeros make it zero.
-        with np.errstate(over="ignore"):
-            norm = math.sqrt(np.dot(vector, vector))
-        if not math.isfinite(norm):
-            raise BadVector("it holds values that are not finite numbers")
-        if norm < _SHORTEST:
-            raise BadVector("all its values are zero")
-        return (vector / norm).astype(np.float32)
+        return unit_vector(values, self.dimensions)
