@@ -12,7 +12,7 @@ from codechunk.errors import CodechunkError, UsageError
 from codechunk.git.repository import OpenedRepository
 from codechunk.indexing import report
 from codechunk.indexing.cut import Comparison, Indexing
-from codechunk.indexing.publish import Door, Outline, Publication, saved
+from codechunk.indexing.publish import Outline, Publication, saved
 from codechunk.pool.cut_settings import changed_settings, fingerprint
 from codechunk.progress import Reporter
 from codechunk.state import IndexRow, JobRow, SizedSource, State
@@ -20,6 +20,7 @@ from codechunk.state.compare import Changes
 from codechunk.workspace import vectors_of_index
 from codechunk.workspace.commit_rules import cut_settings, files_identity, read_attributes, skip_rules
 from codechunk.workspace.sender import open_sender
+from codechunk.workspace.vector_session import VectorSession
 from codechunk.workspace.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -52,14 +53,14 @@ class Run:
     def __init__(
         self,
         workspace: Workspace,
-        door: Door,
+        session: VectorSession,
         opened: OpenedRepository,
         index: IndexRow,
         job: JobRow,
         reporter: Reporter,
         started_at: float,
     ) -> None:
-        self._workspace, self._state, self._door, self._opened = workspace, workspace.state, door, opened
+        self._workspace, self._state, self._session, self._opened = workspace, workspace.state, session, opened
         self._index, self._job, self._reporter, self._started_at = index, job, reporter, started_at
         self._changes = Changes()
 
@@ -70,7 +71,7 @@ class Run:
         current = self._current(token_mode)
         if current is not None:
             return self._unchanged(current)
-        workspace.prepare_store()
+        workspace.vector_backend.prepare()
         attributes = read_attributes(opened)
         settings = cut_settings(workspace.config, wishes.jobs, attributes)
         identity = f"{fingerprint(settings)} files={files_identity(workspace.config)}"
@@ -98,7 +99,7 @@ class Run:
         self, indexing: Indexing, comparison: Comparison, identity: str, token_mode: str
     ) -> dict[str, Any]:
         reason = "synthetic vectors are made here"
-        unsettled = vectors_of_index.unsettled(self._state, self._index, indexing.generation)
+        unsettled = self._session.unsettled(self._index, indexing.generation)
         _, tokens = vectors_of_index.missing(self._state, self._index, unsettled)
         outline = self._outline(indexing, comparison, identity, token_mode, ("sequential", reason), 0.0, tokens)
         self._state.catalog.plan_job(self._job.id, outline.dump())
@@ -110,7 +111,7 @@ class Run:
             job_id=self._job.id,
             reporter=self._reporter,
         )
-        return self._publication(outline).publish(self._door, made=made)
+        return self._publication(outline).publish(self._session, made=made)
 
     def _with_gemini(
         self, indexing: Indexing, comparison: Comparison, identity: str, token_mode: str, wishes: Wishes
@@ -118,7 +119,7 @@ class Run:
         """Ask for vectors, choose how, tell what it costs, then send directly or in batch jobs."""
         state, job, workspace = self._state, self._job, self._workspace
         # Before any text waits: from then on a worker beside this run may buy it, whatever --max-cost says.
-        unsettled = vectors_of_index.unsettled(state, self._index, indexing.generation)
+        unsettled = self._session.unsettled(self._index, indexing.generation)
         texts, tokens = vectors_of_index.missing(state, self._index, unsettled)
         mode, reason = self._choose(texts, wishes.mode)
         estimate = workspace.estimates.estimate_usd(self._index, tokens, mode)
@@ -145,10 +146,10 @@ class Run:
         generation = indexing.generation
         if self._still_open(generation):
             if wishes.publish_partial:
-                publication.publish_early(self._door)
+                publication.publish_early(self._session)
             if self._send(mode, wishes, generation=generation, texts=waited_for):
-                return publication.waiting()
-        return publication.publish(self._door)
+                return publication.waiting(self._session)
+        return publication.publish(self._session)
 
     def _send(self, mode: str, wishes: Wishes, *, generation: int, texts: int) -> int:
         """Get vectors for every text of the run. Returns how many are still open, when it was not to wait for them."""
@@ -191,7 +192,7 @@ class Run:
         waiting = self._state.queue.still_open(self._job.id)
         if waiting:
             return waiting
-        counts = vectors_of_index.ledger(self._state, self._index, generation)
+        counts = self._session.ledger(self._index, generation)
         waiting = counts["pending"] + counts["processing"]
         if waiting:
             # Another run has asked for them since, or they came back: of any file, also one that did not change.
@@ -252,8 +253,7 @@ class Run:
             and index.commit == last.commit == self._opened.commit
             and previous["tokens"]["mode"] == token_mode
             and index.whole
-            and index.vectors_stamp is not None
-            and index.vectors_stamp == self._door.stamp
+            and self._session.is_current(index)
             and not self._state.contents.has_rubbish(index.id, index.generation)
             and not self._state.contents.has_next(index.id, index.generation)
         )
@@ -281,7 +281,7 @@ class Run:
             saved=saved(self._workspace, self._index, total, 0, chunks),
         )
         self._state.catalog.finish_job(self._job.id, status=document["status"], report=document)
-        self._door.sound(self._index.id)
+        self._session.finish([self._index.id])
         return document
 
     # ------------------------------------------------------------------ parts of the above

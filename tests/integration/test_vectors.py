@@ -15,9 +15,9 @@ import pytest
 from chroma_helpers import chroma_server, free_port
 
 from codechunk.errors import IndexBusy, VectorStoreError
-from codechunk.vectors.chroma import Collection, VectorStore, _translated
+from codechunk.vectors.chroma import ChromaCollection, ChromaStore, _translated
 
-Open = Callable[..., VectorStore]
+Open = Callable[..., ChromaStore]
 Vectors = np.ndarray
 
 COUNT = 2_600
@@ -42,12 +42,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     """Opens the same empty place again and again, on disk or on the server."""
     if request.param == "embedded":
-        return lambda *, write=True: VectorStore.open(directory=tmp_path / "chroma", url=None, write=write)
+        return lambda *, write=True: ChromaStore.open(directory=tmp_path / "chroma", url=None, write=write)
     url = request.getfixturevalue("server")
-    with VectorStore.open(directory=None, url=url, write=True) as store:
+    with ChromaStore.open(directory=None, url=url, write=True) as store:
         for name in store.names():
             store.drop(name)
-    return lambda *, write=True: VectorStore.open(directory=None, url=url, write=write)
+    return lambda *, write=True: ChromaStore.open(directory=None, url=url, write=write)
 
 
 @pytest.fixture
@@ -55,11 +55,11 @@ def place(tmp_path: Path) -> Path:
     return tmp_path / "chroma"
 
 
-def embedded(directory: Path, *, write: bool = True) -> VectorStore:
-    return VectorStore.open(directory=directory, url=None, write=write)
+def embedded(directory: Path, *, write: bool = True) -> ChromaStore:
+    return ChromaStore.open(directory=directory, url=None, write=write)
 
 
-def fill(collection: Collection, vectors: Vectors, n: int) -> None:
+def fill(collection: ChromaCollection, vectors: Vectors, n: int) -> None:
     collection.upsert(IDS[:n], vectors[:n])
 
 
@@ -72,7 +72,7 @@ class TestContract:
         with open_store() as store:
             collection = store.collection("repo-main")
             fill(collection, vectors, 300)
-            found = collection.query(vectors[7], 5)
+            found = collection.query(vectors[7][np.newaxis], 5)[0]
             assert found[0][0] == IDS[7]
             assert found[0][1] == pytest.approx(1, abs=1e-5)
             scores = [score for _, score in found]
@@ -88,7 +88,7 @@ class TestContract:
             assert store.names() == ["repo-main"]
             collection = store.collection("repo-main")
             assert collection.check(expected=1_500, probes=probes(vectors, 1_500)) is None
-            assert collection.query(vectors[1_499], 1)[0][0] == IDS[1_499]
+            assert collection.query(vectors[1_499][np.newaxis], 1)[0][0][0] == IDS[1_499]
 
     def test_an_id_that_exists_gets_the_new_vector(self, open_store: Open, vectors: Vectors) -> None:
         with open_store() as store:
@@ -96,7 +96,7 @@ class TestContract:
             fill(collection, vectors, 50)
             collection.upsert(IDS[:1], vectors[60:61])
             assert collection.count() == 50
-            assert collection.query(vectors[60], 1)[0][0] == IDS[0]
+            assert collection.query(vectors[60][np.newaxis], 1)[0][0][0] == IDS[0]
 
     def test_deleted_ids_are_gone_and_unknown_ids_are_fine(self, open_store: Open, vectors: Vectors) -> None:
         with open_store() as store:
@@ -105,15 +105,15 @@ class TestContract:
             collection.delete([*IDS[:10], "never-there"])
             collection.delete([])
             assert collection.count() == 40
-            assert IDS[3] not in [id_ for id_, _ in collection.query(vectors[3], 40)]
+            assert IDS[3] not in [id_ for id_, _ in collection.query(vectors[3][np.newaxis], 40)[0]]
 
     def test_asking_for_more_than_there_is_gives_what_there_is(self, open_store: Open, vectors: Vectors) -> None:
         with open_store() as store:
             collection = store.collection("repo-main")
-            assert collection.query(vectors[0], 10) == []
+            assert collection.query(vectors[0][np.newaxis], 10)[0] == []
             fill(collection, vectors, 3)
-            assert len(collection.query(vectors[0], 10)) == 3
-            assert collection.query(vectors[0], 0) == []
+            assert len(collection.query(vectors[0][np.newaxis], 10)[0]) == 3
+            assert collection.query(vectors[0][np.newaxis], 0)[0] == []
 
     def test_collections_do_not_see_each_other_and_can_be_dropped(self, open_store: Open, vectors: Vectors) -> None:
         with open_store() as store:
@@ -132,7 +132,7 @@ class TestContract:
         with open_store(write=False) as store:
             collection = store.collection("repo-main")
             assert collection.count() == 0
-            assert collection.query(vectors[0], 3) == []
+            assert collection.query(vectors[0][np.newaxis], 3)[0] == []
             assert collection.check(expected=3, probes=[]) == "it holds 0 vectors instead of 3"
             assert store.names() == []
 
@@ -167,7 +167,7 @@ class TestContract:
             with pytest.raises(VectorStoreError, match="dimension"):
                 collection.upsert(IDS[:1], vectors[:1, :50])
             with pytest.raises(VectorStoreError, match="dimension"):
-                collection.query(vectors[0, :50], 3)
+                collection.query(vectors[:1, :50], 3)
             with pytest.raises(VectorStoreError):
                 collection.upsert([IDS[0]] * 2, vectors[:2])
             assert collection.count() == 3
@@ -199,7 +199,7 @@ class TestServer:
     def test_an_unreachable_server_is_one_sentence_with_its_address(self) -> None:
         url = f"http://127.0.0.1:{free_port()}"
         with pytest.raises(VectorStoreError, match=url):
-            VectorStore.open(directory=None, url=url, write=True)
+            ChromaStore.open(directory=None, url=url, write=True)
 
     def test_a_silent_server_times_out(self) -> None:
         with socket.socket() as silent:
@@ -207,7 +207,7 @@ class TestServer:
             silent.listen()
             started = time.monotonic()
             with pytest.raises(VectorStoreError, match="timed out"):
-                VectorStore.open(
+                ChromaStore.open(
                     directory=None,
                     url=f"http://127.0.0.1:{silent.getsockname()[1]}",
                     write=True,
@@ -220,13 +220,13 @@ class TestServer:
     )
     def test_an_odd_address_is_refused_without_showing_a_password(self, url: str) -> None:
         with pytest.raises(VectorStoreError) as caught:
-            VectorStore.open(directory=None, url=url, write=True)
+            ChromaStore.open(directory=None, url=url, write=True)
         assert "canary" not in str(caught.value)
 
     def test_two_writers_may_use_a_server_at_once(self, server: str, vectors: Vectors) -> None:
         with (
-            VectorStore.open(directory=None, url=server, write=True) as one,
-            VectorStore.open(directory=None, url=server, write=True) as two,
+            ChromaStore.open(directory=None, url=server, write=True) as one,
+            ChromaStore.open(directory=None, url=server, write=True) as two,
         ):
             fill(one.collection("shared"), vectors, 10)
             assert two.collection("shared").count() == 10
@@ -234,8 +234,8 @@ class TestServer:
 
 
 HOLD = (
-    "import sys; from pathlib import Path; from codechunk.vectors.chroma import VectorStore;"
-    "store = VectorStore.open(directory=Path(sys.argv[2]), url=None, write=sys.argv[1] == 'index');"
+    "import sys; from pathlib import Path; from codechunk.vectors.chroma import ChromaStore;"
+    "store = ChromaStore.open(directory=Path(sys.argv[2]), url=None, write=sys.argv[1] == 'index');"
     "print('ready', flush=True); sys.stdin.read(); store.close()"
 )
 
@@ -327,7 +327,7 @@ class TestLock:
     ) -> None:
         with embedded(place, write=False) as store:
             assert store.names() == []
-            assert store.collection("repo-main").query(vectors[0], 3) == []
+            assert store.collection("repo-main").query(vectors[0][np.newaxis], 3)[0] == []
         assert list(place.parent.iterdir()) == []
 
 
@@ -401,7 +401,7 @@ class TestDamage:
             collection = store.collection("repo-main")
             for work in (
                 collection.count,
-                lambda: collection.query(vectors[0], 3),
+                lambda: collection.query(vectors[0][np.newaxis], 3)[0],
                 lambda: fill(collection, vectors, 3),
                 lambda: collection.delete(IDS[:1]),
             ):
@@ -493,9 +493,9 @@ def test_a_collection_of_another_format_is_begun_anew(place: Path, vectors: Vect
 def test_settings_in_the_environment_or_a_dotenv_file_do_not_reach_chroma(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("MIGRATIONS=1\nCHROMA_API_IMPL=evil.Module\nIS_PERSISTENT=maybe\n")
     code = (
-        "import sys; from pathlib import Path; from codechunk.vectors.chroma import VectorStore;"
+        "import sys; from pathlib import Path; from codechunk.vectors.chroma import ChromaStore;"
         "print('chromadb' in sys.modules);"
-        "store = VectorStore.open(directory=Path('index'), url=None, write=True);"
+        "store = ChromaStore.open(directory=Path('index'), url=None, write=True);"
         "print(store.names(), 'onnxruntime' in sys.modules, 'posthog' in sys.modules); store.close()"
     )
     env = {**os.environ, "CHROMA_SERVER_HTTP_PORT": "no-number", "PERSIST_DIRECTORY": "elsewhere"}
