@@ -12,7 +12,7 @@ from codechunk.errors import CodechunkError, UsageError
 from codechunk.git.repository import OpenedRepository
 from codechunk.indexing import report
 from codechunk.indexing.cut import Comparison, Indexing
-from codechunk.indexing.publish import Outline, Publication, saved
+from codechunk.indexing.publish import BUSY_PATIENCE_S, Outline, Publication, saved
 from codechunk.pool.cut_settings import changed_settings, fingerprint
 from codechunk.progress import Reporter
 from codechunk.state import IndexRow, JobRow, SizedSource, State
@@ -253,11 +253,16 @@ class Run:
             and index.commit == last.commit == self._opened.commit
             and previous["tokens"]["mode"] == token_mode
             and index.whole
-            and self._session.is_current(index)
             and not self._state.contents.has_rubbish(index.id, index.generation)
             and not self._state.contents.has_next(index.id, index.generation)
         )
-        return previous if as_it_was else None
+        if not as_it_was:
+            return None
+        # Last, because it may have to store vectors.
+        here = self._session.is_current(index) or self._session.follows(
+            index, self._reporter, patience_s=BUSY_PATIENCE_S
+        )
+        return previous if here else None
 
     def _must_redo(self, identity: str) -> bool:
         old = self._index.fingerprint

@@ -271,6 +271,23 @@ class VectorSession:
             )
         return self._emptied(index, store)
 
+    def follows(self, index: IndexRow, reporter: Reporter, *, patience_s: float) -> bool:
+        """Whether the copy is up to date now: one that was only behind what others published is brought there.
+
+        The caller works on the index alone. Without this, two data directories would publish the same commit in turn.
+        """
+        if self.store_id is None or not self._copy(index).behind:
+            return False
+        self.open(patience_s=patience_s, say=reporter.say)
+        self._complete(index, self.sound(index, reporter.say), reporter, "Storing")
+        return True
+
+    def _complete(self, index: IndexRow, collection: Collection, reporter: Reporter, stage: str) -> None:
+        """Bring in what the copy lacks of the published generation."""
+        everything = self._state.contents.new_sources(index.id, index.generation, all_files=True)
+        self.put(index, everything, collection, reporter, stage=stage)
+        self._state.stores.complete(index.id, self._held_in(), index.publications)
+
     def check(self, index: IndexRow, collection: Collection) -> str | None:
         """Whether the collection holds what it should: None, or in one clause what is wrong with it."""
         if self.store_id is None:
@@ -393,9 +410,7 @@ class VectorSession:
                         f"The vector index of {name} is not sound ({trouble}); rebuilding it from the state database."
                     )
                     collection = self._emptied(now, store)
-                everything = self._state.contents.new_sources(now.id, now.generation, all_files=True)
-                self.put(now, everything, collection, reporter, stage="Rebuilding")
-                self._state.stores.complete(now.id, self._held_in(), now.publications)
+                self._complete(now, collection, reporter, "Rebuilding")
                 self.finish([now.id])
             finally:
                 self._close_writing()
