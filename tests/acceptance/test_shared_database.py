@@ -7,16 +7,24 @@ from typing import Any
 
 import psycopg
 import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
 from git_helpers import GitRepo
 from paid_helpers import small_repository
 from postgres_helpers import PostgresServer, postgres_server
+from sqlalchemy import create_engine
+from told_helpers import Told
 
+import codechunk.state.migrations
 from codechunk.app import App, IndexRequest
 from codechunk.config.load import load_config
 from codechunk.errors import IndexBusy
-from codechunk.progress import Silence
 from codechunk.search.ranking import Query
+from codechunk.state import Copy, State
 from codechunk.state.database import Database
+from codechunk.state.tables import metadata
 from codechunk.vectors.chroma import ChromaStore
 
 
@@ -36,16 +44,6 @@ def url(server: PostgresServer) -> Iterator[str]:
 @pytest.fixture
 def repo(tmp_path: Path) -> GitRepo:
     return small_repository(tmp_path / "demo")
-
-
-class Told(Silence):
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        self.sentences: list[str] = []
-
-    def say(self, sentence: str) -> None:
-        self.sentences.append(sentence)
 
 
 class Machine:
@@ -167,3 +165,39 @@ def test_an_advisory_lock_is_free_when_its_connection_dies(url: str) -> None:
     wanted.release()
     one.close()
     two.close()
+
+
+def test_an_upgrade_keeps_what_one_store_held_and_the_first_directory_that_has_one_claims_it(url: str) -> None:
+    older(url)
+    with psycopg.connect(url) as connection:
+        for statement in (
+            "INSERT INTO repositories VALUES (1, 'demo', 'u', 0, 0)",
+            "INSERT INTO spaces VALUES (1, 'synthetic', 'm', 4, 't', 1)",
+            "INSERT INTO indexes (id, repository_id, ref, space_id, collection, generation, vectors_stamp, updated_at) "
+            "VALUES (1, 1, 'main', 1, 'one', 3, 'look', 0), (2, 1, 'dev', 1, 'two', 2, NULL, 0), "
+            "(3, 1, 'new', 1, 'three', 0, NULL, 0)",
+            "INSERT INTO embeddings (id, space_id, text_sha, state, attempts) VALUES (7, 1, 'sha', 'ready', 1)",
+            "INSERT INTO index_chunks VALUES (1, 'chunk', 7), (2, 'chunk', 7)",
+        ):
+            connection.execute(statement)
+    with State(url) as state:
+        with state.database.read() as connection:
+            assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        assert state.stores.open("without a directory", claims=False) != 1
+        assert state.stores.open("directory", claims=True) == 1
+        assert state.stores.open("another", claims=True) > 1
+        assert [state.stores.held(index, 1) for index in (1, 2, 3)] == [1, 1, 0]
+        assert state.stores.copy(1, 1) == Copy(stamp="look", behind=False)
+        assert state.stores.copy(2, 1) == Copy(stamp=None, behind=True)
+        assert not state.stores.copy(3, 1).complete
+
+
+def older(url: str) -> None:
+    """The schema of the version before stores."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(codechunk.state.migrations.__file__).parent))
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0003")
+    engine.dispose()
