@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +15,7 @@ from codechunk.git.address import Source, parse_source
 from codechunk.git.repository import OpenedRepository
 from codechunk.git.worktree import WORKING_TREE_REF
 from codechunk.indexing.dry_run import DryRun, dry_run
-from codechunk.indexing.publish import Door, settle
+from codechunk.indexing.publish import settle
 from codechunk.indexing.run import Mode, Run, Wishes, recorded
 from codechunk.progress import Reporter, Silence
 from codechunk.providers import BatchClient
@@ -86,11 +85,11 @@ class App:
         state = self.workspace.state
         if state.catalog.interrupted_jobs():
             state.database.quick_check()
-        with Door(self.workspace) as door:
+        with self.workspace.vector_session() as session:
             if self.workspace.config.provider.free:
-                door.open()  # a second process fails here, before it has done anything
+                session.open()  # a second process fails here, before it has done anything
             else:
-                door.look()
+                session.look()
             opened = self._opened(source, request, reporter)
             with self.workspace.alone_with(url=source.url, repository=source.name):
                 index = state.catalog.open_index(
@@ -100,7 +99,7 @@ class App:
                 index = state.catalog.refreshed(index)  # --full has raised the epoch
                 if job.attempts > 1:
                     reporter.say(f"Taking up the unfinished run of {index.repository} again (job {job.id}).")
-                run = Run(self.workspace, door, opened, index, job, reporter, started_at)
+                run = Run(self.workspace, session, opened, index, job, reporter, started_at)
                 wishes = Wishes(
                     jobs=self._processes(request),
                     mode=request.mode,
@@ -269,8 +268,7 @@ class App:
             secrets=self.workspace.secret_values(),
             has_key=self.workspace.has_key(),
             open_state=lambda: self.workspace.state,
-            open_store=partial(self.workspace.store, write=False),
-            stamp=self.workspace.stamp,
+            open_session=self.workspace.vector_session,
             alone=self.workspace.alone,
         )
 

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 from datetime import timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
 from urllib.parse import urlsplit
@@ -32,6 +33,7 @@ from pydantic_settings import (
 from codechunk import providers
 from codechunk.providers import Provider
 from codechunk.providers.pricing import PriceMode
+from codechunk.vectors import BACKENDS
 
 # cl100k only estimates the provider's count: a chunk may fill this share of the limit in cl100k tokens.
 ESTIMATE_SAFETY = 0.75
@@ -259,10 +261,21 @@ class TokenCountingConfig(_Section):
 
 
 class VectorsConfig(_Section):
-    """`vectors`: the index that is searched. `url` None: embedded in the data directory."""
+    """`vectors`: the store that is searched, one of `codechunk.vectors.BACKENDS`.
 
-    backend: Literal["chroma"] = "chroma"
+    `url` None: embedded in the data directory; `exact` needs none.
+    """
+
+    backend: str = "chroma"
     url: str | None = None
+
+    @field_validator("backend")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in BACKENDS:
+            close = get_close_matches(value, BACKENDS, n=1, cutoff=0.0)
+            raise ValueError(f"the vector stores are {', '.join(BACKENDS)}; did you mean {close[0]}?")
+        return value
 
     @field_validator("url")
     @classmethod
@@ -358,11 +371,16 @@ class Config(BaseSettings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        for problem in (self._token_problem(), self._waiting_problem()):
+        for problem in (self._token_problem(), self._waiting_problem(), self._store_problem()):
             if problem is not None:
                 key, reason = problem
                 raise PydanticCustomError("does_not_fit", "{reason}", {"key": key, "reason": reason})
         return self
+
+    def _store_problem(self) -> tuple[str, str] | None:
+        if self.vectors.backend == "exact" and self.vectors.url is not None:
+            return "vectors.url", "vectors.backend is exact, which has no server; remove one of the two"
+        return None
 
     def _token_problem(self) -> tuple[str, str] | None:
         model, models = self.priced_model, self.priced_provider.models

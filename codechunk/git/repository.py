@@ -6,7 +6,6 @@ never checks anything out, never uses GitPython's `Repo` or `clone_from`, and de
 
 import base64
 import contextlib
-import fcntl
 import hashlib
 import logging
 import os
@@ -25,6 +24,7 @@ from codechunk.errors import GitError, UsageError
 from codechunk.git.address import Source, parse_source
 from codechunk.git.process import INHERITED_SSH, GitProcess, GitRunner, check_git, progress_reader
 from codechunk.git.process import Progress as Progress
+from codechunk.process.locks import FileLock
 
 __all__ = [
     "MAX_ENTRIES",
@@ -463,21 +463,12 @@ def _writing(folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _locked(path: Path, wait_s: float, where: str) -> Iterator[None]:
     """Hold the lock file of one mirror; GitError when another process keeps it for longer than `wait_s`."""
-    deadline = time.monotonic() + wait_s
-    with _writing(path.parent):
-        handle = path.open("a")
-    with handle:
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise GitError(
-                        f"Another codechunk process is fetching {where}; run again when it is done."
-                    ) from None
-                time.sleep(0.05)
-        yield  # closing the file gives the lock back
+    with FileLock(path) as lock:
+        with _writing(path.parent):
+            taken = lock.take(wait_s=wait_s)
+        if not taken:
+            raise GitError(f"Another codechunk process is fetching {where}; run again when it is done.")
+        yield
 
 
 def _remove_leftovers(mirrors: Path, path: Path) -> None:
@@ -491,9 +482,9 @@ def _remove_leftovers(mirrors: Path, path: Path) -> None:
         if final == path.name:
             shutil.rmtree(folder, ignore_errors=True)
             continue
-        with (mirrors / final).with_suffix(".lock").open("a") as handle, contextlib.suppress(BlockingIOError):
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
+        with FileLock((mirrors / final).with_suffix(".lock")) as lock:
+            if lock.take():
+                shutil.rmtree(folder, ignore_errors=True)
     for leftover in (*path.glob("*.lock"), *path.glob("refs/**/*.lock"), *path.glob("objects/pack/tmp_*")):
         leftover.unlink(missing_ok=True)
     for quarantine in path.glob("objects/tmp_objdir-*"):

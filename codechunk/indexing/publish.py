@@ -1,4 +1,4 @@
-"""The last part of an index run: vectors into Chroma, the ledger, the switch of searches to the new generation.
+"""The last part of an index run: vectors into the store, the ledger, the switch of searches to the new generation.
 
 Needs nothing but the state database and the vector store, so that whoever sees the last vectors come can do it: the
 run itself, a worker hours later, or `queue sync` on another day.
@@ -7,9 +7,7 @@ run itself, a worker hours later, or `queue sync` on another day.
 import json
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from types import TracebackType
 from typing import Any, Self
 
 from codechunk import providers
@@ -19,8 +17,8 @@ from codechunk.process.crash import crash
 from codechunk.progress import Reporter
 from codechunk.state import IndexRow, JobRow
 from codechunk.state.compare import Changes
-from codechunk.vectors.chroma import Collection, VectorStore
-from codechunk.workspace import vectors_of_index
+from codechunk.vectors import Collection
+from codechunk.workspace.vector_session import VectorSession
 from codechunk.workspace.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -29,7 +27,6 @@ log = logging.getLogger(__name__)
 LISTED = 20
 # How long a finished run waits for another process that writes vectors, before it leaves that to the next one.
 BUSY_PATIENCE_S = 600.0
-BUSY_LOOK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,56 +59,6 @@ class Outline:
         return cls(**json.loads(text))
 
 
-class Door:
-    """The vector store's lock: free vectors hold it from the beginning, others take it when they store."""
-
-    def __init__(self, workspace: Workspace) -> None:
-        self._workspace, self._state = workspace, workspace.state
-        self._store: VectorStore | None = None
-        self.stamp: str | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def open(self, *, patience_s: float = 0.0, say: Callable[[str], None] | None = None) -> VectorStore:
-        """Take the lock, unless it is held already. Raises IndexBusy when another process keeps it for `patience_s`."""
-        deadline = time.monotonic() + patience_s
-        while self._store is None:
-            try:
-                self._store = self._workspace.store(write=True)
-            except IndexBusy as exc:
-                if time.monotonic() >= deadline:
-                    raise
-                if say is not None:
-                    say(f"{exc} Waiting for it.")
-                    say = None
-                time.sleep(BUSY_LOOK_S)
-        self.stamp = self._workspace.stamp()
-        return self._store
-
-    def look(self) -> None:
-        """Only see what the directory looks like: another process may write in it while this one waits for vectors."""
-        self.stamp = self._workspace.stamp()
-
-    def sound(self, index_id: int) -> None:
-        """Give the lock back after an index was brought to its sound state; what the directory looks like is kept."""
-        if self._store is not None:
-            self._store.close_index()
-            self._state.catalog.follow_vectors_stamp([index_id], old=self.stamp, new=self._workspace.stamp())
-            self.close()
-
-    def close(self) -> None:
-        """Give the lock back."""
-        if self._store is not None:
-            self._store.close()
-            self._store = None
-
-
 class Publication:
     """One job's way from the last vector to a published generation."""
 
@@ -121,21 +68,21 @@ class Publication:
         self._workspace, self._state, self._reporter = workspace, workspace.state, reporter
         self._index, self._job, self._outline = index, job, outline
 
-    def waiting(self) -> dict[str, Any]:
+    def waiting(self, session: VectorSession) -> dict[str, Any]:
         """Write down that the job's texts are out, and return its document so far."""
         now = self._state.catalog.refreshed(self._index)
-        document = self._document(self._ledger(new=None), published=now.generation == self._outline.generation)
+        document = self._document(self._ledger(session, new=None), published=now.generation == self._outline.generation)
         self._state.catalog.finish_job(self._job.id, status="embedding", report=document)
         return document
 
-    def publish_early(self, door: Door) -> None:
+    def publish_early(self, session: VectorSession) -> None:
         """Switch searches to the generation although vectors are missing; `publish` follows when they have come.
 
         Chunks without a vector are found by their words. While another process writes vectors, it is left to `publish`:
         no text waits for that.
         """
         try:
-            ledger = self._switch(door, made=None, patience_s=0.0)
+            ledger = self._switch(session, made=None, patience_s=0.0)
         except IndexBusy as exc:
             self._reporter.say(f"{exc} Searches use the new commit when its last vector has come.")
             return
@@ -144,9 +91,11 @@ class Publication:
             f"Searches use {self._outline.commit[:12]} from now on; {waiting:,} of its chunks are found by their words "
             f"only until their vectors come."
         )
-        door.sound(self._index.id)
+        session.finish([self._index.id])
 
-    def publish(self, door: Door, *, made: int | None = None, patience_s: float = BUSY_PATIENCE_S) -> dict[str, Any]:
+    def publish(
+        self, session: VectorSession, *, made: int | None = None, patience_s: float = BUSY_PATIENCE_S
+    ) -> dict[str, Any]:
         """Store the vectors, check the ledger, switch searches, then let go of what is gone.
 
         Args:
@@ -157,7 +106,7 @@ class Publication:
             IndexBusy: another process keeps writing vectors; the next run or worker finishes the job.
         """
         state = self._state
-        ledger = self._switch(door, made=made, patience_s=patience_s)
+        ledger = self._switch(session, made=made, patience_s=patience_s)
         index, generation = self._index, self._outline.generation
         for path, why in state.contents.fallbacks(index.id, generation):
             self._reporter.say(f"{path}: cut by lines, the parser was stopped ({why}).")
@@ -168,71 +117,50 @@ class Publication:
             self._reporter.say(f"{place}: failed ({why}).")
         document = self._document(ledger)
         state.catalog.finish_job(self._job.id, status=ledger.status, report=document)
-        door.sound(index.id)
+        session.finish([index.id])
         return document
 
-    def _switch(self, door: Door, *, made: int | None, patience_s: float) -> report.Ledger:
+    def _switch(self, session: VectorSession, *, made: int | None, patience_s: float) -> report.Ledger:
         """Everything between the vectors that there are and searches that use them. Returns the ledger."""
-        state, outline = self._state, self._outline
-        collection = self._stored(door, door.open(patience_s=patience_s, say=self._reporter.say))
-        index, generation = self._index, outline.generation
-        ledger = self._ledger(new=made, final=True)
+        state, outline, index = self._state, self._outline, self._index
+        session.open(patience_s=patience_s, say=self._reporter.say)
+        collection = self._stored(session)
+        generation = outline.generation
+        ledger = self._ledger(session, new=made, final=True)
         ledger.balance()
         crash("ledger balanced")
         whole = not any(ledger.chunks[name] for name in ("pending", "processing", "failed"))
         state.catalog.publish(
-            index.id, commit=outline.commit, fingerprint=outline.identity, generation=generation, whole=whole
+            index.id,
+            commit=outline.commit,
+            fingerprint=outline.identity,
+            generation=generation,
+            whole=whole,
+            store_id=session.store_id,
         )
         crash("published")
-        vectors_of_index.remove(state, index, collection, state.contents.gone_chunks(index.id, generation))
+        session.take_out_gone(index, collection, generation)
         state.catalog.sweep(index.id, generation)
         state.catalog.drop_unused_sources(index.repository_id)
         state.embeddings.drop_unwanted(index.space_id)
         crash("swept")
         return ledger
 
-    # ------------------------------------------------------------------ Chroma
-
-    def _stored(self, door: Door, store: VectorStore) -> Collection:
+    def _stored(self, session: VectorSession) -> Collection:
         """The collection of the index with every vector of the generation in it."""
-        state, generation, reporter = self._state, self._outline.generation, self._reporter
-        collection = self._sound_collection(door, store)
-        index = self._index
-        sources = vectors_of_index.unsettled(state, index, generation)
-        vectors_of_index.store(state=state, index=index, sources=sources, collection=collection, reporter=reporter)
-        if vectors_of_index.ledger(state, index, generation)["unstored"]:
+        index, generation, reporter = self._index, self._outline.generation, self._reporter
+        collection = session.sound(index, reporter.say)
+        session.put(index, session.unsettled(index, generation), collection, reporter)
+        if session.ledger(index, generation)["unstored"]:
             # What an abandoned run put under the ids of chunks that were kept: the right vectors again.
-            sources = state.contents.new_sources(index.id, generation, all_files=True)
-            vectors_of_index.store(state=state, index=index, sources=sources, collection=collection, reporter=reporter)
+            everything = self._state.contents.new_sources(index.id, generation, all_files=True)
+            session.put(index, everything, collection, reporter)
         crash("vectors stored")
         return collection
 
-    def _sound_collection(self, door: Door, store: VectorStore) -> Collection:
-        """The collection of the index, emptied when it is not what it should be."""
-        index, state = self._index, self._state
-        collection = store.collection(index.collection)
-        if store.recovered:
-            self._reporter.say(
-                f"The vector index could not be opened ({store.recovered}); it is rebuilt from the state "
-                f"database, nothing is embedded again."
-            )
-        as_left = index.vectors_stamp is not None and index.vectors_stamp == door.stamp
-        trouble = (vectors_of_index.check if as_left else vectors_of_index.verify)(state, index, collection)
-        if trouble is None:
-            return collection
-        if state.embeddings.held(index.id):
-            self._reporter.say(
-                f"The vector index of {index.repository}@{index.ref} is not sound ({trouble}); it is rebuilt from "
-                f"the state database, nothing is embedded again."
-            )
-        store.drop(index.collection)
-        state.embeddings.forget_stored(index.id)
-        self._index = state.catalog.refreshed(index)
-        return store.collection(index.collection)
-
     # ------------------------------------------------------------------ documents
 
-    def _ledger(self, *, new: int | None, final: bool = False) -> report.Ledger:
+    def _ledger(self, session: VectorSession, *, new: int | None, final: bool = False) -> report.Ledger:
         """Everything that is true of the generation. `new` texts were embedded; None: as many as were bought."""
         index, state, outline = self._index, self._state, self._outline
         generation = outline.generation
@@ -242,7 +170,7 @@ class Publication:
             files=state.contents.file_counts(index.id, generation),
             unchanged=outline.unchanged,
             deleted_files=outline.deleted_files,
-            chunks=vectors_of_index.ledger(state, index, generation),
+            chunks=session.ledger(index, generation),
             changes=changes,
             bought=self._bought(new),
             failed_files=state.contents.failed_files(index.id, generation, limit=LISTED) if final else [],
@@ -320,16 +248,17 @@ def settle(workspace: Workspace, reporter: Reporter) -> int:
         outline = None if job.plan is None else Outline.load(job.plan)
         if outline is None or not _is_next(index, outline):
             continue
-        counts = vectors_of_index.ledger(state, index, outline.generation)
-        if counts["pending"] or counts["processing"]:
-            continue
         try:
-            with workspace.alone(index), Door(workspace) as door:
-                found = state.catalog.job(job.id)
-                if found is None or found[0].plan != job.plan or not _is_next(found[1], outline):
-                    continue  # another process was faster
-                Publication(workspace, found[1], found[0], outline, reporter).publish(door, patience_s=0.0)
-                finished += 1
+            with workspace.vector_session() as session:
+                counts = session.ledger(index, outline.generation)
+                if counts["pending"] or counts["processing"]:
+                    continue
+                with workspace.alone(index):
+                    found = state.catalog.job(job.id)
+                    if found is None or found[0].plan != job.plan or not _is_next(found[1], outline):
+                        continue  # another process was faster
+                    Publication(workspace, found[1], found[0], outline, reporter).publish(session, patience_s=0.0)
+                    finished += 1
         except IndexBusy as exc:
             log.debug("Left for later", extra={"action": "settle_busy", "job": job.id, "why": str(exc)})
         except CodechunkError as exc:
@@ -341,5 +270,5 @@ def settle(workspace: Workspace, reporter: Reporter) -> int:
 
 
 def _is_next(index: IndexRow, outline: Outline) -> bool:
-    """Whether the generation is the one after the published one, or that one itself, whose failures were mended."""
+    """Whether the generation is the one after the published one, or that one itself, whose failures were fixed."""
     return outline.generation in {index.generation, index.generation + 1}

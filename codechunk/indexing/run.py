@@ -14,7 +14,7 @@ from codechunk.errors import CodechunkError, UsageError
 from codechunk.git.repository import OpenedRepository
 from codechunk.indexing import report
 from codechunk.indexing.cut import Comparison, Indexing
-from codechunk.indexing.publish import Door, Outline, Publication, saved
+from codechunk.indexing.publish import BUSY_PATIENCE_S, Outline, Publication, saved
 from codechunk.pool.cut_settings import changed_settings, fingerprint
 from codechunk.progress import Reporter
 from codechunk.sending.owner import is_gone
@@ -23,6 +23,7 @@ from codechunk.state.compare import Changes
 from codechunk.workspace import vectors_of_index
 from codechunk.workspace.commit_rules import cut_settings, files_identity, read_attributes, skip_rules
 from codechunk.workspace.sender import open_sender
+from codechunk.workspace.vector_session import VectorSession
 from codechunk.workspace.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -57,14 +58,14 @@ class Run:
     def __init__(
         self,
         workspace: Workspace,
-        door: Door,
+        session: VectorSession,
         opened: OpenedRepository,
         index: IndexRow,
         job: JobRow,
         reporter: Reporter,
         started_at: float,
     ) -> None:
-        self._workspace, self._state, self._door, self._opened = workspace, workspace.state, door, opened
+        self._workspace, self._state, self._session, self._opened = workspace, workspace.state, session, opened
         self._index, self._job, self._reporter, self._started_at = index, job, reporter, started_at
         self._changes = Changes()
         self._provider = providers.get(index.space.provider)
@@ -76,7 +77,7 @@ class Run:
         current = self._current(token_mode)
         if current is not None:
             return self._unchanged(current)
-        workspace.prepare_store()
+        workspace.vector_backend.prepare()
         attributes = read_attributes(opened)
         settings = cut_settings(workspace.config, wishes.jobs, attributes)
         identity = f"{fingerprint(settings)} files={files_identity(workspace.config)}"
@@ -106,7 +107,7 @@ class Run:
         if provider.free:  # what a killed run had claimed is counted as not made yet
             state.queue.free_abandoned(is_gone, lease_s=self._workspace.config.batch_processing.lease.total_seconds())
         # Before any text waits: from then on a worker beside this run may buy it, whatever --max-cost says.
-        unsettled = vectors_of_index.unsettled(state, self._index, generation)
+        unsettled = self._session.unsettled(self._index, generation)
         texts, tokens = vectors_of_index.missing(state, self._index, unsettled)
         mode, reason = self._choose(texts, wishes.mode)
         estimate = self._workspace.estimates.estimate_usd(self._index, tokens, mode)
@@ -130,11 +131,11 @@ class Run:
         made = 0
         if self._still_open(generation):
             if wishes.publish_partial and not provider.free:
-                publication.publish_early(self._door)
+                publication.publish_early(self._session)
             made, left = self._send(mode, wishes, generation=generation, texts=waited_for)
             if left:
-                return publication.waiting()
-        return publication.publish(self._door, made=made if provider.free else None)
+                return publication.waiting(self._session)
+        return publication.publish(self._session, made=made if provider.free else None)
 
     def _wanted(self) -> tuple[int, int]:
         """Texts that the run waits for, with what an earlier attempt has sent, and their tokens by our count.
@@ -204,7 +205,7 @@ class Run:
         waiting = self._state.queue.still_open(self._job.id)
         if waiting:
             return waiting
-        counts = vectors_of_index.ledger(self._state, self._index, generation)
+        counts = self._session.ledger(self._index, generation)
         waiting = counts["pending"] + counts["processing"]
         if waiting:
             # Another run has asked for them since, or they came back: of any file, also one that did not change.
@@ -267,12 +268,16 @@ class Run:
             and index.commit == last.commit == self._opened.commit
             and previous["tokens"]["mode"] == token_mode
             and index.whole
-            and index.vectors_stamp is not None
-            and index.vectors_stamp == self._door.stamp
             and not self._state.contents.has_rubbish(index.id, index.generation)
             and not self._state.contents.has_next(index.id, index.generation)
         )
-        return previous if as_it_was else None
+        if not as_it_was:
+            return None
+        # Last, because it may have to store vectors.
+        here = self._session.is_current(index) or self._session.follows(
+            index, self._reporter, patience_s=BUSY_PATIENCE_S
+        )
+        return previous if here else None
 
     def _must_redo(self, identity: str) -> bool:
         old = self._index.fingerprint
@@ -296,7 +301,7 @@ class Run:
             saved=saved(self._workspace, self._index, total, 0, chunks),
         )
         self._state.catalog.finish_job(self._job.id, status=document["status"], report=document)
-        self._door.sound(self._index.id)
+        self._session.finish([self._index.id])
         return document
 
     # ------------------------------------------------------------------ parts of the above

@@ -1,28 +1,110 @@
-"""Locks between processes on one machine: files under `flock`, which the kernel opens when their owner dies."""
+"""Locks between processes. `FileLock` is one on this machine: a file under `flock`, which the kernel frees when its
+owner dies. The other is `AdvisoryLock` of `codechunk.state.database`: inside a PostgreSQL server, for processes on many
+machines.
+"""
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
 
 from codechunk.errors import IndexBusy
 
+_LOOK_S = 0.02
 
-@contextmanager
-def only_one(path: Path, busy: str) -> Iterator[None]:
-    """Hold the lock file `path` (made when missing, mode 0600) while the block runs.
+
+class Lock(Protocol):
+    """A lock that its process gives back, or loses when it dies. One object takes it once; not for two threads."""
+
+    def take(self, *, wait_s: float = 0.0) -> bool:
+        """Take it, waiting `wait_s` seconds at most. Returns whether it is held now.
+
+        What another object holds is somebody else's, also in this process.
+        """
+        ...
+
+    def release(self) -> None:
+        """Give it back. More than once is fine."""
+        ...
+
+
+class FileLock:
+    """A lock file (made when missing, mode 0600), held alone, or `shared` by any number of readers.
 
     Raises:
-        IndexBusy: with the sentence `busy`, at once, when another process holds it.
+        OSError: the file cannot be made, or its file system knows no locks.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
+
+    def __init__(self, path: Path, *, shared: bool = False) -> None:
+        self.path = path
+        self._mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        self._file: int | None = None
+
+    def take(self, *, wait_s: float = 0.0) -> bool:
+        """See `Lock`."""
+        file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        deadline = time.monotonic() + wait_s
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            raise IndexBusy(busy) from exc
+            while True:
+                try:
+                    fcntl.flock(file, self._mode | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    if time.monotonic() >= deadline:
+                        os.close(file)
+                        return False
+                    time.sleep(_LOOK_S)
+                else:
+                    self._file = file
+                    return True
+        except OSError:
+            os.close(file)
+            raise
+
+    def write(self, who: str) -> None:
+        """Say in the file who holds it; the caller does."""
+        if self._file is None:
+            raise ValueError("the lock is not held")
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, who.encode(), 0)
+
+    def release(self) -> None:
+        """See `Lock`."""
+        file, self._file = self._file, None
+        if file is not None:
+            fcntl.flock(file, fcntl.LOCK_UN)  # closing is not enough when a forked child has the file open too
+            os.close(file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+@contextmanager
+def only_one(lock: Lock, busy: str) -> Iterator[None]:
+    """Hold the lock while the block runs.
+
+    Raises:
+        IndexBusy: with the sentence `busy`, at once, when somebody else holds it.
+    """
+    if not lock.take():
+        raise IndexBusy(busy)
+    try:
         yield
     finally:
-        os.close(descriptor)
+        lock.release()
+
+
+@contextmanager
+def only_one_here(path: Path, busy: str) -> Iterator[None]:
+    """`only_one` with the lock file `path`, whose folder is made when missing (mode 0700)."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with only_one(FileLock(path), busy):
+        yield

@@ -17,6 +17,7 @@ from codechunk.state import Filter, FoundChunk, IndexRow, State
 from codechunk.state.embeddings import Vectors
 from codechunk.text.notebook_text import NOTEBOOK
 from codechunk.text.words import query_words
+from codechunk.vectors import exact
 
 # Share of meaning in a chunk's score, the rest is for words. Scores, not ranks, are joined: how much better the first
 # is than the second says something that reciprocal rank fusion throws away (+.016 MRR on both sets).
@@ -234,8 +235,8 @@ def _in_one_space(
     ]
     for number, index in enumerate(indexes):
         ids = [chunk_id for index_id, chunk_id, _ in by_words if index_id == index.id]
-        exact = state.lookup.vectors_of(index.id, index.space_id, ids)
-        found += [(float(stored @ vector), number, index.id, chunk_id) for chunk_id, stored in exact.items()]
+        stored_of = state.lookup.vectors_of(index.id, index.space_id, ids)
+        found += [(float(stored @ vector), number, index.id, chunk_id) for chunk_id, stored in stored_of.items()]
     ranking: dict[str, tuple[int, float]] = {}
     for similarity, _, index_id, chunk_id in sorted(found, key=lambda item: (-item[0], item[1], item[3])):
         if similarity > 0:
@@ -263,13 +264,8 @@ def _nearest_in(
 
 def scan(state: State, index: IndexRow, vector: Vectors, wanted: Filter, limit: int) -> list[tuple[str, float]]:
     """The nearest chunks by comparing with every stored vector: (chunk id, cosine similarity), best first."""
-    best: list[tuple[float, str]] = []
-    for ids, vectors in state.lookup.vectors(index.id, index.space_id, index.generation, wanted):
-        similarity = vectors @ vector
-        top = np.argsort(-similarity, kind="stable")[:limit]
-        best.extend((float(similarity[number]), ids[number]) for number in top)
-        best = sorted(best, key=lambda pair: (-pair[0], pair[1]))[:limit]
-    return [(chunk_id, similarity) for similarity, chunk_id in best]
+    pages = state.lookup.vectors(index.id, index.space_id, index.generation, wanted)
+    return exact.nearest(pages, vector[np.newaxis], limit)[0]
 
 
 def _spans(state: State, ranked: Sequence[_Hit], query: Query) -> list[_Span]:

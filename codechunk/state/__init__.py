@@ -13,11 +13,12 @@ from codechunk.state.comparisons import Comparisons
 from codechunk.state.contents import Contents, CutFile, KnownFile, PlannedFile, SizedSource, UnreadFile
 from codechunk.state.copies import Copies
 from codechunk.state.database import Database
-from codechunk.state.embeddings import Embeddings, PendingText, Storable
+from codechunk.state.embeddings import Embeddings, PendingText
 from codechunk.state.inventory import Holding, IndexDetails, Inventory, RepositoryRow
 from codechunk.state.lookup import Filter, FoundChunk, Lookup
 from codechunk.state.queue import BoughtTexts, ClaimedText, Queue, QueueCounts, Throttle
 from codechunk.state.removal import Removal, Survey
+from codechunk.state.stores import Copy, Storable, Stores
 from codechunk.state.vector_rows import Cache
 
 
@@ -43,6 +44,7 @@ class State(AbstractContextManager["State"]):
         self.batches = Batches(self.database)
         self.inventory = Inventory(self.database)
         self.removal = Removal(self.database)
+        self.stores = Stores(self.database)
 
     def close(self) -> None:
         """Release the connections."""
@@ -58,6 +60,7 @@ __all__ = [
     "BatchRow",
     "BoughtTexts",
     "ClaimedText",
+    "Copy",
     "CutFile",
     "Filter",
     "FoundChunk",
@@ -76,6 +79,7 @@ __all__ = [
     "Space",
     "State",
     "Storable",
+    "Stores",
     "Survey",
     "Throttle",
     "UnreadFile",

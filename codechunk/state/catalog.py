@@ -19,6 +19,7 @@ from codechunk.state.tables import (
     chunks,
     embeddings,
     files,
+    index_stores,
     indexes,
     jobs,
     repositories,
@@ -56,7 +57,7 @@ class IndexRow:
     fingerprint: str | None
     commit: str | None
     generation: int
-    vectors_stamp: str | None
+    publications: int
     whole: bool
     updated_at: float
 
@@ -122,6 +123,13 @@ class Catalog:
         with self._db.read() as connection:
             return [_index_row(row) for row in connection.execute(query)]
 
+    def by_collection(self, collection: str) -> IndexRow | None:
+        """The published index whose vectors are in the collection of that name; None when there is none."""
+        query = _index_query().where(indexes.c.collection == collection, indexes.c.generation > 0)
+        with self._db.read() as connection:
+            row = connection.execute(query).first()
+            return None if row is None else _index_row(row)
+
     def space(self, space_id: int) -> Space:
         """A vector space by its row number."""
         with self._db.read() as connection:
@@ -137,36 +145,39 @@ class Catalog:
         with self._db.read() as connection:
             return _index_row(connection.execute(_index_query().where(indexes.c.id == index.id)).one())
 
-    def follow_vectors_stamp(self, index_ids: Sequence[int], *, old: str | None, new: str | None) -> None:
-        """Record what the Chroma directory looks like now that it was used by a process of ours.
-
-        Every index that was sound under the look `old` is sound under `new`, and so are `index_ids`, which were just
-        checked. Other looks mean that somebody else changed the directory: those are checked when next used.
-        """
-        sound: ColumnElement[bool] = indexes.c.id.in_(index_ids)
-        if old is not None:
-            sound = or_(sound, indexes.c.vectors_stamp == old)
-        with self._db.begin() as connection:
-            connection.execute(update(indexes).where(sound).values(vectors_stamp=new))
-
-    def publish(self, index_id: int, *, commit: str, fingerprint: str, generation: int, whole: bool) -> None:
+    def publish(
+        self,
+        index_id: int,
+        *,
+        commit: str,
+        fingerprint: str,
+        generation: int,
+        whole: bool,
+        store_id: int | None = None,
+    ) -> None:
         """Switch searches to a new generation of files: from one moment to the next, never half.
 
         Args:
-            whole: every chunk of it has its vector, and Chroma holds it.
+            whole: every chunk of it has its vector.
+            store_id: the store that holds each of these vectors; None when no store holds a copy.
         """
         with self._db.begin() as connection:
-            connection.execute(
+            number: int = connection.execute(
                 update(indexes)
                 .where(indexes.c.id == index_id)
                 .values(
                     commit_sha=commit,
                     fingerprint=fingerprint,
                     generation=generation,
+                    publications=indexes.c.publications + 1,
                     whole=whole,
                     updated_at=time.time(),
                 )
-            )
+                .returning(indexes.c.publications)
+            ).scalar_one()
+            if store_id is not None:
+                up_to_date = self._db.upsert(index_stores, key=["index_id", "store_id"], values=["publication"])
+                connection.execute(up_to_date.values(index_id=index_id, store_id=store_id, publication=number))
 
     def sweep(self, index_id: int, generation: int) -> None:
         """Forget the files that left before or with `generation`, and contents that no index refers to."""
@@ -463,7 +474,7 @@ def _index_row(row: Row[tuple[object, ...]]) -> IndexRow:
         fingerprint=value["fingerprint"],
         commit=value["commit_sha"],
         generation=value["generation"],
-        vectors_stamp=value["vectors_stamp"],
+        publications=value["publications"],
         whole=value["whole"],
         updated_at=value["updated_at"],
     )

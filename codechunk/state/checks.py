@@ -40,13 +40,14 @@ class Checks:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def findings(self, *, now: float, max_job_age_s: float) -> list[Finding]:
-        """One finding a question, in a fixed order; `now` in seconds since 1970.
+    def findings(self, *, now: float, max_job_age_s: float, store_id: int | None = None) -> list[Finding]:
+        """One finding a question, in a fixed order; `now` in seconds since 1970, `store_id` None for every store.
 
         Reads every page and every vector: about a second per gigabyte.
         """
         with self._db.read() as connection:
-            moment = Moment(now=now, lease_now=self._db.lease_now(connection), max_job_age_s=max_job_age_s)
+            lease_now = self._db.lease_now(connection)
+            moment = Moment(now=now, lease_now=lease_now, max_job_age_s=max_job_age_s, store_id=store_id)
             found = [self._pages(connection), self._references(connection), _conservation(connection)]
             found += [_answer(connection, question, moment) for question in QUESTIONS]
             found += [_vector_values(connection), self._words(connection), _failed_texts(connection)]

@@ -397,8 +397,8 @@ class Contents:
             row = connection.execute(query).one()
             return int(row[0]), int(row[1]), int(row[2]), int(row[3]), int(row[4])
 
-    def gone_chunks(self, index_id: int, generation: int) -> list[str]:
-        """Chunk ids in Chroma that files ending with `generation` had and the generation no longer has."""
+    def gone_chunks(self, index_id: int, generation: int, *, store_id: int) -> list[str]:
+        """Chunk ids in a store that files ending with `generation` had and the generation no longer has."""
         dying = select(files.c.source_id).where(
             files.c.index_id == index_id, files.c.to_generation <= generation, files.c.source_id.is_not(None)
         )
@@ -412,7 +412,11 @@ class Contents:
                     select(chunks.c.chunk_id)
                     .join(
                         index_chunks,
-                        and_(index_chunks.c.chunk_id == chunks.c.chunk_id, index_chunks.c.index_id == index_id),
+                        and_(
+                            index_chunks.c.chunk_id == chunks.c.chunk_id,
+                            index_chunks.c.index_id == index_id,
+                            index_chunks.c.store_id == store_id,
+                        ),
                     )
                     .where(chunks.c.source_id.in_(ids[start : start + GONE_AT_ONCE]), ~still)
                 )

@@ -10,6 +10,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,15 @@ from codechunk.process.stop import deferred
 
 # The newest migration in codechunk/state/migrations/versions. Alembic itself (0.25 s to import) is only loaded
 # when the database is not at this revision; a test holds the two together.
-SCHEMA_REVISION = "0003"
-KNOWN_REVISIONS = ("0001", "0002", "0003")
+SCHEMA_REVISION = "0004"
+KNOWN_REVISIONS = ("0001", "0002", "0003", "0004")
 
 BUSY_TIMEOUT_MS = 30_000
 # Vectors live in the database: 16 KiB pages keep a row of 1.5 kB float16 in one page (reliability.md, 1).
 PAGE_SIZE = 16_384
+
+# How often a process looks again for a lock that another one holds.
+LOCK_LOOK_S = 0.2
 
 # WAL needs shared memory between all processes, which network file systems do not give.
 NETWORK_FILESYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "afs", "glusterfs"}
@@ -109,6 +113,10 @@ class Database:
             return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
         seconds: float = connection.execute(text("SELECT extract(epoch FROM clock_timestamp())::float8")).scalar_one()
         return seconds
+
+    def advisory_lock(self, name: str) -> "AdvisoryLock":
+        """A lock of that name inside a PostgreSQL server, for every process that uses this database."""
+        return AdvisoryLock(self, name)
 
     def quick_check(self) -> None:
         """Read every page of a SQLite database once.
@@ -180,6 +188,52 @@ class Database:
 def begins_with(column: ColumnElement[str], start: str) -> ColumnElement[bool]:
     """Whether an id of lower-case hex digits begins with `start`: a range, which an index finds, and LIKE would not."""
     return and_(column >= start.lower(), column < f"{start.lower()}g")
+
+
+class AdvisoryLock:
+    """A lock by its name, held by a connection of its own: the server frees it when that connection dies.
+
+    See `codechunk.process.locks.Lock`. A pooler that hands one server connection to several clients (pgbouncer in
+    transaction mode) breaks it, as it breaks every lock of a session.
+
+    Raises:
+        StateError: the server cannot be reached.
+    """
+
+    def __init__(self, database: Database, name: str) -> None:
+        self._db = database
+        # Locks have 64-bit numbers for names; a hash of the name is the same on every machine and in every version.
+        self._key = int.from_bytes(sha256(f"codechunk lock {name}".encode()).digest()[:8], signed=True)
+        self._connection: Connection | None = None
+
+    def take(self, *, wait_s: float = 0.0) -> bool:
+        """See `Lock`."""
+        deadline = time.monotonic() + wait_s
+        with self._db._translated():
+            # Not of the pool: closing it ends the session, and with it the lock, whatever happened.
+            connection = self._db.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            connection.detach()
+            taken = False
+            try:
+                while not (taken := self._try(connection)) and time.monotonic() < deadline:
+                    time.sleep(LOCK_LOOK_S)
+            finally:
+                if not taken:
+                    connection.close()
+        if taken:
+            self._connection = connection
+        return taken
+
+    def _try(self, connection: Connection) -> bool:
+        query = text("SELECT pg_try_advisory_lock(:key)")
+        return bool(connection.execute(query, {"key": self._key}).scalar_one())
+
+    def release(self) -> None:
+        """See `Lock`."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with self._db._translated():
+                connection.close()
 
 
 def _create_engine(url: URL) -> Engine:

@@ -1,11 +1,11 @@
-"""Texts and their vectors: what is still to be embedded, what was, and what Chroma holds of it.
+"""Texts and their vectors: what is still to be embedded, and what was.
 
 Vectors are stored here before anything else sees them, as little-endian float16 (error below 0.0003 for unit
 vectors, half the disk of float32: reliability.md, 1). Chroma gets the stored values, so a rebuilt collection
 equals the first one bit for bit.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, and_, bindparam, delete, func, literal, or
 from codechunk.state.catalog import Space
 from codechunk.state.contents import live_at, sum_of_chunks
 from codechunk.state.database import Database
-from codechunk.state.tables import batches, chunks, embeddings, files, index_chunks, indexes, sources, spaces, vectors
+from codechunk.state.tables import batches, chunks, embeddings, files, index_chunks, sources, spaces, vectors
 from codechunk.text.chunks import with_header
 
 Vectors = NDArray[np.float32]
@@ -36,15 +36,6 @@ class PendingText:
 
     embedding_id: int
     text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Storable:
-    """Chunks with their vectors, ready for Chroma: parallel lists, and `vectors` of shape (n, dimensions)."""
-
-    chunk_ids: list[str]
-    embedding_ids: list[int]
-    vectors: Vectors
 
 
 class Embeddings:
@@ -203,61 +194,6 @@ class Embeddings:
             connection.execute(self._db.insert_new(vectors), rows)
             connection.execute(ready, [{"row": embedding_id} for embedding_id in embedding_ids])
 
-    def storable(self, index_id: int, space_id: int, source_ids: Sequence[int]) -> Storable | None:
-        """Chunks of these contents whose vector is ready and not in the index's collection yet."""
-        held = and_(index_chunks.c.index_id == index_id, index_chunks.c.chunk_id == chunks.c.chunk_id)
-        query = (
-            select(chunks.c.chunk_id, embeddings.c.id, vectors.c.vector)
-            .select_from(chunks)
-            .join(
-                embeddings,
-                and_(embeddings.c.text_sha == chunks.c.text_sha, embeddings.c.space_id == space_id),
-            )
-            .join(vectors, vectors.c.embedding_id == embeddings.c.id)
-            .outerjoin(index_chunks, held)
-            .where(
-                chunks.c.source_id.in_(source_ids),
-                or_(index_chunks.c.chunk_id.is_(None), index_chunks.c.embedding_id != embeddings.c.id),
-            )
-            .order_by(chunks.c.id)
-        )
-        with self._db.read() as connection:
-            rows = connection.execute(query).all()
-        if not rows:
-            return None
-        return Storable(
-            chunk_ids=[row.chunk_id for row in rows],
-            embedding_ids=[row.id for row in rows],
-            vectors=decode([row.vector for row in rows]),
-        )
-
-    def mark_stored(self, index_id: int, chunk_ids: Sequence[str], embedding_ids: Sequence[int]) -> None:
-        """Record what was upserted into the collection. Call after the upsert, never before."""
-        rows = [
-            {"index_id": index_id, "chunk_id": chunk_id, "embedding_id": embedding_id}
-            for chunk_id, embedding_id in zip(chunk_ids, embedding_ids, strict=True)
-        ]
-        statement = self._db.upsert(index_chunks, key=["index_id", "chunk_id"], values=["embedding_id"])
-        with self._db.begin() as connection:
-            connection.execute(statement, rows)
-
-    def mark_deleted(self, index_id: int, chunk_ids: Sequence[str]) -> None:
-        """Record what was deleted from the collection. Call after the deletion."""
-        statement = delete(index_chunks).where(
-            index_chunks.c.index_id == index_id, index_chunks.c.chunk_id == bindparam("chunk")
-        )
-        with self._db.begin() as connection:
-            connection.execute(statement, [{"chunk": chunk_id} for chunk_id in chunk_ids])
-
-    def forget_stored(self, index_id: int) -> None:
-        """Forget what the collection held: it was lost and is filled again from here.
-
-        Until that has been done to the end, the index is not known to be complete.
-        """
-        with self._db.begin() as connection:
-            connection.execute(delete(index_chunks).where(index_chunks.c.index_id == index_id))
-            connection.execute(update(indexes).where(indexes.c.id == index_id).values(vectors_stamp=None, whole=False))
-
     def drop_unwanted(self, space_id: int) -> None:
         """Forget texts that wait for a vector although no chunk has them any more."""
         wanted = select(chunks.c.id).where(chunks.c.text_sha == embeddings.c.text_sha).exists()
@@ -266,82 +202,47 @@ class Embeddings:
                 delete(embeddings).where(embeddings.c.space_id == space_id, embeddings.c.state == "pending", ~wanted)
             )
 
-    def held(self, index_id: int) -> int:
-        """How many chunks the collection should hold."""
-        with self._db.read() as connection:
-            return connection.execute(
-                select(func.count()).select_from(index_chunks).where(index_chunks.c.index_id == index_id)
-            ).scalar_one()
-
-    def probes(self, index_id: int, count: int) -> list[tuple[str, Vectors]]:
-        """A spread sample of what the collection should hold: chunk ids with their vectors."""
-        bounds = select(func.min(index_chunks.c.chunk_id), func.max(index_chunks.c.chunk_id)).where(
-            index_chunks.c.index_id == index_id
-        )
-        found: dict[str, Vectors] = {}
-        with self._db.read() as connection:
-            low, high = connection.execute(bounds).one()
-            if low is None:
-                return []
-            # chunk ids are hashes: evenly spaced keys give a spread sample, and the index finds each at once
-            first, last = int(low, 16), int(high, 16)
-            for step in range(count):
-                key = f"{first + (last - first) * step // max(1, count - 1):032x}"
-                row = connection.execute(
-                    select(index_chunks.c.chunk_id, vectors.c.vector)
-                    .join(vectors, vectors.c.embedding_id == index_chunks.c.embedding_id)
-                    .where(index_chunks.c.index_id == index_id, index_chunks.c.chunk_id >= key)
-                    .order_by(index_chunks.c.chunk_id)
-                    .limit(1)
-                ).first()
-                if row is not None:
-                    found[row.chunk_id] = decode([row.vector])[0]
-        return list(found.items())
-
-    def held_vectors(self, index_id: int, *, page: int = 2_000) -> Iterator[list[tuple[str, Vectors]]]:
-        """All that the collection should hold, page by page: chunk ids with their vectors."""
-        after = ""
-        while True:
-            query = (
-                select(index_chunks.c.chunk_id, vectors.c.vector)
-                .join(vectors, vectors.c.embedding_id == index_chunks.c.embedding_id)
-                .where(index_chunks.c.index_id == index_id, index_chunks.c.chunk_id > after)
-                .order_by(index_chunks.c.chunk_id)
-                .limit(page)
-            )
-            with self._db.read() as connection:
-                rows = connection.execute(query).all()
-            if not rows:
-                return
-            after = rows[-1].chunk_id
-            yield list(zip([row.chunk_id for row in rows], decode([row.vector for row in rows]), strict=True))
-
-    def ledger(self, index_id: int, space_id: int, generation: int, *, rest_is_ready: bool = False) -> dict[str, int]:
+    def ledger(
+        self,
+        index_id: int,
+        space_id: int,
+        generation: int,
+        *,
+        store_id: int | None = None,
+        rest_is_ready: bool = False,
+    ) -> dict[str, int]:
         """How many chunks of the generation are in each state: pending, processing, ready, failed, unstored.
 
-        `unstored` are those whose vector is ready but not in the collection, or another vector is.
+        `unstored` are those whose vector is ready but not in the store, or another vector is.
 
         Args:
+            store_id: the store that is to hold a copy of each vector; None: no store is asked about, `unstored` is 0.
             rest_is_ready: only files that this generation brings in are looked at; the chunks of the others are known
                 to be ready and stored, so that this takes as long as the change is large, not the repository.
         """
-        held = and_(index_chunks.c.index_id == index_id, index_chunks.c.chunk_id == chunks.c.chunk_id)
+        held = and_(
+            index_chunks.c.index_id == index_id,
+            index_chunks.c.store_id == store_id,
+            index_chunks.c.chunk_id == chunks.c.chunk_id,
+        )
         state = func.coalesce(embeddings.c.state, literal("pending"))
         missing = or_(index_chunks.c.chunk_id.is_(None), index_chunks.c.embedding_id != embeddings.c.id)
         unstored = and_(embeddings.c.state == "ready", missing)
         live = (files.c.index_id == index_id, live_at(generation))
+        lost = literal(0) if store_id is None else func.count().filter(unstored)
         query = (
-            select(state.label("state"), func.count().label("n"), func.count().filter(unstored).label("unstored"))
+            select(state.label("state"), func.count().label("n"), lost.label("unstored"))
             .select_from(chunks)
             .join(files, files.c.source_id == chunks.c.source_id)
             .outerjoin(
                 embeddings,
                 and_(embeddings.c.text_sha == chunks.c.text_sha, embeddings.c.space_id == space_id),
             )
-            .outerjoin(index_chunks, held)
             .where(*live, files.c.status == "indexed")
             .group_by(state)
         )
+        if store_id is not None:
+            query = query.outerjoin(index_chunks, held)
         counts = {"pending": 0, "processing": 0, "ready": 0, "failed": 0, "unstored": 0}
         with self._db.read() as connection:
             if rest_is_ready:

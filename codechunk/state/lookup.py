@@ -5,11 +5,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select
 
 from codechunk.state.contents import live_at
 from codechunk.state.database import Database
-from codechunk.state.embeddings import Vectors, decode
+from codechunk.state.embeddings import STORED, Vectors, decode
 from codechunk.state.lexical import Rows, lexical_of
 from codechunk.state.tables import chunks, embeddings, files, indexes, sources, vectors
 
@@ -221,12 +223,11 @@ class Lookup:
 
     def vectors(
         self, index_id: int, space_id: int, generation: int, wanted: Filter, *, page: int = 4_096
-    ) -> Iterator[tuple[list[str], Vectors]]:
-        """All vectors of the chunks that the filter lets pass, page by page: (chunk ids, vectors)."""
+    ) -> Iterator[tuple[list[str], NDArray[np.float16]]]:
+        """All vectors of the chunks that the filter lets pass, as they are stored, in pages: (chunk ids, vectors)."""
         query = (
             select(chunks.c.chunk_id, chunks.c.source_id, vectors.c.vector)
             .join(files, files.c.source_id == chunks.c.source_id)
-            .join(sources, sources.c.id == chunks.c.source_id)
             .join(
                 embeddings,
                 and_(embeddings.c.text_sha == chunks.c.text_sha, embeddings.c.space_id == space_id),
@@ -234,11 +235,14 @@ class Lookup:
             .join(vectors, vectors.c.embedding_id == embeddings.c.id)
             .where(files.c.index_id == index_id, live_at(generation), *conditions(wanted))
         )
+        if wanted.languages:
+            query = query.join(sources, sources.c.id == chunks.c.source_id)
         with self._db.read() as connection:
             for rows in connection.execution_options(yield_per=page).execute(query).partitions():
                 passing = [row for row in rows if wanted.passes(row.source_id)]
                 if passing:
-                    yield [row.chunk_id for row in passing], decode([row.vector for row in passing])
+                    flat = np.frombuffer(b"".join(row.vector for row in passing), dtype=STORED)
+                    yield [row.chunk_id for row in passing], flat.reshape(len(passing), -1)
 
 
 def _of_indexes(index_ids: Sequence[int], wanted: Filter) -> Select[Any]:

@@ -20,6 +20,7 @@ from codechunk.state.tables import (
     embeddings,
     files,
     index_chunks,
+    index_stores,
     indexes,
     jobs,
     sources,
@@ -38,11 +39,16 @@ REPORT = "please report this with the log; codechunk index SOURCE --full makes t
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
-    """When the questions are asked: seconds since 1970, on the lease clock, and how old a batch job may become."""
+    """When and where the questions are asked.
+
+    Seconds since 1970, and on the lease clock; how old a batch job may become, in seconds; and whose store is looked at
+    (None: all of them).
+    """
 
     now: float
     lease_now: float
     max_job_age_s: float
+    store_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,16 +176,25 @@ def _held_without_vector(_: Moment) -> Select[Any]:
     return _count(joined, vectors.c.embedding_id.is_(None))
 
 
-def _unstored(_: Moment) -> Select[Any]:
-    held = and_(index_chunks.c.index_id == indexes.c.id, index_chunks.c.chunk_id == chunks.c.chunk_id)
-    joined = _PUBLISHED_CHUNKS.join(embeddings, _TEXT_OF_CHUNK).outerjoin(index_chunks, held)
+def _unstored(moment: Moment) -> Select[Any]:
+    """Published vectors that a store lacks. Stores of other data directories follow when they are used."""
+    copies = index_stores.c.index_id == indexes.c.id
+    if moment.store_id is not None:
+        copies = and_(copies, index_stores.c.store_id == moment.store_id)
+    held = and_(
+        index_chunks.c.index_id == indexes.c.id,
+        index_chunks.c.store_id == index_stores.c.store_id,
+        index_chunks.c.chunk_id == chunks.c.chunk_id,
+    )
+    joined = _PUBLISHED_CHUNKS.join(embeddings, _TEXT_OF_CHUNK).join(index_stores, copies).outerjoin(index_chunks, held)
     missing = or_(index_chunks.c.chunk_id.is_(None), index_chunks.c.embedding_id != embeddings.c.id)
     return _count(joined, _LIVE, files.c.status == "indexed", embeddings.c.state == "ready", missing)
 
 
-def _held_for_nobody(_: Moment) -> Select[Any]:
+def _held_for_nobody(moment: Moment) -> Select[Any]:
     known = select(chunks.c.id).where(chunks.c.chunk_id == index_chunks.c.chunk_id).exists()
-    return _count(index_chunks, ~known)
+    mine = [] if moment.store_id is None else [index_chunks.c.store_id == moment.store_id]
+    return _count(index_chunks, ~known, *mine)
 
 
 def _unused_contents(_: Moment) -> Select[Any]:

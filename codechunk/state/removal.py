@@ -39,6 +39,7 @@ from codechunk.state.tables import (
     embeddings,
     files,
     index_chunks,
+    index_stores,
     indexes,
     jobs,
     repositories,
@@ -100,13 +101,14 @@ class Removal:
     # ------------------------------------------------------------------ indexes and repositories
 
     def drop_indexes(self, index_ids: Sequence[int]) -> int:
-        """Take indexes out with their files, runs and the record of what Chroma holds. Returns how many files.
+        """Take indexes out with their files, runs and the record of what stores hold. Returns how many files.
 
         Searches lose them from one moment to the next. Their contents stay until `drop_contents`.
         """
         with self._db.begin() as connection:
             gone = connection.execute(delete(files).where(files.c.index_id.in_(index_ids))).rowcount
             connection.execute(delete(index_chunks).where(index_chunks.c.index_id.in_(index_ids)))
+            connection.execute(delete(index_stores).where(index_stores.c.index_id.in_(index_ids)))
             connection.execute(delete(jobs).where(jobs.c.index_id.in_(index_ids)))
             connection.execute(delete(indexes).where(indexes.c.id.in_(index_ids)))
             return gone

@@ -1,6 +1,6 @@
 """Every table of the state database, as SQLAlchemy Core sees it.
 
-The same definitions serve SQLite and PostgreSQL. Alembic's migrations in `codechunk/migrations` create them;
+The same definitions serve SQLite and PostgreSQL. Alembic's migrations in `codechunk/state/migrations` create them;
 a test compares the two. The lexical index (`chunk_words`, SQLite FTS5) has no SQLAlchemy type.
 """
 
@@ -69,17 +69,18 @@ indexes = Table(
     Column("commit_sha", Text, nullable=True, comment="commit that search answers from; NULL before the first"),
     Column("generation", Integer, nullable=False, comment="published generation of files; 0 before the first"),
     Column(
-        "vectors_stamp",
-        Text,
-        nullable=True,
-        comment="look of Chroma's directory when last sound; NULL: not known to be complete",
+        "publications",
+        Integer,
+        nullable=False,
+        server_default="0",
+        comment="how often searches were switched to what a run made; a store names the one it is up to date with",
     ),
     Column(
         "whole",
         Boolean,
         nullable=False,
         server_default=false(),
-        comment="every chunk of the published generation has its vector, also in Chroma",
+        comment="every chunk of the published generation has its vector",
     ),
     Column("updated_at", Float, nullable=False, comment="last publication, seconds since 1970, UTC"),
     UniqueConstraint("repository_id", "ref", "space_id"),
@@ -182,14 +183,49 @@ vectors = Table(
     comment="The vectors themselves: the cache from which Chroma is rebuilt.",
 )
 
+stores = Table(
+    "stores",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column(
+        "identity",
+        Text,
+        nullable=True,
+        unique=True,
+        comment="what tells it from other stores; NULL: of a database older than this table, not claimed yet",
+    ),
+    comment="Places that hold a copy of vectors: a Chroma directory, or a Chroma server.",
+)
+
+index_stores = Table(
+    "index_stores",
+    metadata,
+    Column("index_id", ForeignKey("indexes.id"), primary_key=True, autoincrement=False),
+    Column("store_id", ForeignKey("stores.id"), primary_key=True, autoincrement=False, comment="which store"),
+    Column(
+        "stamp",
+        Text,
+        nullable=True,
+        comment="look of the store when its copy of the index was last sound; NULL: not known to be complete",
+    ),
+    Column(
+        "publication",
+        Integer,
+        nullable=False,
+        comment="the publication of the index whose every vector the store holds; 0: none",
+    ),
+    comment="How far the copy of an index in a store is.",
+)
+
 index_chunks = Table(
     "index_chunks",
     metadata,
     Column("index_id", ForeignKey("indexes.id"), primary_key=True, autoincrement=False),
+    Column("store_id", ForeignKey("stores.id"), primary_key=True, autoincrement=False, comment="which store"),
     Column("chunk_id", String(32), primary_key=True),
     Column("embedding_id", ForeignKey("embeddings.id"), nullable=False, comment="the vector it has there"),
     Index(None, "embedding_id"),  # or each text that is deleted scans all of this for its foreign key
-    comment="What the Chroma collection of an index holds, written after the upsert.",
+    comment="What a store holds of an index, written after the upsert.",
 )
 
 jobs = Table(
@@ -202,7 +238,7 @@ jobs = Table(
         "status",
         Text,
         nullable=False,
-        comment="running | embedding | succeeded | partial | failed | cancelled",
+        comment="running | embedding | succeeded | partial | failed | cancelled | superseded (by another commit's run)",
     ),
     Column("attempts", Integer, nullable=False, comment="1 plus how often it was taken up again"),
     Column("redo", Boolean, nullable=False, comment="asked for with --full: everything is cut again"),

@@ -10,26 +10,23 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from codechunk.errors import IndexBusy, StateError, VectorStoreError
 from codechunk.process.crash import crash
-from codechunk.process.locks import only_one
+from codechunk.process.locks import FileLock, only_one
 from codechunk.progress import Reporter, Silence
 from codechunk.state import IndexRow, RepositoryRow, State, Survey
 from codechunk.upkeep.repositories import (
     drop_contents,
-    has_vectors,
     mirror_of,
     remove_mirror,
     size_of,
-    vector_store,
 )
 from codechunk.vectors.chroma_files import remove_files
-from codechunk.workspace import vectors_of_index
 from codechunk.workspace.workspace import Workspace
 
 # The next generation of a run that was begun longer ago than this, and is not over, is garbage.
@@ -223,29 +220,25 @@ def _sweep(workspace: Workspace, index: IndexRow, *, abandon: bool) -> int:
     """
     state = workspace.state
     until = index.generation + abandon
-    with ExitStack() as opened:
+    with workspace.vector_session() as session:
         collection = None
-        if state.embeddings.held(index.id) and has_vectors(workspace):
-            store = opened.enter_context(vector_store(workspace, write=True))
-            collection = store.collection(index.collection)
+        if session.holds(index) and workspace.vector_backend.exists():
+            collection = session.open().collection(index.collection)
         if abandon:
             state.removal.end_runs(index, "begun long ago; codechunk gc removed what it had made, but no vector")
             crash("old runs ended")
             state.contents.abandon(index.id, until)
             crash("old generation abandoned")
         if collection is not None:
-            vectors_of_index.remove(state, index, collection, state.contents.gone_chunks(index.id, until))
+            session.take_out_gone(index, collection, until)
             if abandon:
                 # What that run put under the ids of chunks that were kept: the right vectors again.
-                vectors_of_index.store(
-                    state=state,
-                    index=index,
-                    sources=state.contents.new_sources(index.id, index.generation, all_files=True),
-                    collection=collection,
-                    reporter=Silence(),
-                )
+                everything = state.contents.new_sources(index.id, index.generation, all_files=True)
+                session.put(index, everything, collection, Silence())
             crash("vectors of old files removed")
-        return state.removal.sweep_files(index.id, until)
+        swept = state.removal.sweep_files(index.id, until)
+        session.finish()
+        return swept
 
 
 def _drop_vectors(state: State, reporter: Reporter, tally: Tally) -> None:
@@ -267,13 +260,13 @@ def _unnamed(workspace: Workspace, tally: Tally, going: set[str]) -> list[str]:
     A server may serve other data directories, whose collections cannot be told from lost ones: there they are left.
     """
     state = workspace.state
-    if not has_vectors(workspace):
+    if not workspace.vector_backend.exists():
         return []
-    with vector_store(workspace, write=False) as store:
+    with workspace.vector_session() as session, session.reading() as store:
         names = [name for name in store.names() if _COLLECTION.fullmatch(name)]
     wanted = {index.collection for index in state.catalog.every_index()} - going
     found = [name for name in names if name not in wanted]
-    if found and workspace.embedded_directory is None:
+    if found and workspace.vector_backend.shared:
         tally.skipped.append(
             f"{len(found):,} collections on the Chroma server belong to no index here; they may be those of another "
             f"data directory: {', '.join(found[:3])}{', ...' if len(found) > 3 else ''}. Remove them there by hand."
@@ -287,9 +280,10 @@ def _drop_collections(workspace: Workspace, tally: Tally) -> None:
     found = _unnamed(workspace, tally, set())
     directory = workspace.embedded_directory
     indexes = state.catalog.every_index()
-    if directory is None or not (found or (has_vectors(workspace) and not indexes)):
+    if directory is None or not (found or (workspace.vector_backend.exists() and not indexes)):
         return
-    with vector_store(workspace, write=True) as store:
+    with workspace.vector_session() as session:
+        store = session.open()
         # Again, now that nobody else can make one: whoever made one since has written its index first.
         there = [name for name in store.names() if _COLLECTION.fullmatch(name)]
         wanted = {index.collection for index in state.catalog.every_index()}
@@ -301,6 +295,7 @@ def _drop_collections(workspace: Workspace, tally: Tally) -> None:
         if not store.names():
             store.close_index()
             remove_files(directory)
+        session.finish()
 
 
 # ---------------------------------------------------------------------- files
@@ -366,7 +361,7 @@ def _remove_path(path: Path) -> int:
         path.unlink(missing_ok=True)
         return size
     final = path.with_name(path.name.partition(".tmp-")[0])
-    with only_one(final.with_suffix(".lock"), f"Another codechunk process is fetching into {final.name}."):
+    with only_one(FileLock(final.with_suffix(".lock")), f"Another codechunk process is fetching into {final.name}."):
         shutil.rmtree(path)
     return size
 

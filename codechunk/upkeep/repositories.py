@@ -7,8 +7,7 @@ finds them. `garbage` removes the rest that nothing refers to.
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,10 +16,9 @@ from typing import Any
 from codechunk.errors import IndexBusy, UsageError, VectorStoreError
 from codechunk.git.repository import mirror_path, parse_source
 from codechunk.process.crash import crash
-from codechunk.process.locks import only_one
+from codechunk.process.locks import FileLock, only_one
 from codechunk.progress import Reporter
 from codechunk.state import Holding, IndexRow, RepositoryRow, State
-from codechunk.vectors.chroma import VectorStore
 from codechunk.workspace.workspace import Workspace
 
 
@@ -187,16 +185,18 @@ def drop_contents(state: State, repository_id: int, reporter: Reporter) -> tuple
 def _drop_collections(workspace: Workspace, indexes: Sequence[IndexRow], reporter: Reporter) -> list[str]:
     """Drop the collections of indexes that are gone. Returns the names of those that could not be dropped now."""
     names = [index.collection for index in indexes]
-    if not names or not has_vectors(workspace):
+    if not names or not workspace.vector_backend.exists():
         return []
     try:
-        with vector_store(workspace, write=True) as store:
+        with workspace.vector_session() as session:
+            store = session.open()
             for name in names:
                 store.drop(name)
+            session.finish()
     except (IndexBusy, VectorStoreError) as exc:
         later = (
             f"remove {', '.join(names)} on the Chroma server by hand"
-            if workspace.embedded_directory is None
+            if workspace.vector_backend.shared
             else "`codechunk gc` removes them"
         )
         reporter.say(f"{exc} Its vectors stay in the vector index for now, where nothing finds them; {later}.")
@@ -204,31 +204,7 @@ def _drop_collections(workspace: Workspace, indexes: Sequence[IndexRow], reporte
     return []
 
 
-# ---------------------------------------------------------------------- the vector store and mirrors
-
-
-def has_vectors(workspace: Workspace) -> bool:
-    """Whether there is a vector store at all; opening an embedded one would make it."""
-    directory = workspace.embedded_directory
-    return directory is None or (directory / "chroma.sqlite3").exists()
-
-
-@contextmanager
-def vector_store(workspace: Workspace, *, write: bool) -> Iterator[VectorStore]:
-    """The vector store, its lock held. What was sound in it before is sound as it looks afterwards.
-
-    Raises:
-        IndexBusy: another process has it.
-        VectorStoreError: it cannot be opened.
-    """
-    state = workspace.state
-    with workspace.store(write=write) as store:
-        before = workspace.stamp()
-        yield store
-        store.close_index()
-        after = workspace.stamp()
-        if after != before and store.recovered is None:
-            state.catalog.follow_vectors_stamp([], old=before, new=after)
+# ---------------------------------------------------------------------- mirrors
 
 
 def mirror_of(workspace: Workspace, url: str) -> Path | None:
@@ -250,7 +226,7 @@ def drop_mirror(workspace: Workspace, url: str, reporter: Reporter) -> int | Non
 
 def remove_mirror(path: Path) -> int:
     """Remove a mirror under its lock, whole or not at all. Returns its bytes. Raises IndexBusy."""
-    with only_one(path.with_suffix(".lock"), f"Another codechunk process is fetching into {path.name}."):
+    with only_one(FileLock(path.with_suffix(".lock")), f"Another codechunk process is fetching into {path.name}."):
         size = size_of(path)
         # A name that the next fetch, and `gc`, take for the remains of a dead process: that is what a kill leaves.
         remains = path.with_name(f"{path.name}.tmp-removed-{os.getpid()}")

@@ -3,13 +3,15 @@
 Embedded Chroma has no lock and no repair of its own: two writers lose 5 to 19 % of the vectors in silence, a
 kill at the wrong moment makes a collection unreadable, and files that are too short crash the whole process.
 So the directory is owned through `flock`, is looked at before Chroma touches it, is probed by
-`Collection.check`, and is thrown away when it cannot be mended: all of it can be built again from the state
+`Collection.check`, and is thrown away when it cannot be fixed: all of it can be built again from the state
 database.
 """
 
 import contextlib
+import hashlib
 import threading
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -17,16 +19,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 import numpy as np
-from numpy.typing import NDArray
 
 from codechunk.errors import VectorStoreError
-from codechunk.vectors.chroma_files import DirectoryLock, damage, is_damage, remove_files, saved_segments
+from codechunk.vectors import Found, Place
+from codechunk.vectors.arrays import Vectors
+from codechunk.vectors.chroma_files import (
+    DirectoryLock,
+    damage,
+    identity_beside,
+    is_damage,
+    look_of,
+    remove_files,
+    saved_segments,
+)
+from codechunk.vectors.exact import lost, nearest, usable
 
 if TYPE_CHECKING:
     from chromadb.api.client import Client
-    from chromadb.api.models.Collection import Collection as ChromaCollection
-
-Vectors = NDArray[np.float32]
+    from chromadb.api.models.Collection import Collection as Raw
 
 FORMAT = 1
 """Version of what codechunk puts in a collection; one of another format is emptied when opened to write."""
@@ -37,10 +47,9 @@ _MOST_ROWS = 2_000
 _MOST_BYTES = 16 << 20
 """Vector bytes per call; a Chroma server refuses requests of 40 MB, and base64 adds a third."""
 _MOST_IDS = 5_000
-_SAME = 0.999
 
 
-class VectorStore:
+class ChromaStore:
     """One Chroma, open: a context manager. Not for two threads at once, and not to be carried across a fork.
 
     A forked child shares the lock of its parent: if the parent is killed, the directory stays locked until
@@ -122,8 +131,17 @@ class VectorStore:
         self._damage.clear()
         self.recovered = reason
 
+    @property
+    def identity(self) -> str:
+        """What tells it from every other Chroma."""
+        if self._url is not None:
+            return _identity_of_server(self._url)
+        if self._directory is None:
+            raise ValueError("either a directory or a url")
+        return identity_beside(self._directory)
+
     def names(self) -> list[str]:
-        """The names of all collections, sorted."""
+        """See `VectorStore`."""
         if self._absent:
             return []
         names: list[str] = []
@@ -133,13 +151,10 @@ class VectorStore:
                 names += [collection.name for collection in page]
         return sorted(names)
 
-    def collection(self, name: str) -> "Collection":
-        """The collection `name`, made when missing. A reader makes none: a missing one is empty.
-
-        `name` has 3 to 512 characters of `[a-zA-Z0-9._-]` and begins and ends with a letter or digit.
-        """
+    def collection(self, name: str) -> "ChromaCollection":
+        """See `VectorStore`. `name`: 3 to 512 of `[a-zA-Z0-9._-]`, a letter or digit at both ends."""
         if self._absent:
-            return Collection(name=name, chroma=None, rows=0, damage=None)
+            return ChromaCollection(store=self, name=name, chroma=None, rows=0, damage=None)
         self._open_client()  # fills what is known of the saved segments
         if self._lock and (segment := self._saved.pop(name, None)):
             found = damage(self._lock.directory / segment)
@@ -147,9 +162,9 @@ class VectorStore:
                 self._damage[name] = found
         chroma = self._get_or_create(name) if self._write else self._get(name)
         rows = self._rows() if self._write else 0
-        return Collection(name=name, chroma=chroma, rows=rows, damage=self._damage.get(name))
+        return ChromaCollection(store=self, name=name, chroma=chroma, rows=rows, damage=self._damage.get(name))
 
-    def _get(self, name: str) -> "ChromaCollection | None":
+    def _get(self, name: str) -> "Raw | None":
         client = self._open_client()
         try:
             with _translated(f"The vector index cannot open its collection {name}"):
@@ -159,7 +174,7 @@ class VectorStore:
                 return None
             raise
 
-    def _get_or_create(self, name: str) -> "ChromaCollection":
+    def _get_or_create(self, name: str) -> "Raw":
         client = self._open_client()
         with _translated(f"The vector index cannot open its collection {name}"):
             collection = self._create(client, name)
@@ -169,7 +184,7 @@ class VectorStore:
             return collection
 
     @staticmethod
-    def _create(client: "Client", name: str) -> "ChromaCollection":
+    def _create(client: "Client", name: str) -> "Raw":
         # No embedding function: the default one would download a model. HNSW settings stay the default ones.
         return client.get_or_create_collection(
             name,
@@ -183,10 +198,7 @@ class VectorStore:
             return min(_MOST_ROWS, self._open_client().get_max_batch_size())
 
     def drop(self, name: str) -> None:
-        """Remove a collection with its vectors; a missing one is fine.
-
-        If the embedded directory is too damaged even for that, all of it is emptied and `recovered` says why.
-        """
+        """See `VectorStore`. A directory too damaged even for that is emptied, and `recovered` says why."""
         client = self._open_client()
         if not self._write:
             raise VectorStoreError(f"The vector index is open for reading; {name} cannot be removed.")
@@ -215,7 +227,7 @@ class VectorStore:
         return self._client
 
     def close_index(self) -> None:
-        """Close Chroma and keep the lock: its files can be looked at while nobody changes them."""
+        """See `VectorStore`."""
         self._closed = True
         try:
             if self._client is not None:
@@ -228,7 +240,7 @@ class VectorStore:
             self._client = None
 
     def close(self) -> None:
-        """Give back memory, files and the lock. More than once is fine."""
+        """See `VectorStore`."""
         try:
             self.close_index()
         finally:
@@ -244,28 +256,30 @@ class VectorStore:
         self.close()
 
 
-class Collection:
-    """The vectors of one repository, ref and model: ids and unit vectors, nothing else.
+class ChromaCollection:
+    """See `Collection`.
 
     No metadata: filters are answered from the state database, and two fields cost a fifth of the insert time.
     """
 
-    def __init__(self, *, name: str, chroma: "ChromaCollection | None", rows: int, damage: str | None) -> None:
+    def __init__(self, *, store: ChromaStore, name: str, chroma: "Raw | None", rows: int, damage: str | None) -> None:
         self.name = name
+        self._store = store
         self._chroma = chroma
         self._rows = rows
         self._damage = damage
 
-    def upsert(self, ids: Sequence[str], vectors: Vectors) -> None:
-        """Store `vectors`, shape (n, dimensions), under `ids`; an id that exists gets the new vector.
+    @property
+    def identity(self) -> str:
+        """See `Collection`."""
+        return f"{self._store.identity}/{self.name}"
 
-        Raises VectorStoreError for NaN, infinity, a zero vector or a dimension that is not the collection's;
-        of that call nothing is stored then.
-        """
+    def upsert(self, ids: Sequence[str], vectors: Vectors) -> None:
+        """See `Collection`."""
         if not len(ids):
             return
         chroma = self._writable()
-        vectors = self._usable(vectors, dimensions=2)
+        vectors = usable(vectors, self.name)
         if len(ids) != len(vectors):
             raise ValueError("ids and vectors must have the same length")
         rows = max(1, min(self._rows, _MOST_BYTES // vectors[0].nbytes))
@@ -275,7 +289,7 @@ class Collection:
                 chroma.upsert(list(ids[start:end]), embeddings=vectors[start:end])
 
     def delete(self, ids: Sequence[str]) -> None:
-        """Remove vectors; unknown ids are fine."""
+        """See `Collection`."""
         if not ids:
             return
         chroma = self._writable()
@@ -283,21 +297,38 @@ class Collection:
             with _translated(f"The vector index did not delete vectors of {self.name}"):
                 chroma.delete(list(ids[start : start + _MOST_IDS]))
 
-    def query(self, vector: Vectors, n: int) -> list[tuple[str, float]]:
-        """At most `n` pairs of (id, cosine similarity), best first."""
+    def query(self, vectors: Vectors, n: int, allowed: AbstractSet[str] | None = None) -> list[Found]:
+        """See `Collection`. Approximate, and exact when `allowed` is given: Chroma's own filter costs 20 to 65 times
+        a plain query (docs/reliability.md, 1), and reading the vectors that are allowed costs 25 ms for 500."""
         chroma = self._readable()
+        queries = usable(vectors, self.name)
         if chroma is None or n < 1:
-            return []
-        wanted = self._usable(vector, dimensions=1)
+            return [[] for _ in queries]
+        if allowed is not None:
+            return nearest(self._vectors_of(sorted(allowed)), queries, n)
         with _translated(f"The vector index cannot search {self.name}"):
-            found = chroma.query(query_embeddings=wanted[np.newaxis], n_results=n, include=["distances"])
+            found = chroma.query(query_embeddings=queries, n_results=n, include=["distances"])
         distances = found["distances"]
         if distances is None:
             raise VectorStoreError(f"The vector index answered a search in {self.name} without distances.")
-        return [(id_, 1.0 - far) for id_, far in zip(found["ids"][0], distances[0], strict=True)]
+        return [
+            [(id_, 1.0 - far) for id_, far in zip(ids, fars, strict=True)]
+            for ids, fars in zip(found["ids"], distances, strict=True)
+        ]
+
+    def _vectors_of(self, ids: Sequence[str]) -> Iterator[tuple[list[str], Vectors]]:
+        """Those of the ids that are there, with their vectors, page by page."""
+        chroma = self._readable()
+        if chroma is None:
+            return
+        for start in range(0, len(ids), _MOST_IDS):
+            with _translated(f"The vector index cannot read the vectors of {self.name}"):
+                got = chroma.get(ids=list(ids[start : start + _MOST_IDS]), include=["embeddings"])
+            if got["ids"]:
+                yield got["ids"], np.asarray(got["embeddings"], dtype=np.float32)
 
     def count(self) -> int:
-        """How many ids the collection says it has; `check` tells whether their vectors are there too."""
+        """See `Collection`."""
         chroma = self._readable()
         if chroma is None:
             return 0
@@ -305,20 +336,19 @@ class Collection:
             return chroma.count()
 
     def check(self, *, expected: int, probes: Sequence[tuple[str, Vectors]]) -> str | None:
-        """None when healthy, else one short reason to rebuild the collection.
+        """See `Collection`. A search must give an answer, too.
 
-        The count must be `expected`, every probe (id, vector) must be stored with that vector, and a search
-        must give an answer. That the search finds the probe is not asked: among thousands of vectors that are
-        alike, a sound HNSW index misses half of them (measured), and would be rebuilt for ever.
+        That the search finds the probe is not asked: among thousands of vectors that are alike, a sound HNSW index
+        misses half of them (measured), and would be rebuilt for ever.
         """
         try:
             count = self.count()
             if count != expected:
                 return f"it holds {count} vectors instead of {expected}"
-            lost = self._lost(probes)
-            if lost:
-                return f"{lost} of {len(probes)} sampled vectors are lost or wrong"
-            if probes and not self.query(probes[0][1], 10):
+            wrong = self._lost(probes)
+            if wrong:
+                return f"{wrong} of {len(probes)} sampled vectors are lost or wrong"
+            if probes and not self.query(probes[0][1][np.newaxis], 10)[0]:
                 return "a search in it finds nothing"
         except VectorStoreError as exc:
             return str(exc)
@@ -326,41 +356,93 @@ class Collection:
 
     def _lost(self, probes: Sequence[tuple[str, Vectors]]) -> int:
         """How many probes are not stored, or with another vector."""
-        chroma = self._readable()
-        if chroma is None or not probes:
-            return len(probes)
-        with _translated(f"The vector index cannot read the vectors of {self.name}"):
-            got = chroma.get(ids=[id_ for id_, _ in probes], include=["embeddings"])
-        embeddings = got["embeddings"]
-        stored = {} if embeddings is None else dict(zip(got["ids"], np.asarray(embeddings), strict=True))
-        return sum(id_ not in stored or _cosine(stored[id_], vector) < _SAME for id_, vector in probes)
+        stored = {
+            id_: vector
+            for ids, vectors in self._vectors_of([id_ for id_, _ in probes])
+            for id_, vector in zip(ids, vectors, strict=True)
+        }
+        return lost(probes, stored)
 
-    def _readable(self) -> "ChromaCollection | None":
+    def _readable(self) -> "Raw | None":
         if self._damage is not None:
             raise VectorStoreError(f"The vector index of {self.name} is damaged: {self._damage}.")
         return self._chroma
 
-    def _writable(self) -> "ChromaCollection":
+    def _writable(self) -> "Raw":
         chroma = self._readable()
         if chroma is None or not self._rows:
             raise VectorStoreError(f"The vector index is open for reading; {self.name} cannot be changed.")
         return chroma
 
-    def _usable(self, vectors: Vectors, *, dimensions: int) -> Vectors:
-        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-        if vectors.ndim != dimensions or not vectors.size:
-            raise VectorStoreError(f"Vectors for {self.name} have the wrong shape {vectors.shape}.")
-        if not np.isfinite(vectors).all():
-            raise VectorStoreError(f"A vector for {self.name} holds NaN or infinity; nothing was stored.")
-        if not vectors.any(axis=-1).all():
-            raise VectorStoreError(f"A vector for {self.name} is all zeros; nothing was stored.")
-        return vectors
+
+class ChromaDirectory:
+    """See `Backend`: Chroma embedded in a directory, for one writing process."""
+
+    exclusive = True
+    shared = False
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def identity(self) -> str:
+        """A random number in a file beside the directory, so that it outlives what is thrown away."""
+        return identity_beside(self.directory)
+
+    def look(self) -> str | None:
+        """Names, sizes and times of its files."""
+        return look_of(self.directory)
+
+    def exists(self) -> bool:
+        """Whether Chroma has ever been opened there."""
+        return (self.directory / "chroma.sqlite3").exists()
+
+    def prepare(self) -> None:
+        """See `Backend`."""
+        prepare()
+
+    def open(self, *, write: bool) -> ChromaStore:
+        """See `Backend`."""
+        return ChromaStore.reserve(directory=self.directory, url=None, write=write)
 
 
-def _cosine(one: Vectors, other: Vectors) -> float:
-    if one.shape != other.shape:
-        return -1.0
-    return float(np.dot(one, other) / (np.linalg.norm(one) * np.linalg.norm(other)))
+class ChromaServer:
+    """See `Backend`: a Chroma server, for any number of writers."""
+
+    exclusive = False
+    shared = True
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def identity(self) -> str:
+        """Of its address: a server says nothing else about itself."""
+        return _identity_of_server(self._url)
+
+    def look(self) -> str:
+        """Its files are its own business: which server it is stands for them. Each run that stores something, and each
+        search, checks the collection all the same."""
+        return _identity_of_server(self._url)
+
+    def exists(self) -> bool:
+        """It is asked."""
+        return True
+
+    def prepare(self) -> None:
+        """See `Backend`."""
+        prepare()
+
+    def open(self, *, write: bool) -> ChromaStore:
+        """See `Backend`."""
+        return ChromaStore.reserve(directory=None, url=self._url, write=write)
+
+
+def backend(place: Place) -> ChromaDirectory | ChromaServer:
+    """The server at the URL of `place`, else a directory below its folder."""
+    return ChromaServer(place.url) if place.url is not None else ChromaDirectory(place.directory / "chroma")
+
+
+def _identity_of_server(url: str) -> str:
+    return f"server {hashlib.sha256(url.encode()).hexdigest()[:16]}"
 
 
 class _Sdk(NamedTuple):

@@ -4,17 +4,19 @@ The back of `vectors`: knows Chroma's files, not its API.
 """
 
 import contextlib
-import fcntl
+import hashlib
 import os
 import re
 import shutil
 import sqlite3
+import stat
 import struct
 import sys
-import time
+import uuid
 from pathlib import Path
 
 from codechunk.errors import IndexBusy, VectorStoreError
+from codechunk.process.locks import FileLock
 
 _READERS_GRACE_S = 2.0
 
@@ -24,45 +26,32 @@ class DirectoryLock:
 
     Two lock files beside it, so that the directory itself can be thrown away. `.owner` is held by the writer
     for as long as it lives and names it, so a second writer fails at once. `.lock` is held shared by readers,
-    who are brief, and alone by the writer, who waits a little for them. The kernel releases both when a
-    process dies.
+    who are brief, and alone by the writer, who waits a little for them.
     """
 
     def __init__(self, directory: Path, *, write: bool) -> None:
         self.directory = directory
-        self._files: list[int] = []
-        owner = directory.with_name(directory.name + ".owner")
+        owner = FileLock(directory.with_name(directory.name + ".owner"))
+        users = FileLock(directory.with_name(directory.name + ".lock"), shared=not write)
+        self._locks = [users, owner]
         try:
             if write:
-                self._take(owner, fcntl.LOCK_EX, owner, grace_s=0)
-                os.ftruncate(self._files[0], 0)
-                os.write(self._files[0], f"pid {os.getpid()}, `{_command()}`".encode())
-            lock = directory.with_name(directory.name + ".lock")
-            mode, grace_s = (fcntl.LOCK_EX, _READERS_GRACE_S) if write else (fcntl.LOCK_SH, 0.0)
-            self._take(lock, mode, None if write else owner, grace_s=grace_s)
+                self._take(owner, 0.0, owner.path)
+                owner.write(f"pid {os.getpid()}, `{_command()}`")
+            self._take(users, _READERS_GRACE_S if write else 0.0, None if write else owner.path)
         except BaseException:
             self.release()
             raise
 
-    def _take(self, path: Path, mode: int, owner: Path | None, *, grace_s: float) -> None:
+    def _take(self, lock: FileLock, wait_s: float, owner: Path | None) -> None:
         try:
-            self._files.append(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            taken = lock.take(wait_s=wait_s)
         except OSError as exc:
-            raise VectorStoreError(f"The vector index in {self.directory} cannot be locked: {exc}") from exc
-        deadline = time.monotonic() + grace_s
-        while True:
-            try:
-                fcntl.flock(self._files[-1], mode | fcntl.LOCK_NB)
-            except BlockingIOError as exc:
-                if time.monotonic() < deadline:
-                    time.sleep(0.02)
-                    continue
-                raise IndexBusy(self._busy(owner)) from exc
-            except OSError as exc:
-                raise VectorStoreError(
-                    f"The vector index in {self.directory} cannot be locked ({exc}); keep it on a local disk."
-                ) from exc
-            return
+            raise VectorStoreError(
+                f"The vector index in {self.directory} cannot be locked ({exc}); keep it on a local disk."
+            ) from exc
+        if not taken:
+            raise IndexBusy(self._busy(owner))
 
     def _busy(self, owner: Path | None) -> str:
         advice = "wait for it, or use a Chroma server (vectors.url)"
@@ -77,10 +66,44 @@ class DirectoryLock:
 
     def release(self) -> None:
         """Let others in."""
-        while self._files:
-            file = self._files.pop()
-            fcntl.flock(file, fcntl.LOCK_UN)  # closing is not enough when a forked child has the file open too
-            os.close(file)
+        for lock in self._locks:
+            lock.release()
+
+
+def identity_beside(directory: Path) -> str:
+    """A random name that the directory keeps for ever, in the file `.id` beside it; made by whoever asks first."""
+    file = directory.with_name(directory.name + ".id")
+    try:
+        if not file.exists():
+            directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            draft = file.with_name(f"{file.name}.{os.getpid()}.{uuid.uuid4().hex}")
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with open(descriptor, "w", encoding="ascii") as made:  # noqa: PTH123 - of a descriptor, for its mode
+                made.write(uuid.uuid4().hex)
+            with contextlib.suppress(FileExistsError):  # somebody else was faster: theirs counts
+                os.link(draft, file)
+            draft.unlink()
+        found = file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise VectorStoreError(f"The name of the vector index in {file} cannot be read or made: {exc}") from exc
+    if not re.fullmatch(r"[0-9a-f]{32}", found):
+        raise VectorStoreError(f"{file} does not hold the name of a vector index; remove it, and it is made anew.")
+    return f"directory {found}"
+
+
+def look_of(directory: Path) -> str | None:
+    """Names, sizes and times of the files below the directory, as a hash; None when it is none."""
+    if not directory.is_dir():
+        return None
+    digest = hashlib.sha256()
+    for path in sorted(directory.rglob("*")):
+        try:
+            status = path.stat()
+        except FileNotFoundError:  # a journal that a writer has just removed
+            continue
+        if stat.S_ISREG(status.st_mode) and not path.name.endswith(("-journal", "-wal", "-shm")):
+            digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 def _command() -> str:

@@ -14,9 +14,8 @@ from codechunk.config.settings import Config
 from codechunk.errors import IndexBusy, StateError, VectorStoreError
 from codechunk.state import IndexRow, State
 from codechunk.state.checks import Checks, Finding
-from codechunk.vectors.chroma import VectorStore
 from codechunk.views.jobs import generation_of, utc
-from codechunk.workspace import vectors_of_index
+from codechunk.workspace.vector_session import VectorSession
 
 __all__ = ["Finding", "check_invariants", "doctor"]
 
@@ -31,12 +30,15 @@ _GOOGLE_KEY = re.compile(rb"AIza[0-9A-Za-z_\-]{35}")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
-def check_invariants(state: State, *, max_job_age_s: float = MAX_JOB_AGE_S) -> list[Finding]:
+def check_invariants(
+    state: State, *, max_job_age_s: float = MAX_JOB_AGE_S, store_id: int | None = None
+) -> list[Finding]:
     """What must hold in the state database at any moment (no `error`), and what waits for somebody (`warning`).
 
-    Needs no provider, no configuration and no vector store.
+    Needs no provider, no configuration and no vector store; `store_id` is the one whose record is looked at, None for
+    all of them.
     """
-    return Checks(state.database).findings(now=time.time(), max_job_age_s=max_job_age_s)
+    return Checks(state.database).findings(now=time.time(), max_job_age_s=max_job_age_s, store_id=store_id)
 
 
 def doctor(
@@ -45,28 +47,37 @@ def doctor(
     secrets: Sequence[str],
     has_key: bool,
     open_state: Callable[[], State],
-    open_store: Callable[[], VectorStore],
-    stamp: Callable[[], str | None],
+    open_session: Callable[[], VectorSession],
     alone: Alone,
 ) -> list[Finding]:
     """Everything that can be looked at without the network, in order of importance.
 
     Args:
         secrets: plain values that must stand in no file.
-        open_store: the vector store for reading.
-        stamp: the look of the embedded vector store's folder (see `Catalog.follow_vectors_stamp`).
+        open_session: a use of the vector store.
         alone: the lock of a repository, which tells whether a process works on it.
     """
     found = [_key_of_provider(config), _git(), *_folder(config.data_dir)]
     try:
         state = open_state()
         found.append(_api_key(state, config, has_key=has_key))
-        found += check_invariants(state, max_job_age_s=config.batch_processing.max_job_age.total_seconds())
-        found += [_throttle(state), *_runs(state, alone), _vector_store(state, open_store, stamp)]
+        with open_session() as session:
+            found += _invariants(state, config, session)
+            found += [_throttle(state), *_runs(state, alone), _vector_store(state, session)]
     except StateError as exc:
         mend = "the sentence says it; nothing else can be checked before"
         found.append(Finding(check="state_database", status="error", count=1, message=str(exc), mend=mend))
     return [*found, *_leaks(config.data_dir, secrets)]
+
+
+def _invariants(state: State, config: Config, session: VectorSession) -> list[Finding]:
+    """Of the stores, only of the one that is used here: those of other data directories are theirs to look at."""
+    max_job_age_s = config.batch_processing.max_job_age.total_seconds()
+    try:
+        store_id = session.store_id
+    except VectorStoreError:  # `vector_index` tells it
+        store_id = None
+    return check_invariants(state, max_job_age_s=max_job_age_s, store_id=store_id)
 
 
 def _finding(check: str, wrong: str | None, *, fine: str, mend: str, level: str = "warning", count: int = 1) -> Finding:
@@ -183,23 +194,19 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
-def _vector_store(state: State, open_store: Callable[[], VectorStore], stamp: Callable[[], str | None]) -> Finding:
+def _vector_store(state: State, session: VectorSession) -> Finding:
     """Open it for reading and hold each collection against the record of what it should hold."""
     check = "vector_index"
     indexes = state.catalog.indexes()
     if not indexes:
         return Finding(check=check, status="skipped", count=0, message="nothing was indexed yet")
-    before = stamp()
     unsound: list[str] = []
     try:
-        with open_store() as store:
+        with session.reading() as store:
             for index in indexes:
-                trouble = vectors_of_index.check(state, index, store.collection(index.collection))
+                trouble = session.check(index, store.collection(index.collection))
                 if trouble is not None:
                     unsound.append(f"{index.repository}@{index.ref}: {trouble}")
-            store.close_index()
-            if (after := stamp()) != before:
-                state.catalog.follow_vectors_stamp([], old=before, new=after)
     except IndexBusy as exc:
         return Finding(check=check, status="skipped", count=0, message=str(exc))
     except VectorStoreError as exc:

@@ -150,7 +150,7 @@ def _status(job: JobRow, ledger: Mapping[str, int] | None, *, failed_files: int)
         return job.status
     if ledger["pending"] or ledger["processing"] or job.status == "embedding":
         return "embedding"
-    if ledger["failed"] or ledger["unstored"] or failed_files:
+    if ledger["failed"] or failed_files:
         return "partial"
     return "succeeded"
 

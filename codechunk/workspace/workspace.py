@@ -1,7 +1,6 @@
 """Workspace: where configuration becomes running edges, and the only place that builds them from a Config."""
 
 import hashlib
-import stat
 import threading
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,13 +13,15 @@ from codechunk.errors import CodechunkError, StateError, UsageError
 from codechunk.git.address import Source
 from codechunk.git.repository import OpenedRepository, Progress, open_repository
 from codechunk.git.worktree import open_working_tree
-from codechunk.process.locks import only_one
+from codechunk.process.locks import only_one, only_one_here
 from codechunk.process.log import remember_secrets
 from codechunk.progress import Reporter
 from codechunk.providers import DOCUMENT_TASK, Client, ClientSettings, Provider
 from codechunk.state import IndexRow, Space, State
-from codechunk.vectors.chroma import VectorStore, prepare
+from codechunk.vectors import Backend, Place, backend
 from codechunk.workspace.estimates import Estimates
+from codechunk.workspace.state_rows import StateRows
+from codechunk.workspace.vector_session import Gate, VectorSession
 
 # Form of the text that is embedded: header, newline, chunk. A new form is a new vector space.
 HEADER_VERSION = 1
@@ -43,6 +44,8 @@ class Workspace:
         self.config = loaded.config
         self._opening = threading.Lock()
         self._state: State | None = None
+        self._backend: Backend | None = None
+        self._gate = Gate()
 
     def __enter__(self) -> Self:
         return self
@@ -78,8 +81,9 @@ class Workspace:
 
     @property
     def embedded_directory(self) -> Path | None:
-        """Directory of the embedded Chroma; None when a server is used."""
-        return None if self.config.vectors.url else self.config.data_dir / "chroma"
+        """Directory of the embedded Chroma; None when there is none of its own."""
+        embedded = self.config.vectors.backend == "chroma" and self.config.vectors.url is None
+        return self.config.data_dir / "chroma" if embedded else None
 
     def _open_state(self) -> State:
         """The state database; its folder is made, for its owner alone."""
@@ -111,50 +115,42 @@ class Workspace:
             f"{mend}. Starting anew would embed and pay for everything again"
         )
 
-    def store(self, *, write: bool) -> VectorStore:
-        """The vector store, locked but not opened yet. Raises IndexBusy when another process has it."""
-        return VectorStore.reserve(directory=self.embedded_directory, url=self.config.vectors.url, write=write)
+    @property
+    def vector_backend(self) -> Backend:
+        """The vector store of this configuration, not open."""
+        with self._opening:
+            if self._backend is None:
+                rows = StateRows(lambda: self.state)
+                place = Place(directory=self.config.data_dir, url=self.config.vectors.url, rows=rows)
+                self._backend = backend(self.config.vectors.backend, place)
+            return self._backend
 
-    @staticmethod
-    def prepare_store() -> None:
-        """Let the vector store's library be loaded while something else is waited for."""
-        prepare()
+    def vector_session(self) -> VectorSession:
+        """A use of the vector store; nothing is opened yet."""
+        found = self.vector_backend
+        return VectorSession(
+            state=self.state,
+            backend=found,
+            gate=self._gate if found.exclusive else Gate(),
+            alone=self.alone,
+            claims=self.state.database.is_sqlite,  # which only one data directory has
+        )
 
     def alone(self, index: IndexRow) -> AbstractContextManager[None]:
-        """Only one process on this machine works on a repository, also when a Chroma server lets several write.
+        """Only one process works on a repository, also where several may write in the vector store.
 
-        Its refs share contents, so two of them at once would sweep away what the other is still writing.
+        On this machine; on every machine when they share a PostgreSQL database. Its refs share contents, so two of
+        them at once would sweep away what the other is still writing.
         """
         return self.alone_with(url=index.url, repository=index.repository)
 
     def alone_with(self, *, url: str, repository: str) -> AbstractContextManager[None]:
         """The lock of `alone`, also for a repository that has no index any more."""
         name = hashlib.sha256(url.encode()).hexdigest()[:32]
-        return only_one(
-            self.config.data_dir / "locks" / f"{name}.lock",
-            f"{repository} is being indexed by another codechunk process; wait for it.",
-        )
-
-    def stamp(self) -> str | None:
-        """What the embedded Chroma directory looks like: names, sizes and times of its files.
-
-        A server's files are its own business: which server it is stands for it. Each run that stores something, and
-        each search, checks the collection all the same (`embedding.check`).
-        """
-        if self.config.vectors.url is not None:
-            return f"server {hashlib.sha256(self.config.vectors.url.encode()).hexdigest()[:16]}"
-        directory = self.embedded_directory
-        if directory is None or not directory.is_dir():
-            return None
-        digest = hashlib.sha256()
-        for path in sorted(directory.rglob("*")):
-            try:
-                status = path.stat()
-            except FileNotFoundError:  # a journal that a writer has just removed
-                continue
-            if stat.S_ISREG(status.st_mode) and not path.name.endswith(("-journal", "-wal", "-shm")):
-                digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-        return digest.hexdigest()[:16]
+        busy = f"{repository} is being indexed by another codechunk process; wait for it."
+        if self.state.database.is_sqlite:
+            return only_one_here(self.config.data_dir / "locks" / f"{name}.lock", busy)
+        return only_one(self.state.database.advisory_lock(f"repository {name}"), busy)
 
     def open_repository(self, source: Source, ref: str | None, reporter: Reporter) -> OpenedRepository:
         """The repository at the commit that `ref` names now, cloned or fetched if it is a remote one."""

@@ -24,7 +24,7 @@ from codechunk.progress import Silence
 from codechunk.providers.gemini.replies import remote_job
 from codechunk.sending.worker import MOST_UNREACHABLE
 from codechunk.state.queue import Queue
-from codechunk.vectors.chroma import VectorStore
+from codechunk.vectors.chroma import ChromaStore
 
 # ---------------------------------------------------------------- what the provider sends
 
@@ -276,7 +276,7 @@ def test_a_finished_run_is_left_for_later_while_another_process_writes_vectors(
     """The worker stood still for ten minutes, with results waiting at the provider."""
     assert cli.paid("index", repo.path, *BATCH).code == 0
     emulator.finish()
-    with VectorStore.reserve(directory=cli.data / "chroma", url=None, write=True):
+    with ChromaStore.reserve(directory=cli.data / "chroma", url=None, write=True):
         began_at = time.monotonic()
         synced = cli.paid("queue", "sync", "--json")
         assert (synced.code, synced.json["texts_ready"], synced.json["indexes_finished"]) == (0, 6, 0)
@@ -402,7 +402,7 @@ def test_a_commit_is_not_unchanged_while_a_killed_run_of_another_has_left_someth
     assert cli.sql("SELECT count(*) FROM index_chunks") == [(7,)], "killed after the vectors were stored"
     # A Chroma server looks as it did before; an embedded one does not, so it is made to.
     loaded = load_config(config_file=None, flags={"data_dir": str(cli.data)}, environ={}, cwd=tmp_path)
-    cli.sql("UPDATE indexes SET vectors_stamp = ?", App(loaded).workspace.stamp())
+    cli.sql("UPDATE index_stores SET stamp = ?", App(loaded).workspace.vector_backend.look())
     repo.git("reset", "-q", "--hard", first)
     assert cli.index(repo.path)["mode_reason"] != "nothing changed"
     assert cli.sql("SELECT count(*) FROM index_chunks") == [(6,)]

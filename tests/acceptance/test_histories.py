@@ -27,7 +27,7 @@ from codechunk.pool.pool import ChunkPool, ParseResult, ParseTask
 from codechunk.progress import Silence
 from codechunk.search.ranking import Query
 from codechunk.state.checks import Checks
-from codechunk.vectors.chroma import VectorStore
+from codechunk.vectors.chroma import ChromaStore
 
 BY_HAND = "HISTORIES" in os.environ
 EXAMPLES = int(os.environ.get("HISTORIES", "16"))  # and four that are written down
@@ -95,7 +95,7 @@ class Home:
 
     def _chroma(self, collection: str) -> list[tuple[str, bytes]]:
         """Ids with the bytes of their vectors."""
-        with VectorStore.open(directory=self.folder / "chroma", url=None, write=False) as store:
+        with ChromaStore.open(directory=self.folder / "chroma", url=None, write=False) as store:
             chroma = store.collection(collection)._chroma
             assert chroma is not None
             got = chroma.get(include=["embeddings"])

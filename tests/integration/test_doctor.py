@@ -17,9 +17,10 @@ from codechunk.errors import IndexBusy, VectorStoreError
 from codechunk.state import BatchRow, CutFile, IndexRow, JobRow, PlannedFile, Space, State
 from codechunk.text.chunks import Chunk, Kind, chunk_ids
 from codechunk.text.words import index_words
-from codechunk.vectors.chroma import VectorStore
+from codechunk.vectors.chroma import ChromaDirectory, ChromaStore
 from codechunk.views import doctor
 from codechunk.views.doctor import Finding, check_invariants
+from codechunk.workspace.vector_session import Gate, VectorSession
 
 pytestmark = pytest.mark.both_databases
 
@@ -84,10 +85,15 @@ def publish(state: State, index: IndexRow, job: JobRow, sources: list[int]) -> I
     texts = state.queue.claim(index.space_id, "me|1|2|3", most=100, lease_s=LEASE_S, job_id=job.id)
     ids = [text.embedding_id for text in texts]
     state.queue.save_direct(ids, vectors_of(len(ids)), tokens=[3] * len(ids), requests=len(ids))
-    storable = state.embeddings.storable(index.id, index.space_id, sources)
+    assert state.database.path is not None
+    identity = ChromaDirectory(state.database.path.parent / "chroma").identity()
+    store = state.stores.open(identity, claims=False)
+    storable = state.stores.storable(index.id, index.space_id, sources, store_id=store)
     assert storable is not None
-    state.embeddings.mark_stored(index.id, storable.chunk_ids, storable.embedding_ids)
-    state.catalog.publish(index.id, commit=job.commit, fingerprint="f", generation=index.generation + 1, whole=True)
+    state.stores.mark_stored(index.id, storable.chunk_ids, storable.embedding_ids, store_id=store)
+    state.catalog.publish(
+        index.id, commit=job.commit, fingerprint="f", generation=index.generation + 1, whole=True, store_id=store
+    )
     state.catalog.finish_job(job.id, status="succeeded")
     return state.catalog.refreshed(index)
 
@@ -234,7 +240,7 @@ WAITING = {
     "failed_texts": [f"UPDATE embeddings SET state = 'failed', error = 'too long' WHERE id = {SENT}"],
     "texts_bought_once": ["UPDATE batches SET rows_ok = 1"],
     "index_is_complete": ["DELETE FROM index_chunks"],
-    "index_holds_nothing_old": [f"INSERT INTO index_chunks VALUES (1, '{'0' * 32}', {READY})"],
+    "index_holds_nothing_old": [f"INSERT INTO index_chunks VALUES (1, 1, '{'0' * 32}', {READY})"],
     "texts_are_wanted": [
         "INSERT INTO embeddings (space_id, text_sha, state, attempts) VALUES (1, 'nobody', 'pending', 0)"
     ],
@@ -282,15 +288,10 @@ def examine(
     *,
     key: bool = True,
     secrets: tuple[str, ...] = (),
-    store: VectorStore | Exception | None = None,
+    broken: Exception | None = None,
     busy: bool = False,
 ) -> dict[str, Finding]:
-    """The findings of the whole doctor that are not `ok`, by name."""
-
-    def open_store() -> VectorStore:
-        if isinstance(store, Exception):
-            raise store
-        return store or VectorStore.reserve(directory=data / "chroma", url=None, write=False)
+    """The findings of the whole doctor that are not `ok`, by name; `broken` is what opening the store raises."""
 
     @contextlib.contextmanager
     def alone(_: IndexRow) -> Iterator[None]:
@@ -298,13 +299,27 @@ def examine(
             raise IndexBusy("busy")
         yield
 
+    class Directory(ChromaDirectory):
+        def open(self, *, write: bool) -> ChromaStore:
+            if broken is not None:
+                raise broken
+            return super().open(write=write)
+
+    def open_session() -> VectorSession:
+        return VectorSession(
+            state=State(data / "state.db"),
+            backend=Directory(data / "chroma"),
+            gate=Gate(),
+            alone=alone,
+            claims=True,
+        )
+
     found = doctor.doctor(
         config=Config(data_dir=data),
         secrets=secrets,
         has_key=key,
         open_state=lambda: State(state_target(data)),
-        open_store=open_store,
-        stamp=lambda: None,
+        open_session=open_session,
         alone=alone,
     )
     return {finding.check: finding for finding in found if finding.status not in {"ok", "skipped"}}
@@ -361,8 +376,8 @@ def test_a_vector_index_that_holds_less_than_it_should_is_a_warning(sound: State
 
 def test_a_vector_index_in_use_is_no_fault_and_one_out_of_reach_is(sound: State, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    assert "vector_index" not in examine(data, store=IndexBusy("in use by pid 1"))
-    assert examine(data, store=VectorStoreError("no answer"))["vector_index"].status == "error"
+    assert "vector_index" not in examine(data, broken=IndexBusy("in use by pid 1"))
+    assert examine(data, broken=VectorStoreError("no answer"))["vector_index"].status == "error"
 
 
 def test_an_interrupted_run_is_told_unless_a_process_works_on_it(sound: State, tmp_path: Path) -> None:

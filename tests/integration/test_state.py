@@ -241,18 +241,19 @@ def test_vectors_come_back_as_they_were_stored_and_chroma_gets_the_same(state: S
     values = np.array([[1, 0, 0, 0], [0.6, 0.8, 0, 0]], dtype=np.float32)
     assert state.embeddings.ledger(index.id, index.space_id, 1)["pending"] == 2
     state.embeddings.save([item.embedding_id for item in pending], values)
-    storable = state.embeddings.storable(index.id, index.space_id, sources)
+    store = state.stores.open("here", claims=False)
+    storable = state.stores.storable(index.id, index.space_id, sources, store_id=store)
     assert storable is not None
     assert np.abs(storable.vectors - values).max() < 3e-4
-    assert state.embeddings.ledger(index.id, index.space_id, 1)["unstored"] == 2
-    state.embeddings.mark_stored(index.id, storable.chunk_ids, storable.embedding_ids)
-    assert state.embeddings.storable(index.id, index.space_id, sources) is None
-    assert state.embeddings.held(index.id) == 2
-    probes = dict(state.embeddings.probes(index.id, 8))
+    assert state.embeddings.ledger(index.id, index.space_id, 1, store_id=store)["unstored"] == 2
+    state.stores.mark_stored(index.id, storable.chunk_ids, storable.embedding_ids, store_id=store)
+    assert state.stores.storable(index.id, index.space_id, sources, store_id=store) is None
+    assert state.stores.held(index.id, store) == 2
+    probes = dict(state.stores.probes(index.id, store, 8))
     assert set(probes) == set(storable.chunk_ids)
     for number, chunk_id in enumerate(storable.chunk_ids):
         assert (probes[chunk_id] == storable.vectors[number]).all()
-    ledger = state.embeddings.ledger(index.id, index.space_id, 1)
+    ledger = state.embeddings.ledger(index.id, index.space_id, 1, store_id=store)
     assert ledger == {"pending": 0, "processing": 0, "ready": 2, "failed": 0, "unstored": 0}
 
 

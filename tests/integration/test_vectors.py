@@ -1,4 +1,5 @@
-"""The vector index on a real Chroma: embedded on disk, and behind a real `chroma run` on loopback."""
+"""What is peculiar to Chroma, embedded and as a server: addresses, locks, damage. What every store must do is in
+`test_vector_stores`."""
 
 import os
 import shutil
@@ -15,9 +16,8 @@ import pytest
 from chroma_helpers import chroma_server, free_port
 
 from codechunk.errors import IndexBusy, VectorStoreError
-from codechunk.vectors.chroma import Collection, VectorStore, _translated
+from codechunk.vectors.chroma import ChromaCollection, ChromaStore, _translated
 
-Open = Callable[..., VectorStore]
 Vectors = np.ndarray
 
 COUNT = 2_600
@@ -38,28 +38,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["embedded", "server"])
-def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
-    """Opens the same empty place again and again, on disk or on the server."""
-    if request.param == "embedded":
-        return lambda *, write=True: VectorStore.open(directory=tmp_path / "chroma", url=None, write=write)
-    url = request.getfixturevalue("server")
-    with VectorStore.open(directory=None, url=url, write=True) as store:
-        for name in store.names():
-            store.drop(name)
-    return lambda *, write=True: VectorStore.open(directory=None, url=url, write=write)
-
-
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     return tmp_path / "chroma"
 
 
-def embedded(directory: Path, *, write: bool = True) -> VectorStore:
-    return VectorStore.open(directory=directory, url=None, write=write)
+def embedded(directory: Path, *, write: bool = True) -> ChromaStore:
+    return ChromaStore.open(directory=directory, url=None, write=write)
 
 
-def fill(collection: Collection, vectors: Vectors, n: int) -> None:
+def fill(collection: ChromaCollection, vectors: Vectors, n: int) -> None:
     collection.upsert(IDS[:n], vectors[:n])
 
 
@@ -67,139 +55,19 @@ def probes(vectors: Vectors, n: int, step: int = 37) -> list[tuple[str, Vectors]
     return [(IDS[at], vectors[at]) for at in range(0, n, step)]
 
 
-class TestContract:
-    def test_stored_vectors_are_found_best_first(self, open_store: Open, vectors: Vectors) -> None:
-        with open_store() as store:
-            collection = store.collection("repo-main")
-            fill(collection, vectors, 300)
-            found = collection.query(vectors[7], 5)
-            assert found[0][0] == IDS[7]
-            assert found[0][1] == pytest.approx(1, abs=1e-5)
-            scores = [score for _, score in found]
-            assert scores == sorted(scores, reverse=True)
-            exact = {id_: float(vectors[IDS.index(id_)] @ vectors[7]) for id_, _ in found}
-            assert dict(found) == pytest.approx(exact, abs=1e-5)
-            assert collection.count() == 300
-
-    def test_vectors_are_there_after_reopening(self, open_store: Open, vectors: Vectors) -> None:
-        with open_store() as store:
-            fill(store.collection("repo-main"), vectors, 1_500)
-        with open_store(write=False) as store:
-            assert store.names() == ["repo-main"]
-            collection = store.collection("repo-main")
-            assert collection.check(expected=1_500, probes=probes(vectors, 1_500)) is None
-            assert collection.query(vectors[1_499], 1)[0][0] == IDS[1_499]
-
-    def test_an_id_that_exists_gets_the_new_vector(self, open_store: Open, vectors: Vectors) -> None:
-        with open_store() as store:
-            collection = store.collection("repo-main")
-            fill(collection, vectors, 50)
-            collection.upsert(IDS[:1], vectors[60:61])
-            assert collection.count() == 50
-            assert collection.query(vectors[60], 1)[0][0] == IDS[0]
-
-    def test_deleted_ids_are_gone_and_unknown_ids_are_fine(self, open_store: Open, vectors: Vectors) -> None:
-        with open_store() as store:
-            collection = store.collection("repo-main")
-            fill(collection, vectors, 50)
-            collection.delete([*IDS[:10], "never-there"])
-            collection.delete([])
-            assert collection.count() == 40
-            assert IDS[3] not in [id_ for id_, _ in collection.query(vectors[3], 40)]
-
-    def test_asking_for_more_than_there_is_gives_what_there_is(self, open_store: Open, vectors: Vectors) -> None:
-        with open_store() as store:
-            collection = store.collection("repo-main")
-            assert collection.query(vectors[0], 10) == []
-            fill(collection, vectors, 3)
-            assert len(collection.query(vectors[0], 10)) == 3
-            assert collection.query(vectors[0], 0) == []
-
-    def test_collections_do_not_see_each_other_and_can_be_dropped(self, open_store: Open, vectors: Vectors) -> None:
-        with open_store() as store:
-            fill(store.collection("one"), vectors, 5)
-            store.collection("two")
-            assert store.names() == ["one", "two"]
-            assert store.collection("two").count() == 0
-            store.drop("one")
-            store.drop("never-there")
-            assert store.names() == ["two"]
-            assert store.collection("one").count() == 0
-
-    def test_a_reader_makes_no_collection(self, open_store: Open, vectors: Vectors) -> None:
-        with open_store():
-            pass
-        with open_store(write=False) as store:
-            collection = store.collection("repo-main")
-            assert collection.count() == 0
-            assert collection.query(vectors[0], 3) == []
-            assert collection.check(expected=3, probes=[]) == "it holds 0 vectors instead of 3"
-            assert store.names() == []
-
-    def test_a_reader_changes_nothing(self, open_store: Open, vectors: Vectors) -> None:
-        with open_store() as store:
-            fill(store.collection("repo-main"), vectors, 3)
-        with open_store(write=False) as store:
-            collection = store.collection("repo-main")
-            for work in (
-                lambda: fill(collection, vectors, 5),
-                lambda: collection.delete(IDS[:1]),
-                lambda: store.drop("repo-main"),
-            ):
-                with pytest.raises(VectorStoreError, match="open for reading"):
-                    work()
-            assert collection.count() == 3
-
-    @pytest.mark.parametrize("bad", ["nan", "inf", "zero", "flat"])
-    def test_vectors_that_would_spoil_the_index_are_refused(self, open_store: Open, vectors: Vectors, bad: str) -> None:
-        spoiled = vectors[:3].copy()
-        spoiled[1] = {"nan": np.nan, "inf": np.inf, "zero": 0, "flat": 1}[bad]
-        with open_store() as store:
-            collection = store.collection("repo-main")
-            with pytest.raises(VectorStoreError):
-                collection.upsert(IDS[:3], spoiled[0] if bad == "flat" else spoiled)
-            assert collection.count() == 0
-
-    def test_another_dimension_and_repeated_ids_are_refused(self, open_store: Open, vectors: Vectors) -> None:
-        with open_store() as store:
-            collection = store.collection("repo-main")
-            fill(collection, vectors, 3)
-            with pytest.raises(VectorStoreError, match="dimension"):
-                collection.upsert(IDS[:1], vectors[:1, :50])
-            with pytest.raises(VectorStoreError, match="dimension"):
-                collection.query(vectors[0, :50], 3)
-            with pytest.raises(VectorStoreError):
-                collection.upsert([IDS[0]] * 2, vectors[:2])
-            assert collection.count() == 3
-
-    def test_a_check_names_a_wrong_count_a_lost_id_and_a_wrong_vector(self, open_store: Open, vectors: Vectors) -> None:
-        with open_store() as store:
-            collection = store.collection("repo-main")
-            fill(collection, vectors, 50)
-            assert collection.check(expected=50, probes=probes(vectors, 50)) is None
-            assert collection.check(expected=51, probes=[]) == "it holds 50 vectors instead of 51"
-            lost = collection.check(expected=50, probes=[(IDS[60], vectors[60])])
-            assert lost == "1 of 1 sampled vectors are lost or wrong"
-            wrong = collection.check(expected=50, probes=[(IDS[0], vectors[0]), (IDS[1], vectors[2])])
-            assert wrong == "1 of 2 sampled vectors are lost or wrong"
-
-    def test_a_name_chroma_does_not_allow_is_one_error(self, open_store: Open) -> None:
-        with open_store() as store, pytest.raises(VectorStoreError):
-            store.collection("a/b")
-
-    def test_equal_vectors_are_healthy(self, open_store: Open, vectors: Vectors) -> None:
-        same = np.repeat(vectors[:1], 200, axis=0)
-        with open_store() as store:
-            collection = store.collection("repo-main")
-            collection.upsert(IDS[:200], same)
-            assert collection.check(expected=200, probes=[(id_, same[0]) for id_ in IDS[:200]]) is None
-
-
 class TestServer:
+    def test_a_name_chroma_does_not_allow_is_one_error(self, place: Path, server: str) -> None:
+        for directory, url in ((place, None), (None, server)):
+            with (
+                ChromaStore.open(directory=directory, url=url, write=True) as store,
+                pytest.raises(VectorStoreError),
+            ):
+                store.collection("a/b")
+
     def test_an_unreachable_server_is_one_sentence_with_its_address(self) -> None:
         url = f"http://127.0.0.1:{free_port()}"
         with pytest.raises(VectorStoreError, match=url):
-            VectorStore.open(directory=None, url=url, write=True)
+            ChromaStore.open(directory=None, url=url, write=True)
 
     def test_a_silent_server_times_out(self) -> None:
         with socket.socket() as silent:
@@ -207,7 +75,7 @@ class TestServer:
             silent.listen()
             started = time.monotonic()
             with pytest.raises(VectorStoreError, match="timed out"):
-                VectorStore.open(
+                ChromaStore.open(
                     directory=None,
                     url=f"http://127.0.0.1:{silent.getsockname()[1]}",
                     write=True,
@@ -220,13 +88,13 @@ class TestServer:
     )
     def test_an_odd_address_is_refused_without_showing_a_password(self, url: str) -> None:
         with pytest.raises(VectorStoreError) as caught:
-            VectorStore.open(directory=None, url=url, write=True)
+            ChromaStore.open(directory=None, url=url, write=True)
         assert "canary" not in str(caught.value)
 
     def test_two_writers_may_use_a_server_at_once(self, server: str, vectors: Vectors) -> None:
         with (
-            VectorStore.open(directory=None, url=server, write=True) as one,
-            VectorStore.open(directory=None, url=server, write=True) as two,
+            ChromaStore.open(directory=None, url=server, write=True) as one,
+            ChromaStore.open(directory=None, url=server, write=True) as two,
         ):
             fill(one.collection("shared"), vectors, 10)
             assert two.collection("shared").count() == 10
@@ -234,8 +102,8 @@ class TestServer:
 
 
 HOLD = (
-    "import sys; from pathlib import Path; from codechunk.vectors.chroma import VectorStore;"
-    "store = VectorStore.open(directory=Path(sys.argv[2]), url=None, write=sys.argv[1] == 'index');"
+    "import sys; from pathlib import Path; from codechunk.vectors.chroma import ChromaStore;"
+    "store = ChromaStore.open(directory=Path(sys.argv[2]), url=None, write=sys.argv[1] == 'index');"
     "print('ready', flush=True); sys.stdin.read(); store.close()"
 )
 
@@ -327,7 +195,7 @@ class TestLock:
     ) -> None:
         with embedded(place, write=False) as store:
             assert store.names() == []
-            assert store.collection("repo-main").query(vectors[0], 3) == []
+            assert store.collection("repo-main").query(vectors[0][np.newaxis], 3)[0] == []
         assert list(place.parent.iterdir()) == []
 
 
@@ -401,7 +269,7 @@ class TestDamage:
             collection = store.collection("repo-main")
             for work in (
                 collection.count,
-                lambda: collection.query(vectors[0], 3),
+                lambda: collection.query(vectors[0][np.newaxis], 3)[0],
                 lambda: fill(collection, vectors, 3),
                 lambda: collection.delete(IDS[:1]),
             ):
@@ -493,9 +361,9 @@ def test_a_collection_of_another_format_is_begun_anew(place: Path, vectors: Vect
 def test_settings_in_the_environment_or_a_dotenv_file_do_not_reach_chroma(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("MIGRATIONS=1\nCHROMA_API_IMPL=evil.Module\nIS_PERSISTENT=maybe\n")
     code = (
-        "import sys; from pathlib import Path; from codechunk.vectors.chroma import VectorStore;"
+        "import sys; from pathlib import Path; from codechunk.vectors.chroma import ChromaStore;"
         "print('chromadb' in sys.modules);"
-        "store = VectorStore.open(directory=Path('index'), url=None, write=True);"
+        "store = ChromaStore.open(directory=Path('index'), url=None, write=True);"
         "print(store.names(), 'onnxruntime' in sys.modules, 'posthog' in sys.modules); store.close()"
     )
     env = {**os.environ, "CHROMA_SERVER_HTTP_PORT": "no-number", "PERSIST_DIRECTORY": "elsewhere"}

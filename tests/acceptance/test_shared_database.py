@@ -1,0 +1,203 @@
+"""Two data directories, two Chromas, one PostgreSQL: what a Chroma directory holds is a fact of that directory."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from git_helpers import GitRepo
+from paid_helpers import small_repository
+from postgres_helpers import PostgresServer, postgres_server
+from sqlalchemy import create_engine
+from told_helpers import Told
+
+import codechunk.state.migrations
+from codechunk.app import App, IndexRequest
+from codechunk.config.load import load_config
+from codechunk.errors import IndexBusy
+from codechunk.search.ranking import Query
+from codechunk.state import Copy, State
+from codechunk.state.database import Database
+from codechunk.state.tables import metadata
+from codechunk.vectors.chroma import ChromaStore
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    with postgres_server() as started:
+        yield started
+
+
+@pytest.fixture
+def url(server: PostgresServer) -> Iterator[str]:
+    made = server.new_database(empty=True)
+    yield made
+    server.drop(made)
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> GitRepo:
+    return small_repository(tmp_path / "demo")
+
+
+class Machine:
+    """A machine with a data directory of its own, on the database of all."""
+
+    def __init__(self, data: Path, url: str) -> None:
+        self.data = data
+        flags = {"data_dir": str(data), "state.url": url, "embedding.provider": "synthetic"}
+        self.app = App(load_config(config_file=None, flags=flags, environ=os.environ, cwd=data.parent))
+        self.told: list[str] = []
+
+    def index(self, source: Path) -> Any:
+        reporter = Told()
+        document = self.app.index(IndexRequest(source=str(source), jobs=1), reporter)
+        self.told = reporter.sentences
+        return document
+
+    def search(self, query: str) -> list[str]:
+        """The paths of the answers."""
+        reporter = Told()
+        answers = self.app.search(Query(text=query), repository=None, reporter=reporter)
+        self.told = reporter.sentences
+        return [answer.path for answer in answers]
+
+    def ids(self) -> list[str]:
+        """What is in its Chroma."""
+        with self.app.workspace.vector_session() as session, session.reading() as store:
+            assert isinstance(store, ChromaStore)
+            found = [store._get(name) for name in store.names()]
+            return sorted(id_ for raw in found if raw is not None for id_ in raw.get(include=[])["ids"])
+
+
+@pytest.fixture
+def machines(tmp_path: Path, url: str) -> Iterator[tuple[Machine, Machine]]:
+    made = Machine(tmp_path / "one", url), Machine(tmp_path / "two", url)
+    yield made
+    for machine in made:
+        machine.app.close()
+
+
+def test_each_data_directory_builds_its_own_chroma_and_neither_disturbs_the_other(
+    machines: tuple[Machine, Machine], repo: GitRepo
+) -> None:
+    one, two = machines
+    first = one.index(repo.path)
+    second = two.index(repo.path)
+    assert second["status"] == first["status"] == "succeeded"
+    assert second["embedding"]["texts_sent"] == 0, "the vectors are shared"
+    assert one.ids() == two.ids()
+    assert len(two.ids()) == first["chunks"]["total"]
+    for machine in (one, two, one):
+        assert machine.index(repo.path)["mode_reason"] == "nothing changed"
+        assert machine.told == []
+        assert machine.search("value")
+        assert machine.told == []
+
+
+def test_what_one_publishes_the_other_follows_without_building_anew(
+    machines: tuple[Machine, Machine], repo: GitRepo
+) -> None:
+    one, two = machines
+    one.index(repo.path)
+    two.index(repo.path)
+    repo.commit({"only_now.py": "def only_now(value):\n    return value * 3\n"}, delete=["f1.py"])
+    changed = one.index(repo.path)
+    assert one.ids() != two.ids()
+    assert two.search("only_now")[0] == "only_now.py"
+    assert two.told == [f"The vector index of demo@{changed['ref']} follows what another data directory has published."]
+    assert two.ids() == one.ids()
+    assert len(two.ids()) == changed["chunks"]["total"]
+    assert two.search("only_now")[0] == "only_now.py"
+    assert two.told == []
+    assert two.index(repo.path)["mode_reason"] == "nothing changed"
+    for machine in (one, two):
+        assert {found.check: found.message for found in machine.app.doctor() if found.status == "error"} == {}
+
+
+def test_a_run_in_a_directory_that_is_behind_takes_out_what_the_other_swept(
+    machines: tuple[Machine, Machine], repo: GitRepo
+) -> None:
+    one, two = machines
+    one.index(repo.path)
+    two.index(repo.path)
+    repo.commit({}, delete=["f1.py"])
+    one.index(repo.path)
+    repo.commit({"late.py": "def late(value):\n    return value * 5\n"})
+    last = two.index(repo.path)
+    assert last["status"] == "succeeded"
+    assert len(two.ids()) == last["chunks"]["total"]
+    one.search("late")
+    assert one.ids() == two.ids()
+
+
+def test_a_repository_is_indexed_by_one_machine_at_a_time(machines: tuple[Machine, Machine], repo: GitRepo) -> None:
+    one, two = (machine.app.workspace for machine in machines)
+    with one.alone_with(url=str(repo.path), repository="demo"):
+        with (
+            pytest.raises(IndexBusy, match="demo is being indexed by another codechunk process"),
+            two.alone_with(url=str(repo.path), repository="demo"),
+        ):
+            pass
+        with two.alone_with(url="another", repository="other"):
+            pass
+    with two.alone_with(url=str(repo.path), repository="demo"):
+        pass
+
+
+def test_an_advisory_lock_is_free_when_its_connection_dies(url: str) -> None:
+    one, two = Database(url), Database(url)
+    held, wanted = one.advisory_lock("a name"), two.advisory_lock("a name")
+    assert held.take()
+    assert not wanted.take(wait_s=0.01)
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
+        )
+    assert wanted.take(wait_s=30)
+    held.release()
+    wanted.release()
+    one.close()
+    two.close()
+
+
+def test_an_upgrade_keeps_what_one_store_held_and_the_first_directory_that_has_one_claims_it(url: str) -> None:
+    older(url)
+    with psycopg.connect(url) as connection:
+        for statement in (
+            "INSERT INTO repositories VALUES (1, 'demo', 'u', 0, 0)",
+            "INSERT INTO spaces VALUES (1, 'synthetic', 'm', 4, 't', 1)",
+            "INSERT INTO indexes (id, repository_id, ref, space_id, collection, generation, vectors_stamp, updated_at) "
+            "VALUES (1, 1, 'main', 1, 'one', 3, 'look', 0), (2, 1, 'dev', 1, 'two', 2, NULL, 0), "
+            "(3, 1, 'new', 1, 'three', 0, NULL, 0)",
+            "INSERT INTO embeddings (id, space_id, text_sha, state, attempts) VALUES (7, 1, 'sha', 'ready', 1)",
+            "INSERT INTO index_chunks VALUES (1, 'chunk', 7), (2, 'chunk', 7)",
+        ):
+            connection.execute(statement)
+    with State(url) as state:
+        with state.database.read() as connection:
+            assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        assert state.stores.open("without a directory", claims=False) != 1
+        assert state.stores.open("directory", claims=True) == 1
+        assert state.stores.open("another", claims=True) > 1
+        assert [state.stores.held(index, 1) for index in (1, 2, 3)] == [1, 1, 0]
+        assert state.stores.copy(1, 1) == Copy(stamp="look", behind=False)
+        assert state.stores.copy(2, 1) == Copy(stamp=None, behind=True)
+        assert not state.stores.copy(3, 1).complete
+
+
+def older(url: str) -> None:
+    """The schema of the version before stores."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(codechunk.state.migrations.__file__).parent))
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0003")
+    engine.dispose()

@@ -1,0 +1,125 @@
+"""The vector store of one long-lived process: threads that search, and one that indexes."""
+
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from git_helpers import GitRepo
+from paid_helpers import FUNCTION, small_repository
+from told_helpers import Told
+
+from codechunk.app import App, IndexRequest
+from codechunk.config.load import load_config
+from codechunk.errors import IndexBusy
+from codechunk.progress import Silence
+from codechunk.providers import synthetic
+from codechunk.search.nearest import Nearest
+from codechunk.search.ranking import Query
+
+HERE = "The vector index is being written by this process; wait for it."
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> GitRepo:
+    return small_repository(tmp_path / "demo")
+
+
+@pytest.fixture(params=["chroma", "exact"])
+def backend(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def app(tmp_path: Path, backend: str, repo: GitRepo) -> Iterator[App]:
+    flags = {"data_dir": str(tmp_path / "data"), "embedding.provider": "synthetic", "vectors.backend": backend}
+    with App(load_config(config_file=None, flags=flags, environ=os.environ, cwd=tmp_path)) as made:
+        made.index(IndexRequest(source=str(repo.path), jobs=1), Silence())
+        yield made
+
+
+only_chroma = pytest.mark.parametrize("backend", ["chroma"], indirect=True)
+
+
+def first_path(app: App, words: str, told: Told) -> str:
+    return app.search(Query(text=words, limit=1), repository=None, reporter=told)[0].path
+
+
+def test_eight_threads_search_while_another_indexes(app: App, repo: GitRepo) -> None:
+    """Every answer is right, nobody fails, and nothing is unsound afterwards."""
+    told, over = Told(), threading.Event()
+
+    def searches() -> int:
+        count = 0
+        while not over.is_set() or not count:
+            assert first_path(app, "function_3", told) == "f3.py"
+            count += 1
+        return count
+
+    def index() -> None:
+        try:
+            for number in range(3):
+                repo.commit({f"new{number}.py": FUNCTION.format(100 + number)})
+                app.index(IndexRequest(source=str(repo.path), jobs=1), told)
+        finally:
+            over.set()
+
+    with ThreadPoolExecutor(9) as pool:
+        searching = [pool.submit(searches) for _ in range(8)]
+        pool.submit(index).result()
+        assert sum(done.result() for done in searching) >= 8
+    assert {sentence for sentence in told.sentences if HERE not in sentence} == set()
+    after = Told()
+    assert first_path(app, "function_102", after) == "new2.py"
+    assert after.sentences == []
+    assert app.index(IndexRequest(source=str(repo.path), jobs=1), after)["mode_reason"] == "nothing changed"
+
+
+@only_chroma
+def test_a_writer_is_not_kept_waiting_by_a_search_that_stays_open(app: App, repo: GitRepo) -> None:
+    told = Told()
+    with app.searcher(None, told) as ask:
+        assert ask(Query(text="function_3"))
+        with app.workspace.vector_session() as writer:
+            writer.open()
+            assert ask(Query(text="function_3", limit=1))[0].path == "f3.py"
+            assert told.sentences == [f"{HERE} Searching the vectors in the state database meanwhile."]
+            writer.finish()
+        with Nearest(app.workspace, told) as nearest:
+            [index] = app.workspace.state.catalog.indexes()
+            [vector] = synthetic.embed(["value"], index.space.dimensions)
+            assert nearest(index, vector, 1) is not None, "the store itself answers again"
+    assert len(told.sentences) == 1
+
+
+@only_chroma
+def test_a_second_writer_of_the_same_process_is_refused_and_the_first_goes_on(app: App) -> None:
+    with app.workspace.vector_session() as first, app.workspace.vector_session() as second:
+        store = first.open()
+        with pytest.raises(IndexBusy, match="written by this process"):
+            second.open()
+        second.close()
+        with pytest.raises(IndexBusy, match="written by this process"), second.reading():
+            pass
+        assert len(store.names()) == 1
+        first.finish()
+        assert len(second.open().names()) == 1
+
+
+@only_chroma
+def test_a_session_that_failed_leaves_no_record_and_lets_others_in(app: App, repo: GitRepo) -> None:
+    [index] = app.workspace.state.catalog.indexes()
+    with pytest.raises(RuntimeError), app.workspace.vector_session() as session:
+        session.open().collection(index.collection).delete([])
+        (app.workspace.config.data_dir / "chroma" / "strange").write_text("somebody was here")
+        raise RuntimeError
+    with app.workspace.vector_session() as session:
+        session.look()
+        assert not session.is_current(index)
+        session.open()
+        session.finish([index.id])
+        session.look()
+        assert session.is_current(index)
