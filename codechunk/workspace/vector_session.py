@@ -74,7 +74,7 @@ class VectorSession:
         self._counted = False
         self._row: int | None = None
         self.stamp: str | None = None
-        """How the store looked when `look` or `open` was called."""
+        """How the store looked when it was last seen by `look`, or opened to write."""
 
     def __enter__(self) -> Self:
         return self
@@ -150,7 +150,8 @@ class VectorSession:
                     say(f"{exc} Waiting for it.")
                     say = None
                 time.sleep(BUSY_LOOK_S)
-        self.look()
+            else:
+                self.look()
         return self._store
 
     def _open_to_write(self) -> VectorStore:
