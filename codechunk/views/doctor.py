@@ -207,6 +207,7 @@ def _vector_store(state: State, session: VectorSession) -> Finding:
                 trouble = session.check(index, store.collection(index.collection))
                 if trouble is not None:
                     unsound.append(f"{index.repository}@{index.ref}: {trouble}")
+        session.close()
     except IndexBusy as exc:
         return Finding(check=check, status="skipped", count=0, message=str(exc))
     except VectorStoreError as exc:

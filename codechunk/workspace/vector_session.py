@@ -60,21 +60,21 @@ class VectorSession:
 
     It may read or write, one after the other. A writer that leaves without `finish` leaves no record: whoever comes
     next looks closely.
+
+    Args:
+        gate: of the process for an exclusive store, of this session alone for others.
+        alone: the lock of an index, without which nobody fixes it.
+        claims: whether what an older codechunk wrote down is surely about this store.
     """
 
     def __init__(self, *, state: State, backend: Backend, gate: Gate, alone: Alone, claims: bool) -> None:
-        """Args:
-        gate: of this process for an exclusive store, of this session for others.
-        alone: the lock of an index, without which nobody fixes it.
-        claims: whether what an older codechunk wrote down is about this store.
-        """
         self._state, self._backend, self._alone, self._claims = state, backend, alone, claims
         self._gate = gate
         self._store: VectorStore | None = None
         self._counted = False
         self._row: int | None = None
         self.stamp: str | None = None
-        """How the store looked when `look` or `open` was called."""
+        """How the store looked when it was last seen by `look`, or opened to write."""
 
     def __enter__(self) -> Self:
         return self
@@ -150,7 +150,8 @@ class VectorSession:
                     say(f"{exc} Waiting for it.")
                     say = None
                 time.sleep(BUSY_LOOK_S)
-        self.look()
+            else:
+                self.look()
         return self._store
 
     def _open_to_write(self) -> VectorStore:

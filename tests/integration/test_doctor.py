@@ -27,6 +27,7 @@ pytestmark = pytest.mark.both_databases
 DIMENSIONS = 4
 SPACE = Space(provider="gemini", model="gemini-embedding-001", dimensions=DIMENSIONS, task="t", header_version=1)
 LEASE_S = 300.0
+STORE = "directory of the tests"
 KEY = "not-a-real-key-but-a-secret-0123456789"
 
 
@@ -85,9 +86,7 @@ def publish(state: State, index: IndexRow, job: JobRow, sources: list[int]) -> I
     texts = state.queue.claim(index.space_id, "me|1|2|3", most=100, lease_s=LEASE_S, job_id=job.id)
     ids = [text.embedding_id for text in texts]
     state.queue.save_direct(ids, vectors_of(len(ids)), tokens=[3] * len(ids), requests=len(ids))
-    assert state.database.path is not None
-    identity = ChromaDirectory(state.database.path.parent / "chroma").identity()
-    store = state.stores.open(identity, claims=False)
+    store = state.stores.open(STORE, claims=False)
     storable = state.stores.storable(index.id, index.space_id, sources, store_id=store)
     assert storable is not None
     state.stores.mark_stored(index.id, storable.chunk_ids, storable.embedding_ids, store_id=store)
@@ -300,6 +299,9 @@ def examine(
         yield
 
     class Directory(ChromaDirectory):
+        def identity(self) -> str:
+            return STORE
+
         def open(self, *, write: bool) -> ChromaStore:
             if broken is not None:
                 raise broken

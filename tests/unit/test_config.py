@@ -142,7 +142,7 @@ def test_the_production_file_says_what_the_defaults_are_but_for_the_log(tmp_path
         ("embedding: {provider: vertex}", ["embedding.provider = vertex", "Gemini Developer API"]),
         ("embedding: {model: gemini-embedding-9}", ["gemini-embedding-9", "max_tokens_per_chunk"]),
         ("embedding: {base_url: localhost}", ["embedding.base_url = localhost", "http://"]),
-        ("vectors: {backend: faiss}", ["vectors.backend = faiss", "'chroma'"]),
+        ("vectors: {backend: faiss}", ["vectors.backend = faiss", "chroma, exact", "did you mean"]),
         ("vectors: {url: 'localhost:8000'}", ["vectors.url = localhost:8000", "http://"]),
         ("vectors: {url: 'http://h:99999'}", ["vectors.url", "http://"]),
         ("vectors: {url: 'http://h/x'}", ["vectors.url", "nothing after it"]),
