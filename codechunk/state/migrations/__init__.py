@@ -11,12 +11,15 @@ from sqlalchemy import Connection, Engine, text
 
 from codechunk.errors import StateError
 
+# Any number that nobody else takes as the key of an advisory lock in this database.
+LOCK = 0x636F6465
+
 
 def upgrade(engine: Engine) -> None:
     """Bring the database to the newest schema in one transaction.
 
-    On SQLite the transaction is `BEGIN IMMEDIATE`, so a second process waits and then finds the work done;
-    killed in the middle, the database keeps its old schema.
+    On SQLite the transaction is `BEGIN IMMEDIATE`, on PostgreSQL it holds an advisory lock: a second process waits and
+    then finds the work done. Killed in the middle, the database keeps its old schema.
 
     Raises:
         StateError: a row would refer to one that is not there any more; the schema stays as it was.
@@ -25,6 +28,8 @@ def upgrade(engine: Engine) -> None:
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     writing = engine.execution_options(codechunk_write=True)
     with writing.connect() as connection, _references_unguarded(connection), connection.begin():
+        if connection.dialect.name == "postgresql":
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
         lost = _lost_references(connection)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
