@@ -25,9 +25,9 @@ class _Postgres:
         self._server = server
         self._urls: dict[Path, str] = {}
 
-    def target(self, folder: Path) -> str:
+    def target(self, folder: Path, *, empty: bool) -> str:
         if folder not in self._urls:
-            self._urls[folder] = self._server.new_database()
+            self._urls[folder] = self._server.new_database(empty=empty)
         return self._urls[folder]
 
     def drop(self) -> None:
@@ -50,9 +50,9 @@ def on_postgres(server: PostgresServer) -> Iterator[None]:
         _postgres = None
 
 
-def state_target(folder: Path) -> Path | str:
-    """Where the state of a test with this folder is: the same at every call."""
-    return folder / "state.db" if _postgres is None else _postgres.target(folder)
+def state_target(folder: Path, *, empty: bool = False) -> Path | str:
+    """Where the state of a test with this folder is, the same at every call; `empty`: no table is there yet."""
+    return folder / "state.db" if _postgres is None else _postgres.target(folder, empty=empty)
 
 
 def open_state(folder: Path) -> State:

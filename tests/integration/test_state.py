@@ -136,7 +136,7 @@ def test_a_damaged_page_is_found_by_the_quick_check(state: State, tmp_path: Path
         broken.database.quick_check()
 
 
-def open_at_once(url: str, barrier, results) -> None:
+def open_at_once(url: str | Path, barrier, results) -> None:
     barrier.wait()
     try:
         State(url).close()
@@ -145,11 +145,10 @@ def open_at_once(url: str, barrier, results) -> None:
         results.put(repr(exc))
 
 
-@pytest.mark.sqlite_only
 def test_several_processes_may_make_the_database_at_the_same_instant(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(4), context.Queue()
-    url = f"sqlite:///{tmp_path / 'state.db'}"
+    url = state_target(tmp_path, empty=True)
     processes = [context.Process(target=open_at_once, args=(url, barrier, results)) for _ in range(4)]
     for process in processes:
         process.start()
