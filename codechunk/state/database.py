@@ -18,7 +18,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from codechunk.errors import StateError
-from codechunk.process.stop import deferred
+from codechunk.process.stop import Stop
 
 # The newest migration in codechunk/state/migrations/versions. Alembic itself (0.25 s to import) is only loaded
 # when the database is not at this revision; a test holds the two together.
@@ -40,8 +40,9 @@ class Database:
     caller as `StateError` with a sentence.
     """
 
-    def __init__(self, target: Path | str) -> None:
-        """Open the SQLite file `target`, or the database at the URL `target`."""
+    def __init__(self, target: Path | str, *, stop: Stop | None = None) -> None:
+        """Open the SQLite file or URL `target`. Writing transactions are sections of `stop`."""
+        self.stop = stop or Stop()
         url = URL.create("sqlite", database=str(target)) if isinstance(target, Path) else make_url(target)
         self.path = Path(url.database) if url.drivername == "sqlite" and url.database else None
         if self.path is not None:
@@ -54,10 +55,17 @@ class Database:
     def begin(self) -> Iterator[Connection]:
         """A writing transaction: `BEGIN IMMEDIATE` on SQLite, committed when the block ends well.
 
-        Ctrl-C waits for its end.
+        A Stop waits for its end. Where Ctrl-C asks no Stop (a notebook), it may come in the middle of a rollback:
+        the connection would keep its lock (seen: 30 s, exit 1), so it is thrown away.
         """
-        with deferred(), self._translated(), self.engine.execution_options(codechunk_write=True).begin() as connection:
-            yield connection
+        with self.stop.held(), self._translated(), self.engine.connect() as connection:
+            try:
+                with connection.execution_options(codechunk_write=True).begin():
+                    yield connection
+            except BaseException as exc:
+                if not isinstance(exc, Exception):
+                    connection.invalidate()
+                raise
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
