@@ -16,6 +16,8 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, inspect, make_url, text
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionError
+from sqlalchemy.pool import QueuePool
 
 from codechunk.errors import StateError
 from codechunk.process.stop import Stop
@@ -26,6 +28,9 @@ SCHEMA_REVISION = "0003"
 KNOWN_REVISIONS = ("0001", "0002", "0003")
 
 BUSY_TIMEOUT_MS = 30_000
+# Of one process: eight threads that search with two each, a run of index with its heartbeat and its batch jobs.
+MOST_CONNECTIONS = 32
+KEPT_CONNECTIONS = 5
 # Vectors live in the database: 16 KiB pages keep a row of 1.5 kB float16 in one page (reliability.md, 1).
 PAGE_SIZE = 16_384
 
@@ -132,6 +137,8 @@ class Database:
             yield
         except OperationalError as exc:
             raise StateError(_sentence(exc, self.path)) from exc
+        except NoConnectionError as exc:
+            raise StateError(f"too many threads use the state database at once (at most {MOST_CONNECTIONS})") from exc
         except DatabaseError as exc:
             if type(exc) is not DatabaseError:  # IntegrityError and the like: a bug of ours, let it crash
                 raise
@@ -186,7 +193,14 @@ def _create_engine(url: URL) -> Engine:
             ) from exc
     if url.database:
         _claim_file(Path(url.database))
-    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False})
+    engine = create_engine(
+        url,
+        connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False},
+        poolclass=QueuePool,
+        pool_size=KEPT_CONNECTIONS,
+        max_overflow=MOST_CONNECTIONS - KEPT_CONNECTIONS,
+        pool_timeout=BUSY_TIMEOUT_MS / 1000,
+    )
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
