@@ -6,7 +6,7 @@ machines.
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -44,8 +44,8 @@ class FileLock:
         self._mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         self._file: int | None = None
 
-    def take(self, *, wait_s: float = 0.0) -> bool:
-        """See `Lock`."""
+    def take(self, *, wait_s: float = 0.0, pause: Callable[[float], object] = time.sleep) -> bool:
+        """See `Lock`. `pause` sleeps between two looks; it may raise, and nothing is held then."""
         file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         deadline = time.monotonic() + wait_s
         try:
@@ -54,15 +54,15 @@ class FileLock:
                     fcntl.flock(file, self._mode | fcntl.LOCK_NB)
                 except BlockingIOError:
                     if time.monotonic() >= deadline:
-                        os.close(file)
-                        return False
-                    time.sleep(_LOOK_S)
+                        break
+                    pause(_LOOK_S)
                 else:
                     self._file = file
                     return True
-        except OSError:
-            os.close(file)
-            raise
+        finally:
+            if self._file is None:
+                os.close(file)
+        return False
 
     def write(self, who: str) -> None:
         """Say in the file who holds it; the caller does."""

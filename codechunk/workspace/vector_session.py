@@ -149,7 +149,7 @@ class VectorSession:
                 if say is not None:
                     say(f"{exc} Waiting for it.")
                     say = None
-                time.sleep(BUSY_LOOK_S)
+                self._state.stop.wait(BUSY_LOOK_S)
             else:
                 self.look()
         return self._store
