@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from batch_helpers import SETTINGS
 from provider_subjects import OPENERS, Subject
-from queue_helpers import add_texts, by_text, open_state, stored_vectors
+from engine_helpers import open_state
+from queue_helpers import add_texts, by_text, stored_vectors
 
 from codechunk import providers
 from codechunk.errors import Missing

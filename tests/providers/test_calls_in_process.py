@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from queue_helpers import DIMENSIONS, MODEL, add_texts, by_text, open_state, rows
+from engine_helpers import open_state
+from queue_helpers import DIMENSIONS, MODEL, add_texts, by_text, rows
 
 from codechunk.providers import Embedded
 from codechunk.sending import calls
