@@ -18,7 +18,8 @@ from codechunk.git.worktree import WORKING_TREE_REF
 from codechunk.indexing.dry_run import DryRun, dry_run
 from codechunk.indexing.publish import Door, settle
 from codechunk.indexing.run import Mode, Run, Wishes, recorded
-from codechunk.progress import Reporter, Silence
+from codechunk.process.stop import Stop
+from codechunk.progress import Reporter, Silence, Stoppable
 from codechunk.providers import synthetic
 from codechunk.providers.batch_words import RemoteJob
 from codechunk.search.nearest import Nearest
@@ -54,8 +55,15 @@ class IndexRequest:
 class App:
     """The product, assembled from one configuration."""
 
-    def __init__(self, loaded: Loaded) -> None:
-        self.workspace = Workspace(loaded)
+    def __init__(self, loaded: Loaded, *, stop: Stop | None = None) -> None:
+        """Open nothing yet. Whatever thread a method runs in, `stop` ends it: it then raises Stopped.
+
+        A Stop is asked once and for all: what is to go on afterwards needs another App.
+        """
+        self.workspace = Workspace(loaded, stop=stop)
+
+    def _stoppable(self, reporter: Reporter) -> Reporter:
+        return Stoppable(reporter, self.workspace.stop.raise_if_asked)
 
     def __enter__(self) -> Self:
         return self
@@ -77,7 +85,9 @@ class App:
         Raises:
             UsageError: before anything is cloned, when no provider of vectors is set up.
             CodechunkError: git, the disk or the vector store failed; the next run goes on from there.
+            Stopped: somebody asked for it; the next run goes on from there.
         """
+        reporter = self._stoppable(reporter)
         started_at = time.time()
         self.workspace.require_provider()
         source = parse_source(request.source)
@@ -113,6 +123,7 @@ class App:
 
     def plan(self, request: IndexRequest, reporter: Reporter) -> DryRun:
         """What `index` would do, without writing anything but the git mirror."""
+        reporter = self._stoppable(reporter)
         source = parse_source(request.source)
         opened = self._opened(source, request, reporter)
         attributes = read_attributes(opened)
@@ -189,7 +200,7 @@ class App:
         return {"requeued": requeued, "jobs_reopened": reopened}
 
     def work(self, reporter: Reporter, *, interval_s: float | None = None, once: bool = False) -> None:
-        """Flush and sync in a loop until Ctrl-C or SIGTERM; once when `once`."""
+        """Flush and sync in a loop until somebody asks to stop, then return; once when `once`."""
         if interval_s is None:
             interval_s = self.workspace.config.worker.interval.total_seconds()
         with self._worker(reporter) as worker:
@@ -273,6 +284,7 @@ class App:
                 "embedding.provider to gemini."
             )
         self.workspace.require_provider()
+        reporter = self._stoppable(reporter)
         space = self.workspace.space()
         state = self.workspace.state
         with (
@@ -291,11 +303,11 @@ class App:
     def export_cache(self, path: Path, repository: str | None, reporter: Reporter) -> dict[str, Any]:
         """Write the vectors, or those that a repository uses, to a file: see `caching.export_cache`."""
         state = self.workspace.state
-        return export_cache(state, path, repository=repository, reporter=reporter)
+        return export_cache(state, path, repository=repository, reporter=self._stoppable(reporter))
 
     def import_cache(self, path: Path, reporter: Reporter) -> dict[str, Any]:
         """Take in the vectors of a file that was exported: see `caching.import_cache`."""
-        return import_cache(path, open_state=lambda: self.workspace.state, reporter=reporter)
+        return import_cache(path, open_state=lambda: self.workspace.state, reporter=self._stoppable(reporter))
 
     # ------------------------------------------------------------------ repositories and garbage
 
@@ -310,11 +322,11 @@ class App:
 
     def remove_repository(self, name: str, reporter: Reporter) -> dict[str, Any]:
         """Take NAME, or only NAME@REF, out of the index; its vectors are kept. See `repositories.remove`."""
-        return repositories.remove(self.workspace, name, reporter)
+        return repositories.remove(self.workspace, name, self._stoppable(reporter))
 
     def collect_garbage(self, reporter: Reporter, *, dry_run: bool, drop_cache: bool) -> dict[str, Any]:
         """Remove what nothing refers to, or only count it. See `garbage.collect`."""
-        return garbage.collect(self.workspace, reporter, dry_run=dry_run, drop_cache=drop_cache)
+        return garbage.collect(self.workspace, self._stoppable(reporter), dry_run=dry_run, drop_cache=drop_cache)
 
     # ------------------------------------------------------------------ search
 
@@ -335,10 +347,11 @@ class App:
         """
         state = self.workspace.state
         indexes = self._searched(state, repository)
-        with ExitStack() as edges, Nearest(self.workspace, reporter) as nearest:
+        with ExitStack() as edges, Nearest(self.workspace, self._stoppable(reporter)) as nearest:
             vectors_of = self._query_vectors(indexes, edges)
 
             def ask(query: Query) -> list[Answer]:
+                self.workspace.stop.raise_if_asked()
                 vectors = vectors_of(query.text)
                 return search(state, indexes, query, vector_of=vectors, nearest=nearest)
 

@@ -70,3 +70,15 @@ class Unavailable(ProviderError):
     def __init__(self, message: str, *, sent: bool = True) -> None:
         super().__init__(message)
         self.sent = sent
+
+
+class Stopped(BaseException):
+    """Somebody asked the work to stop (`Stop.ask`); what is done is kept, and the same call goes on from there.
+
+    Not an Exception, so that no `except Exception` and no retry takes it for a failure. Not a KeyboardInterrupt,
+    because an event loop ends altogether when a task raises that one, while whoever stopped a thread may want to go on.
+    """
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason

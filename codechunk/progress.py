@@ -62,6 +62,36 @@ class Silence:
         """Nothing."""
 
 
+class Stoppable:
+    """A reporter that calls `check`, which may raise, before each step it tells: there the work can be ended."""
+
+    def __init__(self, reporter: Reporter, check: Callable[[], None]) -> None:
+        self._reporter, self._check = reporter, check
+
+    def stage(self, name: str, total: int | None, unit: str) -> None:
+        """Check, then tell."""
+        self._check()
+        self._reporter.stage(name, total, unit)
+
+    def advance(self, count: int = 1) -> None:
+        """Check, then tell."""
+        self._check()
+        self._reporter.advance(count)
+
+    def reach(self, current: int, *, total: int | None) -> None:
+        """Check, then tell."""
+        self._check()
+        self._reporter.reach(current, total=total)
+
+    def say(self, sentence: str) -> None:
+        """Only tell: what must be read is also said while work ends."""
+        self._reporter.say(sentence)
+
+    def batches(self, rows: Sequence[BatchView]) -> None:
+        """Only tell."""
+        self._reporter.batches(rows)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """Something a workflow told.

@@ -5,6 +5,7 @@ from pathlib import Path
 from rich.text import Text
 
 from codechunk.app import App
+from codechunk.cli.session import current_stop
 from codechunk.cli.terminal import reporter, shown, stderr, write_json
 from codechunk.config.load import Loaded
 from codechunk.errors import UsageError
@@ -13,7 +14,7 @@ from codechunk.errors import UsageError
 def export(loaded: Loaded, *, file: Path, repository: str | None, json: bool, quiet: bool) -> None:
     """Write the vectors to a file and say how many they are, and how large it is."""
     _refuse_dash(file)
-    with reporter(stderr(), quiet=quiet) as progress, App(loaded) as app:
+    with reporter(stderr(), quiet=quiet) as progress, App(loaded, stop=current_stop()) as app:
         document = app.export_cache(file, repository, progress)
     if json:
         write_json(document)
@@ -24,7 +25,7 @@ def export(loaded: Loaded, *, file: Path, repository: str | None, json: bool, qu
 def import_(loaded: Loaded, *, file: Path, json: bool, quiet: bool) -> None:
     """Take in the vectors of a file and say how many were new."""
     _refuse_dash(file)
-    with reporter(stderr(), quiet=quiet) as progress, App(loaded) as app:
+    with reporter(stderr(), quiet=quiet) as progress, App(loaded, stop=current_stop()) as app:
         document = app.import_cache(file, progress)
     if json:
         write_json(document)

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from codechunk.app import App
+from codechunk.cli.session import current_stop
 from codechunk.cli.terminal import reporter, shown, stderr, stdout, write_json
 from codechunk.config.load import Loaded
 from codechunk.errors import ProviderError, UsageError
@@ -20,7 +21,7 @@ STYLES = {"ok": "green", "warning": "yellow", "error": "bold red", "skipped": "d
 
 def run(loaded: Loaded, *, remote: bool, json: bool, quiet: bool) -> int:
     """Check everything and print. Returns the exit code: 1 when something is wrong, warnings are not."""
-    with App(loaded) as app:
+    with App(loaded, stop=current_stop()) as app:
         found = app.doctor()
         if remote:
             with reporter(stderr(), quiet=quiet):

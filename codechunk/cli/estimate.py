@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from codechunk.app import App, IndexRequest
+from codechunk.cli.session import current_stop
 from codechunk.cli.terminal import Rows, reporter, shown, stderr, stdout, usd, write_json
 from codechunk.config.load import Loaded
 from codechunk.indexing.dry_run import DryRun
@@ -17,7 +18,7 @@ def run(loaded: Loaded, *, source: str, ref: str | None, json: bool, quiet: bool
     """Estimate and print. Writes nothing but the git mirror; needs no key."""
     synthetic = loaded.config.synthetic
     priced = _with_gemini(loaded) if synthetic else loaded
-    with reporter(stderr(), quiet=quiet) as progress, App(priced) as app:
+    with reporter(stderr(), quiet=quiet) as progress, App(priced, stop=current_stop()) as app:
         plan = app.plan(IndexRequest(source=source, ref=ref), progress)
     document = _document(priced, plan)
     if json:

@@ -1,6 +1,7 @@
 """`codechunk gc`: remove what nothing refers to."""
 
 from codechunk.app import App
+from codechunk.cli.session import current_stop
 from codechunk.cli.terminal import Rows, reporter, shown, stderr, stdout, write_json
 from codechunk.config.load import Loaded
 
@@ -20,7 +21,7 @@ TOLD = {
 
 def run(loaded: Loaded, *, dry_run: bool, drop_cache: bool, json: bool, quiet: bool) -> None:
     """Remove it, or with `dry_run` only count it, and print what went and what was left."""
-    with reporter(stderr(), quiet=quiet) as progress, App(loaded) as app:
+    with reporter(stderr(), quiet=quiet) as progress, App(loaded, stop=current_stop()) as app:
         document = app.collect_garbage(progress, dry_run=dry_run, drop_cache=drop_cache)
     if json:
         write_json(document)

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from codechunk.app import App, IndexRequest
 from codechunk.cli.markdown import plan_summary, run_summary
-from codechunk.cli.session import EXIT_FAILED_CHUNKS
+from codechunk.cli.session import EXIT_FAILED_CHUNKS, current_stop
 from codechunk.cli.terminal import Rows, reporter, shown, stderr, stdout, usd, write_json
 from codechunk.config.load import Loaded
 from codechunk.errors import CodechunkError
@@ -62,7 +62,7 @@ def run(
     quiet: bool,
 ) -> int:
     """Index (or plan) and print. Returns the exit code."""
-    with App(loaded) as app:
+    with App(loaded, stop=current_stop()) as app:
         console = stderr()
         request = IndexRequest(
             source=source,

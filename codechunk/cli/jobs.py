@@ -9,6 +9,7 @@ from rich.text import Text
 
 from codechunk.app import App
 from codechunk.cli.index import show_result
+from codechunk.cli.session import current_stop
 from codechunk.cli.terminal import Rows, duration, reporter, shown, stderr, stdout, usd, write_json
 from codechunk.config.load import Loaded
 from codechunk.process.log import mask_secrets
@@ -18,7 +19,7 @@ STYLES = {"succeeded": "green", "partial": "yellow", "failed": "red", "embedding
 
 def list_jobs(loaded: Loaded, *, limit: int, json: bool) -> None:
     """Print the newest runs."""
-    with App(loaded) as app:
+    with App(loaded, stop=current_stop()) as app:
         documents = app.jobs(limit)
     if json:
         write_json(documents)
@@ -45,7 +46,7 @@ def list_jobs(loaded: Loaded, *, limit: int, json: bool) -> None:
 
 def show(loaded: Loaded, *, job_id: str, json: bool) -> None:
     """Print one run with its batch jobs and its failed chunks."""
-    with App(loaded) as app:
+    with App(loaded, stop=current_stop()) as app:
         document = app.job(job_id)
     if json:
         write_json(document)
@@ -84,14 +85,14 @@ def show(loaded: Loaded, *, job_id: str, json: bool) -> None:
 
 def resume(loaded: Loaded, *, job_id: str, json: bool, quiet: bool) -> int:
     """Take a run up again and print what came of it. Returns the exit code."""
-    with reporter(stderr(), quiet=quiet) as progress, App(loaded) as app:
+    with reporter(stderr(), quiet=quiet) as progress, App(loaded, stop=current_stop()) as app:
         document = app.resume_job(job_id, progress)
     return show_result(loaded, document, json=json, quiet=quiet)
 
 
 def cancel(loaded: Loaded, *, job_id: str, json: bool) -> None:
     """End a run and say what became of its texts and batch jobs."""
-    with App(loaded) as app:
+    with App(loaded, stop=current_stop()) as app:
         document = app.cancel_job(job_id)
     if json:
         write_json(document)

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from codechunk.app import App
-from codechunk.cli.session import EXIT_FAILED_CHUNKS
+from codechunk.cli.session import EXIT_FAILED_CHUNKS, current_stop
 from codechunk.cli.terminal import Rows, duration, reporter, shown, stderr, stdout, write_json
 from codechunk.config.load import Loaded
 from codechunk.process.log import mask_secrets
@@ -21,7 +21,7 @@ RELATION_STYLES = {"ours": "", "lost": "yellow", "foreign": "dim"}
 
 def status(loaded: Loaded, *, json: bool) -> None:
     """Print how many texts and batch jobs are in which state."""
-    with App(loaded) as app:
+    with App(loaded, stop=current_stop()) as app:
         document = app.queue_status()
     if json:
         write_json(document)
@@ -45,7 +45,7 @@ def status(loaded: Loaded, *, json: bool) -> None:
 
 def flush(loaded: Loaded, *, force: bool, json: bool, quiet: bool) -> int:
     """Make batch jobs of what waits, submit them, and say how much, or why nothing. Returns the exit code."""
-    with reporter(stderr(), quiet=quiet) as progress, App(loaded) as app:
+    with reporter(stderr(), quiet=quiet) as progress, App(loaded, stop=current_stop()) as app:
         document = app.flush(progress, force=force)
     if json:
         write_json(document)
@@ -66,7 +66,7 @@ def flush(loaded: Loaded, *, force: bool, json: bool, quiet: bool) -> int:
 
 def sync(loaded: Loaded, *, json: bool, quiet: bool) -> int:
     """Look at the batch jobs that are out and take in what came back. Returns the exit code."""
-    with reporter(stderr(), quiet=quiet) as progress, App(loaded) as app:
+    with reporter(stderr(), quiet=quiet) as progress, App(loaded, stop=current_stop()) as app:
         document = app.sync(progress)
     if json:
         write_json(document)
@@ -94,7 +94,7 @@ def _exit_code(document: Mapping[str, Any]) -> int:
 
 def retry(loaded: Loaded, *, json: bool, quiet: bool) -> None:
     """Let every failed text wait again; how many, and what sends them, is said by the reporter."""
-    with reporter(stderr(), quiet=quiet) as progress, App(loaded) as app:
+    with reporter(stderr(), quiet=quiet) as progress, App(loaded, stop=current_stop()) as app:
         document = app.retry(progress)
     if json:
         write_json(document)
@@ -104,7 +104,7 @@ def retry(loaded: Loaded, *, json: bool, quiet: bool) -> None:
 
 def remote(loaded: Loaded, *, cancel: str | None, delete: str | None, json: bool) -> None:
     """Cancel or delete jobs at the provider if asked to, then show what is there."""
-    with App(loaded) as app:
+    with App(loaded, stop=current_stop()) as app:
         console = stderr()
         if cancel is not None:
             possible = app.cancel_remote(cancel)

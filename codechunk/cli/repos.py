@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from codechunk.app import App
+from codechunk.cli.session import current_stop
 from codechunk.cli.terminal import Rows, duration, reporter, shown, stderr, stdout, write_json
 from codechunk.config.load import Loaded
 
@@ -16,7 +17,7 @@ MOST_NAMES = 8
 
 def list_repos(loaded: Loaded, *, json: bool) -> None:
     """Print a line for every index."""
-    with App(loaded) as app:
+    with App(loaded, stop=current_stop()) as app:
         documents = app.repositories()
     if json:
         write_json(documents)
@@ -29,7 +30,7 @@ def list_repos(loaded: Loaded, *, json: bool) -> None:
 
 def show(loaded: Loaded, *, name: str, json: bool) -> None:
     """Print one repository: where it came from, and what each of its refs holds."""
-    with App(loaded) as app:
+    with App(loaded, stop=current_stop()) as app:
         document = app.repository(name)
     if json:
         write_json(document)
@@ -65,7 +66,7 @@ def show(loaded: Loaded, *, name: str, json: bool) -> None:
 
 def remove(loaded: Loaded, *, name: str, json: bool, quiet: bool) -> None:
     """Take a repository or one ref of it out of the index, and say what went and what stays."""
-    with reporter(stderr(), quiet=quiet) as progress, App(loaded) as app:
+    with reporter(stderr(), quiet=quiet) as progress, App(loaded, stop=current_stop()) as app:
         document = app.remove_repository(name, progress)
     if json:
         write_json(document)

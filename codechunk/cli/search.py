@@ -8,6 +8,7 @@ from rich.syntax import Syntax
 from rich.text import Text
 
 from codechunk.app import App
+from codechunk.cli.session import current_stop
 from codechunk.cli.terminal import reporter, shown, stderr, stdout, write_json
 from codechunk.config.load import Loaded
 from codechunk.errors import UsageError
@@ -42,7 +43,7 @@ def run(
     unknown = sorted(set(kinds) - {str(kind) for kind in Kind})
     if unknown:
         raise UsageError(f"--kind {unknown[0]}: there is {', '.join(Kind)}.")
-    with App(loaded) as app:
+    with App(loaded, stop=current_stop()) as app:
         if languages:
             _check_languages(app, languages)
         with reporter(stderr(), quiet=quiet) as progress:

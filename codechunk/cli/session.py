@@ -2,17 +2,20 @@
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from codechunk.errors import CodechunkError
-from codechunk.process.stop import stop_like_ctrl_c
+from codechunk.errors import CodechunkError, Stopped
+from codechunk.process.stop import Stop
 
 if TYPE_CHECKING:
     from codechunk.config.load import Loaded
@@ -20,6 +23,10 @@ if TYPE_CHECKING:
 EXIT_FAILED_CHUNKS = 3
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
+# SIGTERM is what cancelled CI jobs get: it ends a command as Ctrl-C does, with its state written down.
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+_stop: ContextVar[Stop] = ContextVar("stop")
 
 Source = Annotated[
     str,
@@ -70,14 +77,44 @@ def _working_directory() -> Path:
         raise CodechunkError("the current directory was deleted; change to one that exists.") from exc
 
 
+def current_stop() -> Stop:
+    """The Stop of the command that runs: signals ask it."""
+    return _stop.get()
+
+
+@contextmanager
+def signals_ask(stop: Stop) -> Iterator[None]:
+    """SIGINT and SIGTERM ask `stop`, and interrupt this thread, the main one, unless it is in a section.
+
+    A second one ends the patience, and interrupts again. Those that are ignored stay so (nohup, and shells that put
+    jobs in the background).
+    """
+
+    def heard(number: int, _frame: FrameType | None) -> None:
+        stop.ask(signal.Signals(number).name)
+        stop.interrupt()
+
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    ours = [number for number, handler in before.items() if handler not in (signal.SIG_IGN, None)]
+    for number in ours:
+        signal.signal(number, heard)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, before[number])
+
+
 @contextmanager
 def exit_codes() -> Iterator[None]:
     """Turn what a command raises into one sentence and an exit code; wrong usage is Typer's own business."""
-    stop_like_ctrl_c()
+    stop = Stop()
+    token = _stop.set(stop)
     try:
-        yield
-        sys.stdout.flush()  # here, where an error can still be told
-    except KeyboardInterrupt:
+        with signals_ask(stop):
+            yield
+            sys.stdout.flush()  # here, where an error can still be told
+    except (Stopped, KeyboardInterrupt):
         code = _complain("interrupted; the same command goes on from here.", EXIT_INTERRUPTED)
     except CodechunkError as exc:
         code = _complain(str(exc), exc.exit_code)
@@ -95,6 +132,8 @@ def exit_codes() -> Iterator[None]:
         code = _bug(exc)
     else:
         return
+    finally:
+        _stop.reset(token)
     raise typer.Exit(code)
 
 

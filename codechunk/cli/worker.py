@@ -1,8 +1,10 @@
 """`codechunk worker start`: flush and sync in a loop, until it is told to stop."""
 
 from codechunk.app import App
+from codechunk.cli.session import current_stop
 from codechunk.cli.terminal import reporter, stderr
 from codechunk.config.load import Loaded
+from codechunk.errors import Stopped
 
 
 def start(loaded: Loaded, *, interval_s: float | None, once: bool, quiet: bool) -> None:
@@ -12,7 +14,7 @@ def start(loaded: Loaded, *, interval_s: float | None, once: bool, quiet: bool) 
     nothing that would be lost.
     """
     try:
-        with reporter(stderr(), quiet=quiet) as progress, App(loaded) as app:
+        with reporter(stderr(), quiet=quiet) as progress, App(loaded, stop=current_stop()) as app:
             app.work(progress, interval_s=interval_s, once=once)
-    except KeyboardInterrupt:
+    except Stopped:
         return

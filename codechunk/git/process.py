@@ -16,10 +16,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Self
 
 from codechunk.errors import GitError
+from codechunk.process.stop import Stop
 
 # Older ones ignore GIT_CONFIG_GLOBAL (2.32) and GIT_CONFIG_COUNT (2.31): the isolation and the token would
 # silently not be there.
@@ -121,8 +123,10 @@ class GitProcess:
     Ctrl-C in the terminal does not reach git, so ending it is always this class's work.
     """
 
-    def __init__(self, command: Sequence[str], env: Mapping[str, str], cwd: Path, *, stdin: bool, stdout: bool) -> None:
-        """Start `command`; GitError when the system does not let it start."""
+    def __init__(
+        self, command: Sequence[str], env: Mapping[str, str], cwd: Path, stop: Stop, *, stdin: bool, stdout: bool
+    ) -> None:
+        """Start `command`; GitError when the system does not let it start. `stop` ends it."""
         # Late: 60 ms that `codechunk --help` must not pay.
         from git.cmd import Git
         from git.exc import GitCommandNotFound
@@ -148,6 +152,8 @@ class GitProcess:
         self._popen: subprocess.Popen[bytes] = self._owner.proc
         self._timer: threading.Timer | None = None
         self.timed_out = False
+        self._stopped_by: Stop | None = None
+        self._end_listening = stop.when_asked(partial(self._give_up, stop)) if not stop.holding else None
         self.status: int | None = None
         self._tail: _Tail | None = None
 
@@ -196,6 +202,10 @@ class GitProcess:
         self.timed_out = True
         self.kill()
 
+    def _give_up(self, stop: Stop) -> None:
+        self._stopped_by = stop
+        self.kill()
+
     def kill(self) -> None:
         """End git and its helpers now."""
         # The group is gone when git and all of its helpers ended by themselves.
@@ -209,8 +219,10 @@ class GitProcess:
             self.kill()
         return self.status
 
-    def __exit__(self, *_: object) -> None:
-        """End what still runs, close the pipes."""
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """End what still runs, close the pipes. Raises Stopped when git was ended for that."""
+        if self._end_listening is not None:
+            self._end_listening()
         if self.status is None:
             self.kill()
             self._popen.wait()
@@ -227,6 +239,8 @@ class GitProcess:
                 # A killed git leaves bytes nobody will read in the buffer of its standard input.
                 with contextlib.suppress(BrokenPipeError):
                     stream.close()
+        if self._stopped_by is not None and kind is not GeneratorExit:
+            self._stopped_by.raise_if_asked()  # instead of a sentence about a git that was killed
 
 
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
@@ -308,6 +322,7 @@ class GitRunner:
     binary: str = field(default_factory=_git_binary)
     secrets: tuple[str, ...] = field(default=(), repr=False)
     where: str = ""
+    stop: Stop = field(default_factory=Stop, repr=False)
 
     def start(self, *arguments: str, stdin: bool = False, stdout: bool = True) -> GitProcess:
         """A running git; use it in a `with` block."""
@@ -315,7 +330,8 @@ class GitRunner:
         env = inherited | _ENVIRONMENT | {"GIT_ALLOW_PROTOCOL": "none"} | dict(self.env)
         config = [part for value in _CONFIG for part in ("-c", value)]
         command = [self.binary, "--no-pager", *config, *self.options, *arguments]
-        process = GitProcess(command, env, self.cwd, stdin=stdin, stdout=stdout)
+        self.stop.raise_if_asked()
+        process = GitProcess(command, env, self.cwd, self.stop, stdin=stdin, stdout=stdout)
         if self.deadline is not None:
             process.kill_after(self.deadline - time.monotonic())
         elif self.timeout_s is not None:

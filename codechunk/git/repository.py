@@ -25,6 +25,7 @@ from codechunk.errors import GitError, UsageError
 from codechunk.git.address import Source, parse_source
 from codechunk.git.process import INHERITED_SSH, GitProcess, GitRunner, check_git, progress_reader
 from codechunk.git.process import Progress as Progress
+from codechunk.process.stop import Stop
 
 __all__ = [
     "MAX_ENTRIES",
@@ -223,21 +224,22 @@ def open_repository(
     on_progress: Callable[[Progress], None] | None = None,
     min_free_bytes: int = MIN_FREE_BYTES,
     lock_wait_s: float = LOCK_WAIT_S,
+    stop: Stop | None = None,
 ) -> OpenedRepository:
     """The commit `ref` (default: HEAD) of `source`, its objects at hand.
 
     A remote repository is fetched, one commit deep, into a bare mirror below `mirrors`; nothing is fetched
     when the mirror holds the wanted commit already. A local one is read in place. `timeout_s` bounds all of
     git's work here. Raises UsageError for a `ref` that is no name, GitError for all that can go wrong
-    outside; a failure or Ctrl-C leaves no half-made mirror.
+    outside, Stopped when `stop` is asked; a failure or an interrupt leaves no half-made mirror.
     """
     check_git()
     if ref is not None and not _REF.fullmatch(ref):
         raise UsageError(f"--ref {ref!r} is not a valid name of a branch, tag or commit.")
     wanted = None if ref == "HEAD" else ref
     if source.kind == "local":
-        return _open_local(source, wanted, timeout_s)
-    runner = _remote_runner(source, mirrors, token, timeout_s)
+        return _open_local(source, wanted, timeout_s, stop or Stop())
+    runner = _remote_runner(source, mirrors, token, timeout_s, stop or Stop())
     with _writing(mirrors):
         mirrors.mkdir(mode=0o700, parents=True, exist_ok=True)
     fetch = _Fetch(runner=runner, url=source.url, on_progress=on_progress, min_free_bytes=min_free_bytes)
@@ -270,20 +272,21 @@ def _checked_commit(text: str) -> str:
 # --- local repositories ---------------------------------------------------------------------------------
 
 
-def local_repository(source: Source, timeout_s: float) -> tuple[Path, GitRunner]:
+def local_repository(source: Source, timeout_s: float, stop: Stop) -> tuple[Path, GitRunner]:
     """The git directory of a local source, and how git is run in it. Raises GitError when it is no repository."""
     root = Path(source.url)
     # The ceiling keeps git from taking the repository of a folder above when this one is broken.
     env = {"GIT_CEILING_DIRECTORIES": str(root.parent)}
-    runner = GitRunner(cwd=root, env=env, timeout_s=timeout_s, deadline=time.monotonic() + timeout_s, where=source.url)
+    deadline = time.monotonic() + timeout_s
+    runner = GitRunner(cwd=root, env=env, timeout_s=timeout_s, deadline=deadline, where=source.url, stop=stop)
     found = runner.run("rev-parse", "--absolute-git-dir")
     if found.status != 0:
         raise runner.error(found.status, found.stderr)
     return Path(os.fsdecode(found.stdout.rstrip(b"\n"))), runner
 
 
-def _open_local(source: Source, ref: str | None, timeout_s: float) -> OpenedRepository:
-    git_dir, runner = local_repository(source, timeout_s)
+def _open_local(source: Source, ref: str | None, timeout_s: float, stop: Stop) -> OpenedRepository:
+    git_dir, runner = local_repository(source, timeout_s, stop)
     opened = replace(runner, options=(f"--git-dir={git_dir}",))
     if ref is None:
         candidates = ["HEAD"]
@@ -351,7 +354,7 @@ class _Fetch:
     min_free_bytes: int
 
 
-def _remote_runner(source: Source, mirrors: Path, token: str | None, timeout_s: float) -> GitRunner:
+def _remote_runner(source: Source, mirrors: Path, token: str | None, timeout_s: float, stop: Stop) -> GitRunner:
     """A runner that may speak the source's own protocol and no other."""
     env = {"GIT_ALLOW_PROTOCOL": source.scheme, "GIT_CEILING_DIRECTORIES": str(mirrors.resolve().parent)}
     secrets: tuple[str, ...] = ()
@@ -376,6 +379,7 @@ def _remote_runner(source: Source, mirrors: Path, token: str | None, timeout_s: 
         deadline=time.monotonic() + timeout_s,
         secrets=secrets,
         where=source.url,
+        stop=stop,
     )
 
 
@@ -383,7 +387,7 @@ def _open_remote(source: Source, ref: str | None, mirrors: Path, fetch: _Fetch, 
     wanted, fetch = _ask_remote(source, ref, fetch)
     path = mirror_path(source, mirrors)
     reader = replace(fetch.runner, env={}, secrets=())
-    with _locked(path.with_suffix(".lock"), lock_wait_s, source.url):
+    with _locked(path.with_suffix(".lock"), lock_wait_s, fetch.runner):
         _remove_leftovers(mirrors, path)
         commit = _held(reader, path, wanted)
         if commit != wanted.commit:
@@ -461,7 +465,7 @@ def _writing(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, wait_s: float, where: str) -> Iterator[None]:
+def _locked(path: Path, wait_s: float, runner: GitRunner) -> Iterator[None]:
     """Hold the lock file of one mirror; GitError when another process keeps it for longer than `wait_s`."""
     deadline = time.monotonic() + wait_s
     with _writing(path.parent):
@@ -474,9 +478,9 @@ def _locked(path: Path, wait_s: float, where: str) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     raise GitError(
-                        f"Another codechunk process is fetching {where}; run again when it is done."
+                        f"Another codechunk process is fetching {runner.where}; run again when it is done."
                     ) from None
-                time.sleep(0.05)
+                runner.stop.wait(0.05)
         yield  # closing the file gives the lock back
 
 

@@ -23,6 +23,7 @@ from codechunk.errors import GitError, UsageError
 from codechunk.git.address import Source
 from codechunk.git.process import GitRunner
 from codechunk.git.repository import MAX_ENTRIES, OpenedRepository, Repository, TreeEntry, local_repository, shown_path
+from codechunk.process.stop import Stop
 from codechunk.selection.skip import FILTERED
 
 # What the index of a work tree is called where others have a branch. Not a valid name of one (git forbids the tilde).
@@ -238,7 +239,12 @@ class WorkingTree(Repository):
 
 
 def open_working_tree(
-    source: Source, *, max_file_bytes: int, timeout_s: float = 600, say: Callable[[str], None] = lambda _: None
+    source: Source,
+    *,
+    max_file_bytes: int,
+    timeout_s: float = 600,
+    say: Callable[[str], None] = lambda _: None,
+    stop: Stop | None = None,
 ) -> OpenedRepository:
     """The work tree of a local repository as it is on disk; `say` gets a sentence about what is not.
 
@@ -248,7 +254,7 @@ def open_working_tree(
     """
     if source.kind != "local":
         raise UsageError(f"--working-tree needs the path of a local repository; {source.url} is a URL.")
-    git_dir, runner = local_repository(source, timeout_s)
+    git_dir, runner = local_repository(source, timeout_s, stop or Stop())
     root = Path(source.url)
     if not (root / ".git").exists():
         raise UsageError(f"--working-tree needs a work tree; {source.url} is a bare repository.")

@@ -111,6 +111,7 @@ class Indexing:
         reporter: Reporter,
     ) -> None:
         self._state = state
+        self._stop = state.stop
         self._repository = repository
         self._index = index
         self._settings = settings
@@ -125,6 +126,7 @@ class Indexing:
             sample_percent=settings.sample_percent,
             seed=SEED,
             secrets=settings.secrets,
+            stop=self._stop,
         )
         self.generation = index.generation + 1
 
@@ -221,6 +223,7 @@ class Indexing:
         for rows in contents.uncounted(self._index.id, self.generation, page=50):
             asked = [(row, text) for row, text in rows if is_sampled(text, SEED, percent)]
             for start in range(0, len(asked), SAVE_CHUNKS):
+                self._stop.raise_if_asked()
                 some = asked[start : start + SAVE_CHUNKS]
                 contents.save_counts([(row, count_tokens(text)) for row, text in some])
             done += len(asked)

@@ -89,7 +89,7 @@ class Door:
                 if say is not None:
                     say(f"{exc} Waiting for it.")
                     say = None
-                time.sleep(BUSY_LOOK_S)
+                self._workspace.stop.wait(BUSY_LOOK_S)
         self.stamp = self._workspace.stamp()
         return self._store
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from codechunk.errors import CodechunkError, UsageError
+from codechunk.errors import CodechunkError, Stopped, UsageError
 from codechunk.git.repository import OpenedRepository
 from codechunk.indexing import report
 from codechunk.indexing.cut import Comparison, Indexing
@@ -339,7 +339,7 @@ def recorded(state: State, job: JobRow) -> Iterator[None]:
     """Write down how a job ended when it did not end well."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped):
         # What is out at the provider comes back, and a worker may finish the job when it does.
         found = state.catalog.job(job.id)
         planned = found is not None and found[0].plan is not None

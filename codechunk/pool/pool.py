@@ -33,6 +33,7 @@ from codechunk.pool.frames import (
     unpack_chunks,
     unpack_secrets,
 )
+from codechunk.process.stop import Stop
 from codechunk.selection.secrets import Place, SecretsMode
 from codechunk.text.chunks import Chunk
 
@@ -272,10 +273,12 @@ class ChunkPool:
         timeout_s: float = 10.0,
         memory_bytes: int = 500 * MEBIBYTE,
         child_argv: Sequence[str] | None = None,
+        stop: Stop | None = None,
     ) -> None:
         """Nothing is started yet."""
         self.replaced = 0
         """Children replaced so far, because they died or were killed."""
+        self._stop = stop or Stop()
         self._jobs = max(1, jobs)
         self._timeout_s = timeout_s
         self._argv = child_argv or (sys.executable, "-m", "codechunk.pool.child")
@@ -333,7 +336,8 @@ class ChunkPool:
 
         `tasks` is read as far as the children need it (some 256 KiB or one file each), and results wait in a
         bounded queue, so memory does not grow with the number of tasks. Closing the generator early, or an
-        exception from `tasks`, ends the children. Raises CodechunkError when no child can be started.
+        exception from `tasks`, ends the children. Raises CodechunkError when no child can be started, Stopped when
+        somebody has asked for it.
         """
         if self._running:
             raise RuntimeError("this pool already runs another stream of tasks")
@@ -343,6 +347,7 @@ class ChunkPool:
         try:
             self._feed(source)
             while True:
+                self._stop.raise_if_asked()
                 while self._ready:
                     result, size = self._ready.popleft()
                     self._ready_bytes -= size

@@ -1,108 +1,180 @@
-"""Ctrl-C and SIGTERM, kept away from the middle of a transaction.
+"""`Stop`: how work is told to end, from any thread. A value that travels with the work; it knows no signals.
 
-Python raises KeyboardInterrupt between any two instructions, also inside a library that is about to roll back: the
-connection then keeps its lock, and writing down how the job ended waits for it in vain (seen: 30 s, exit 1).
+Work looks at its check-points. A block that must not be broken (a transaction, a reply on its way to the database) is a
+section (`held`): whoever asks meanwhile is heard at its end.
 """
 
-import signal
+import itertools
+import math
+import queue
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import TypeVar
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+from codechunk.errors import Stopped
 
+T = TypeVar("T")
 
-_arrived = False
-
-
-def stop_like_ctrl_c() -> None:
-    """Let SIGTERM, which cancelled CI jobs get, end a command as Ctrl-C does: with its state written down."""
-    global _arrived
-    _arrived = False
-    for number in STOPPING:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, and shells that put jobs in the background
-            signal.signal(number, _stop)
+# How long calls to a provider may go on after the first ask: what they bring is paid for.
+PATIENCE_S = 8.0
+# Who sleeps looks up this often by himself: an exception out of a signal handler may swallow a ring of the bell.
+LOOK_UP_S = 1.0
 
 
-def _stop(_number: int, _frame: FrameType | None) -> None:
-    global _arrived
-    _arrived = True
-    raise KeyboardInterrupt
+class Section(threading.local):
+    """The blocks of this thread that run to their end; made by `Stop`, entered through `Stop.held`."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.owed: Stopped | None = None
+        """What `Stop.interrupt` could not raise inside."""
+
+    def __enter__(self) -> None:
+        self.depth += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.depth -= 1
+        if self.owed is not None and not self.depth:
+            owed, self.owed = self.owed, None
+            raise owed
 
 
-def raise_if_stopped() -> None:
-    """Raise the KeyboardInterrupt that Python dropped, if it did.
+class Stop:
+    """Whether somebody wants the work to end: asked once and for all, by any thread, at any time.
 
-    One that is raised inside a weak reference's callback or a finaliser is printed and forgotten there (seen: a run
-    that got SIGTERM while it submitted went on and bought everything). So whoever begins the next thing asks first.
+    After the first ask, work ends at its next check-point, and calls to a provider have `PATIENCE_S`. A second ask ends
+    that patience. No lock is taken, so that a signal handler may ask while the same thread waits (an Event would block
+    there for good: its `set` takes a lock that its `wait` holds for moments).
     """
-    global _arrived
-    if _arrived:
-        _arrived = False
-        raise KeyboardInterrupt
+
+    def __init__(self) -> None:
+        """Nobody has asked."""
+        self.reason = ""
+        """What the first one who asked said."""
+        self._times = 0
+        self._asked_at = 0.0
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()  # its `put` may interrupt itself
+        self._acts: dict[int, Callable[[], None]] = {}
+        self._numbers = itertools.count()
+        self._section = Section()
+
+    def ask(self, reason: str = "") -> None:
+        """Let the work end; a second time: let it end without patience."""
+        if not self._times:
+            self.reason, self._asked_at = reason, time.monotonic()
+        self._times += 1
+        self._bell.put(None)
+        for act in list(self._acts.values()):
+            act()
+
+    @property
+    def asked(self) -> bool:
+        """Whether anybody has asked."""
+        return self._times > 0
+
+    @property
+    def patience_s(self) -> float:
+        """Seconds that calls under way may still take: infinite before anybody asks, 0 after a second ask."""
+        if not self._times:
+            return math.inf
+        return 0.0 if self._times > 1 else max(0.0, self._asked_at + PATIENCE_S - time.monotonic())
+
+    def raise_if_asked(self) -> None:
+        """A check-point: whoever begins the next thing calls it. Inside a section nothing happens.
+
+        It also finds what Python dropped: an exception that a signal handler raises inside a weak reference's callback
+        or a finaliser is printed and forgotten (seen: a run that got SIGTERM went on and bought everything).
+
+        Raises:
+            Stopped: somebody has asked.
+        """
+        if self._times and not self._section.depth:
+            raise Stopped(self.reason)
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, and wake up when somebody asks.
+
+        Raises:
+            Stopped: somebody has asked; not inside a section, there it only returns.
+        """
+        until = time.monotonic() + seconds
+        while not self._times and (left := until - time.monotonic()) > 0:
+            with suppress(queue.Empty):
+                self._bell.get(timeout=min(left, LOOK_UP_S))
+                self._bell.put(None)  # for the next one who sleeps
+        self.raise_if_asked()
+
+    def held(self) -> Section:
+        """A block that runs to its end in this thread: `with stop.held():`. May be nested; keep it short."""
+        return self._section
+
+    @property
+    def holding(self) -> bool:
+        """Whether this thread is in a section."""
+        return self._section.depth > 0
+
+    def interrupt(self) -> None:
+        """Raise Stopped in this thread, now or when the section that it is in ends: for a signal handler.
+
+        Other threads cannot be interrupted; they have the check-points.
+        """
+        if not self._section.depth:
+            raise Stopped(self.reason)
+        self._section.owed = Stopped(self.reason)
+
+    def when_asked(self, act: Callable[[], None]) -> Callable[[], None]:
+        """Call `act` whenever somebody asks, at once if somebody has. Returns the function that ends this.
+
+        `act` runs in the thread that asks, maybe in a signal handler: it takes no lock, does not fail, and may be
+        called twice.
+        """
+        number = next(self._numbers)
+        self._acts[number] = act
+        if self._times:
+            act()
+
+        def end() -> None:
+            self._acts.pop(number, None)
+
+        return end
 
 
-def stop_was_heard() -> None:
-    """Whoever catches the KeyboardInterrupt and returns says so: else `raise_if_stopped` would raise it once more."""
-    global _arrived
-    _arrived = False
+def side_by_side(stop: Stop, calls: Sequence[Callable[[], T]], *, name: str) -> list[T]:
+    """Make calls that take long at somebody else's, each in a thread of its own. Returns their results, in order.
 
+    Each goes on to its end although another fails. After somebody asked to stop, they have `stop.patience_s`; one that
+    takes longer is left alone, and must find out by itself that what it held has been given to others.
 
-@contextmanager
-def deferred() -> Iterator[None]:
-    """Run a short block to its end; a signal that came meanwhile takes effect right after it.
-
-    In other threads than the main one, where Python raises no signal anyway, nothing happens.
+    Raises:
+        Stopped: a call outlasted the patience.
+        BaseException: the first error of a call, in their order.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[tuple[int, FrameType | None]] = []
-    handlers = {number: signal.getsignal(number) for number in STOPPING}
-    for number in STOPPING:
-        signal.signal(number, lambda *arrived: came.append(arrived))
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        for arrived, frame in came:
-            handler = handlers[signal.Signals(arrived)]
-            if callable(handler):
-                handler(arrived, frame)
-            elif handler is not signal.SIG_IGN:
-                signal.raise_signal(arrived)
+    results: dict[int, T] = {}
+    errors: dict[int, BaseException] = {}
+    bell: queue.SimpleQueue[None] = queue.SimpleQueue()
 
+    def run(number: int, call: Callable[[], T]) -> None:
+        try:
+            results[number] = call()
+        except BaseException as exc:  # noqa: BLE001 - raised again where it is waited for
+            errors[number] = exc
+        bell.put(None)
 
-@contextmanager
-def finishing(patience_s: float) -> Iterator[None]:
-    """Run a step to its end although a signal came; at the end KeyboardInterrupt is raised.
-
-    A second signal ends it at once, and so do `patience_s` seconds after the first: a provider that does not answer
-    must not keep anybody from leaving. In other threads than the main one nothing happens.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came = False
-
-    def arrived(number: int, _frame: FrameType | None) -> None:
-        nonlocal came
-        if came or number == signal.SIGALRM:
-            raise KeyboardInterrupt
-        came = True
-        signal.setitimer(signal.ITIMER_REAL, patience_s)
-
-    numbers = (*STOPPING, signal.SIGALRM)
-    handlers = {number: signal.getsignal(number) for number in numbers}
-    for number in numbers:
-        signal.signal(number, arrived)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    if came:
-        raise KeyboardInterrupt
+    with stop.held():
+        end_listening = stop.when_asked(lambda: bell.put(None))
+        for number, call in enumerate(calls):
+            threading.Thread(target=run, args=(number, call), name=f"{name}-{number}", daemon=True).start()
+        while len(results) + len(errors) < len(calls) and (left := stop.patience_s) > 0:
+            with suppress(queue.Empty):
+                bell.get(timeout=min(left, LOOK_UP_S))
+        end_listening()
+    if errors:
+        raise errors[min(errors)]
+    if len(results) < len(calls):
+        raise Stopped(stop.reason)
+    return [results[number] for number in range(len(calls))]

@@ -8,12 +8,12 @@ blindly (reliability.md, 2). Waits are times in rows: nothing here sleeps.
 import logging
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from codechunk.process.crash import crash
-from codechunk.process.stop import raise_if_stopped
+from codechunk.process.stop import side_by_side
 from codechunk.providers.batch_words import BatchState
 from codechunk.providers.models import Form
 from codechunk.sending.batch_poll import Poll
@@ -48,6 +48,7 @@ class Machine:
         directory: Path,
         owner: str,
     ) -> None:
+        self._stop = state.stop
         self._shop = Shop(
             state=state,
             provider=provider,
@@ -66,7 +67,7 @@ class Machine:
     def plan(self, *, job_id: str | None = None) -> int:
         """Make intents of batch jobs from all texts that wait (of one run of index). Returns how many jobs."""
         made = 0
-        raise_if_stopped()
+        self._stop.raise_if_asked()
         while self._shop.state.batches.plan(
             self._shop.space_id,
             prefix=self._shop.settings.prefix,
@@ -144,7 +145,7 @@ class Machine:
         """Claim due jobs that this call has not had yet: one that is due again at once waits for the next call."""
         some: list[BatchRow] = []
         while len(some) < most:
-            raise_if_stopped()
+            self._stop.raise_if_asked()
             batch = self._shop.state.batches.claim(
                 states,
                 self._shop.owner,
@@ -159,12 +160,11 @@ class Machine:
         return some
 
     def _side_by_side(self, work: "Work", some: Sequence[BatchRow]) -> list[Done]:
-        """Work on claimed jobs in threads, each to its end also when another fails; then the first error is raised."""
-        if len(some) == 1:
-            return [self._alone(work, some[0])]
-        with ThreadPoolExecutor(len(some), thread_name_prefix="batch") as pool:
-            futures = [pool.submit(self._alone, work, batch) for batch in some]
-        return [future.result() for future in futures]
+        """Work on claimed jobs in threads, each to its end also when another fails; then the first error is raised.
+
+        After a Stop they have its patience. One that hangs then loses its claim, and with it the right to record.
+        """
+        return side_by_side(self._stop, [partial(self._alone, work, batch) for batch in some], name="batch")
 
     def _alone(self, work: "Work", batch: BatchRow) -> Done:
         try:

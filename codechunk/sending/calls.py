@@ -1,6 +1,6 @@
 """Calls to the provider of embeddings: threads, retries in seconds, and the wait that all of them share.
 
-Nothing here writes to the state database: what came of a call goes back to the main thread (direct.py).
+Nothing here writes to the state database: what came of a call goes back to the thread of the run (direct.py).
 """
 
 import logging
@@ -194,6 +194,10 @@ class Callers:
                 self._bell.get(timeout=timeout_s)
         return self._came
 
+    def ring(self) -> None:
+        """Wake up whoever waits."""
+        self._bell.put(None)
+
     def stop(self) -> int:
         """No call begins from now on, and threads that wait come back. Returns how many calls no thread had taken."""
         self.pause.stopping.set()
@@ -212,12 +216,12 @@ class Callers:
                 self._carry_out(call, outcome)
             except _NotSentError:
                 pass  # an outcome without reply and error says so
-            except Exception as exc:  # noqa: BLE001 - raised by the main thread, which decides what it means
+            except Exception as exc:  # noqa: BLE001 - raised by the run, which decides what it means
                 outcome.error = exc
                 if not isinstance(exc, (Rejected, RateLimited, Unavailable)):
                     self.pause.stopping.set()  # a refused key, a bug: nobody sends anything more
             self._came.append(outcome)
-            self._bell.put(None)
+            self.ring()
 
     def _carry_out(self, call: Call, outcome: Outcome) -> None:
         if call.accepted_before is None:

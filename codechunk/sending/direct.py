@@ -1,6 +1,6 @@
 """Direct calls: pending texts are sent one call after the other, and each vector is stored as it arrives.
 
-The main thread claims and saves, a few threads call (calls.py). Waits are seconds; what would wait longer stays
+One thread claims and saves, a few others call (calls.py). Waits are seconds; what would wait longer stays
 pending in the state database, and the run ends with a sentence.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from codechunk.errors import ProviderError, RateLimited, Rejected, StateError, Unavailable
 from codechunk.process.crash import crash
-from codechunk.process.stop import deferred, raise_if_stopped
+from codechunk.process.stop import LOOK_UP_S, PATIENCE_S
 from codechunk.sending.calibration import Fit
 from codechunk.sending.calls import LONGEST_ASKED_WAIT_S, Call, Callers, Embedder, Outcome, Reply
 from codechunk.sending.heartbeat import Heartbeat, beating
@@ -22,10 +22,6 @@ log = logging.getLogger(__name__)
 
 ATTEMPTS = 8
 FIRST_WAIT_S = 1.0
-# Calls under way when a run is stopped may bring paid vectors for this long.
-PATIENCE_AT_END_S = 8.0
-# A signal that comes just before the main thread falls asleep does not wake it: it looks up this often by itself.
-LOOK_UP_S = 1.0
 # So many texts rejected, and none ever accepted: the fault is in the form of the request, not in the texts.
 REJECTED_AT_FIRST = 25
 # Claimed texts per text that can be under way: the threads never wait for a claim.
@@ -78,11 +74,12 @@ class Direct:
             concurrency: calls under way at the same time.
             texts_per_call: at most this many texts in one call.
             lease_s: how long a claim outlives this process, in seconds; longer than a call may take.
-            on_saved: told in the main thread how many vectors were just stored.
+            on_saved: told in the calling thread how many vectors were just stored.
             attempts: how often a call is tried in all, and how many waits in a row a 429 may cause.
             first_wait_s: wait after a first failure, doubled from then on up to a minute.
         """
         self._state = state
+        self._stop = state.stop
         self._provider = provider
         self._space_id = space_id
         self._owner = owner
@@ -105,7 +102,7 @@ class Direct:
             Denied: the key is refused; repeating is useless.
             Rejected: every text was, so the request itself is wrong; no text is marked failed.
             RateLimited, Unavailable: the provider could not be used for minutes; the same command goes on later.
-            KeyboardInterrupt: calls under way had 8 seconds to bring what was bought.
+            Stopped: somebody asked; calls under way had 8 seconds to bring what was bought.
         """
         with beating(self._state, self._owner, self._lease_s) as heartbeat:
             callers = Callers(
@@ -117,6 +114,7 @@ class Direct:
                 first_wait_s=self._first_wait_s,
             )
             run = _Run(self, callers, heartbeat, fallen_back=fallen_back, job_id=job_id)
+            end_listening = self._stop.when_asked(callers.ring)
             try:
                 run.go()
             except _OutOfReachError as exc:
@@ -126,6 +124,7 @@ class Direct:
                 run.wind_up()
                 raise
             finally:
+                end_listening()
                 callers.stop()
             self._fit.save()
         return Sent(texts=run.texts, requests=run.requests, failed=run.failed, tokens=run.tokens)
@@ -148,12 +147,13 @@ class Direct:
 
 
 class _Run:
-    """One run of `Direct`, in the main thread: claims, calls handed out, outcomes saved."""
+    """One run of `Direct`, in the thread that called it: claims, calls handed out, outcomes saved."""
 
     def __init__(
         self, direct: Direct, callers: Callers, heartbeat: Heartbeat, *, fallen_back: bool, job_id: str | None
     ) -> None:
         self._direct = direct
+        self._stop = direct._stop
         self._queue = direct._state.queue
         self._fit = direct._fit
         self._callers = callers
@@ -172,7 +172,7 @@ class _Run:
     def go(self) -> None:
         """Until nothing can be claimed and nothing is out."""
         while True:
-            raise_if_stopped()
+            self._stop.raise_if_asked()
             if not self._heartbeat.lapsed:
                 self._top_up()
             if self._out == 0:
@@ -185,16 +185,16 @@ class _Run:
                 else:
                     continue
             self._take(self._callers.wait(LOOK_UP_S))
-        with deferred():
+        with self._stop.held():
             self._clear_suspects()
 
     def wind_up(self) -> None:
         """Begin nothing more, wait a little for what is under way, store it, and give the rest back."""
-        deadline = time.monotonic() + PATIENCE_AT_END_S
+        deadline = time.monotonic() + PATIENCE_S
         try:
             self._out -= self._callers.stop()
-            while self._out > 0 and (left := deadline - time.monotonic()) > 0:
-                with deferred():
+            while self._out > 0 and (left := min(deadline - time.monotonic(), self._stop.patience_s)) > 0:
+                with self._stop.held():
                     came = self._callers.wait(min(left, 0.2))
                     while came:
                         outcome = came.popleft()
@@ -227,7 +227,7 @@ class _Run:
         if self._held > ahead // 2 or (self._dry and self._held):
             return
         most = ahead - self._held
-        with deferred():
+        with self._stop.held():
             texts = self._queue.claim(
                 self._direct._space_id,
                 self._direct._owner,
@@ -264,9 +264,9 @@ class _Run:
     # ------------------------------------------------------------------ outcomes
 
     def _take(self, came: deque[Outcome]) -> None:
-        """Store or record every outcome that has come; an interrupt waits for the end of each."""
+        """Store or record every outcome that has come; a Stop waits for the end of each."""
         while came:
-            with deferred():
+            with self._stop.held():
                 outcome = came[0]
                 crash("reply came")
                 self.requests += outcome.requests

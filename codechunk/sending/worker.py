@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from codechunk.errors import CodechunkError, Denied, ProviderError
-from codechunk.process.stop import finishing, raise_if_stopped, stop_was_heard
+from codechunk.errors import CodechunkError, Denied, ProviderError, Stopped
 from codechunk.sending.batch import Done, Machine
 from codechunk.sending.direct import Direct, Sent
 from codechunk.sending.heartbeat import beating
@@ -22,8 +21,6 @@ log = logging.getLogger(__name__)
 
 # Looks in a row at an unreachable provider before a command that waits gives up; the worker never does.
 MOST_UNREACHABLE = 6
-# How long a step may go on after Ctrl-C or SIGTERM.
-PATIENCE_S = 8.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +70,7 @@ class Worker:
             watch: shows the batch jobs.
         """
         self._state, self._space_id, self._owner = state, space_id, owner
+        self._stop = state.stop
         self._machine, self._direct, self._pace = machine, direct, pace
         self._others, self._settle_runs, self._watch = others, settle, watch
         self.finished = 0
@@ -214,7 +212,7 @@ class Worker:
         """
         total, unreachable = Done(), 0
         while still_open():
-            raise_if_stopped()
+            self._stop.raise_if_asked()
             done = self.step(job_id=job_id, batches=batches, price=price)
             total.add(done)
             if done.unreachable:
@@ -229,23 +227,22 @@ class Worker:
                     f"lost: batch jobs that are out go on there, and the same command goes on from here"
                 )
             if still_open():
-                time.sleep(self._pause_s(self._pace.poller_interval_s))
+                self._stop.wait(self._pause_s(self._pace.poller_interval_s))
         return total
 
     def loop(self, *, interval_s: float, once: bool, told: Callable[[str], None]) -> None:
-        """Flush and sync until Ctrl-C or SIGTERM, which lets the step under way end. `told` gets what went wrong.
+        """Flush and sync until somebody asks to stop; calls under way may end. `told` gets what went wrong.
 
         Raises CodechunkError only when `once`.
         """
         try:
             while True:
-                with finishing(PATIENCE_S):
-                    pause_s = self._turn(interval_s, once, told)
+                self._stop.raise_if_asked()
+                pause_s = self._turn(interval_s, once, told)
                 if once:
                     return
-                time.sleep(pause_s)
-        except KeyboardInterrupt:
-            stop_was_heard()
+                self._stop.wait(pause_s)
+        except Stopped:
             self._state.queue.release(self._owner)
             log.info("Stopped, all claims are released", extra={"action": "worker_stopped"})
 

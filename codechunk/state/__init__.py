@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 
+from codechunk.process.stop import Stop
 from codechunk.state.batches import Batches, BatchRow, LostClaim, Member
 from codechunk.state.catalog import Catalog, IndexRow, JobRow, Space
 from codechunk.state.comparisons import Comparisons
@@ -29,9 +30,13 @@ class State(AbstractContextManager["State"]):
             file system; with a sentence that says what to do.
     """
 
-    def __init__(self, target: Path | str) -> None:
-        """Open the SQLite file `target`, or the database at the URL `target`."""
-        self.database = Database(target)
+    def __init__(self, target: Path | str, *, stop: Stop | None = None) -> None:
+        """Open the SQLite file `target`, or the database at the URL `target`.
+
+        `stop` ends the work that is done with this state; its sections are the writing transactions.
+        """
+        self.stop = stop or Stop()
+        self.database = Database(target, stop=self.stop)
         self.catalog = Catalog(self.database)
         self.contents = Contents(self.database)
         self.copies = Copies(self.database)

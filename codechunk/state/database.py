@@ -16,9 +16,11 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, inspect, make_url, text
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionError
+from sqlalchemy.pool import QueuePool
 
 from codechunk.errors import StateError
-from codechunk.process.stop import deferred
+from codechunk.process.stop import Stop
 
 # The newest migration in codechunk/state/migrations/versions. Alembic itself (0.25 s to import) is only loaded
 # when the database is not at this revision; a test holds the two together.
@@ -26,6 +28,9 @@ SCHEMA_REVISION = "0003"
 KNOWN_REVISIONS = ("0001", "0002", "0003")
 
 BUSY_TIMEOUT_MS = 30_000
+# Of one process: eight threads that search with two each, a run of index with its heartbeat and its batch jobs.
+MOST_CONNECTIONS = 32
+KEPT_CONNECTIONS = 5
 # Vectors live in the database: 16 KiB pages keep a row of 1.5 kB float16 in one page (reliability.md, 1).
 PAGE_SIZE = 16_384
 
@@ -40,8 +45,9 @@ class Database:
     caller as `StateError` with a sentence.
     """
 
-    def __init__(self, target: Path | str) -> None:
-        """Open the SQLite file `target`, or the database at the URL `target`."""
+    def __init__(self, target: Path | str, *, stop: Stop | None = None) -> None:
+        """Open the SQLite file or URL `target`. Writing transactions are sections of `stop`."""
+        self.stop = stop or Stop()
         url = URL.create("sqlite", database=str(target)) if isinstance(target, Path) else make_url(target)
         self.path = Path(url.database) if url.drivername == "sqlite" and url.database else None
         if self.path is not None:
@@ -54,10 +60,17 @@ class Database:
     def begin(self) -> Iterator[Connection]:
         """A writing transaction: `BEGIN IMMEDIATE` on SQLite, committed when the block ends well.
 
-        Ctrl-C waits for its end.
+        A Stop waits for its end. Where Ctrl-C asks no Stop (a notebook), it may come in the middle of a rollback:
+        the connection would keep its lock (seen: 30 s, exit 1), so it is thrown away.
         """
-        with deferred(), self._translated(), self.engine.execution_options(codechunk_write=True).begin() as connection:
-            yield connection
+        with self.stop.held(), self._translated(), self.engine.connect() as connection:
+            try:
+                with connection.execution_options(codechunk_write=True).begin():
+                    yield connection
+            except BaseException as exc:
+                if not isinstance(exc, Exception):
+                    connection.invalidate()
+                raise
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -124,6 +137,8 @@ class Database:
             yield
         except OperationalError as exc:
             raise StateError(_sentence(exc, self.path)) from exc
+        except NoConnectionError as exc:
+            raise StateError(f"too many threads use the state database at once (at most {MOST_CONNECTIONS})") from exc
         except DatabaseError as exc:
             if type(exc) is not DatabaseError:  # IntegrityError and the like: a bug of ours, let it crash
                 raise
@@ -178,7 +193,14 @@ def _create_engine(url: URL) -> Engine:
             ) from exc
     if url.database:
         _claim_file(Path(url.database))
-    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False})
+    engine = create_engine(
+        url,
+        connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False},
+        poolclass=QueuePool,
+        pool_size=KEPT_CONNECTIONS,
+        max_overflow=MOST_CONNECTIONS - KEPT_CONNECTIONS,
+        pool_timeout=BUSY_TIMEOUT_MS / 1000,
+    )
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

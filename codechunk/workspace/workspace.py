@@ -15,6 +15,7 @@ from codechunk.git.address import Source
 from codechunk.git.repository import OpenedRepository, Progress, open_repository
 from codechunk.git.worktree import open_working_tree
 from codechunk.process.locks import only_one
+from codechunk.process.stop import Stop
 from codechunk.progress import Reporter
 from codechunk.providers import synthetic
 from codechunk.providers.gemini.client import Gemini
@@ -40,7 +41,9 @@ class Workspace:
     A context manager. One object may serve several threads.
     """
 
-    def __init__(self, loaded: Loaded) -> None:
+    def __init__(self, loaded: Loaded, *, stop: Stop | None = None) -> None:
+        """Open nothing yet. `stop` ends what is done with this workspace, in whatever thread."""
+        self.stop = stop or Stop()
         self._loaded = loaded
         self.config = loaded.config
         self._opening = threading.Lock()
@@ -86,11 +89,11 @@ class Workspace:
     def _open_state(self) -> State:
         """The state database; its folder is made, for its owner alone."""
         if self.config.state.url is not None:
-            return State(self.config.state.url)
+            return State(self.config.state.url, stop=self.stop)
         _make_private(self.config.data_dir)
         path = self.config.data_dir / "state.db"
         self._refuse_to_start_anew(path)
-        return State(path)
+        return State(path, stop=self.stop)
 
     def _refuse_to_start_anew(self, path: Path) -> None:
         """An empty database beside vectors would buy them all again: say what is missing instead.
@@ -177,13 +180,18 @@ class Workspace:
             token=None if token is None else token.get_secret_value(),
             timeout_s=self.config.git.timeout.total_seconds(),
             on_progress=on_progress,
+            stop=self.stop,
         )
 
     def open_working_tree(self, source: Source, reporter: Reporter) -> OpenedRepository:
         """The files of a local repository as they are on disk. Raises UsageError when the source has no work tree."""
         git = self.config.git
         return open_working_tree(
-            source, max_file_bytes=git.max_file_size, timeout_s=git.timeout.total_seconds(), say=reporter.say
+            source,
+            max_file_bytes=git.max_file_size,
+            timeout_s=git.timeout.total_seconds(),
+            say=reporter.say,
+            stop=self.stop,
         )
 
     def require_provider(self) -> None:

@@ -112,7 +112,14 @@ class Bench:
             owner=owner or new_owner(),
         )
 
-    def worker(self, *, pace: dict[str, Any] | None = None, provider: Any = None, **changes: Any) -> Worker:
+    def worker(
+        self,
+        *,
+        pace: dict[str, Any] | None = None,
+        provider: Any = None,
+        watch: Callable[[], None] = lambda: None,
+        **changes: Any,
+    ) -> Worker:
         owner = new_owner()
         machine = self.machine(owner=owner, provider=provider, **changes)
         direct = Direct(
@@ -141,7 +148,7 @@ class Bench:
             pace=Pace(**{**PACED, **(pace or {})}),
             others=lambda: [],
             settle=settle,
-            watch=lambda: None,
+            watch=watch,
         )
 
     def planned(self, **changes: Any) -> Machine:
@@ -203,6 +210,11 @@ class Bench:
         """Change rows behind the product's back: what time would do, for instance."""
         with self.state.database.begin() as connection:
             connection.exec_driver_sql(statement)
+
+    def stop_is_over(self) -> None:
+        """As the next process: nobody has asked it to stop."""
+        self.state.close()
+        self.state = open_state(self.folder)
 
     def free_claims(self) -> None:
         """As if every process that held something had died."""

@@ -14,11 +14,14 @@ import numpy as np
 import pytest
 from queue_helpers import DIMENSIONS, MODEL, SPACE, add_texts, by_text, open_state, rows, stored_vectors
 
+from codechunk.cli.session import signals_ask
+from codechunk.errors import Stopped
 from codechunk.process import crash
-from codechunk.process.stop import stop_like_ctrl_c
+from codechunk.process.stop import Stop
 from codechunk.sending.calibration import Fit
 from codechunk.sending.direct import Direct
 from codechunk.sending.owner import is_gone, new_owner
+from codechunk.state import State
 from codechunk.state.embeddings import Vectors
 
 TEXTS = [f"text {number}" for number in range(5)]
@@ -57,9 +60,9 @@ class Till:
         return Counter(self._ledger.read_text().splitlines() if self._ledger.exists() else ())
 
 
-def send(folder: Path, settings: dict[str, Any], seconds: float = 0.0) -> None:
+def send(folder: Path, settings: dict[str, Any], seconds: float = 0.0, stop: Stop | None = None) -> None:
     """What every run does: take back what the dead held, then send."""
-    with open_state(folder) as state:
+    with State(folder / "state.db", stop=stop) as state:
         state.queue.free_abandoned(is_gone, lease_s=60.0)
         index = state.catalog.open_index(url="https://host.invalid/o/n", names=["o/n"], ref="a.py", space=SPACE)
         fit = Fit(state=state, space_id=index.space_id, model=MODEL, limit_tokens=2048)
@@ -73,10 +76,11 @@ def in_a_process(folder: Path, crash_at: int, settings: dict[str, Any], seconds:
     """`send`, killed at a crash point (0: at none); exits with 130 when it was interrupted."""
     crash._at, crash._passed = crash_at, 0
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    stop_like_ctrl_c()
+    stop = Stop()
     try:
-        send(folder, settings, seconds)
-    except KeyboardInterrupt:
+        with signals_ask(stop):
+            send(folder, settings, seconds, stop)
+    except Stopped:
         os._exit(INTERRUPTED)
 
 

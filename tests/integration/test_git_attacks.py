@@ -1,4 +1,5 @@
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -13,9 +14,10 @@ from pathlib import Path
 import pytest
 from git_helpers import GitHttpServer, git_children, git_daemon, make_repo
 
-from codechunk.errors import CodechunkError, GitError, UsageError
+from codechunk.errors import CodechunkError, GitError, Stopped, UsageError
 from codechunk.git.process import GitRunner
-from codechunk.git.repository import Source, open_repository, parse_source
+from codechunk.git.repository import Source, mirror_path, open_repository, parse_source
+from codechunk.process.stop import Stop
 
 TOKEN = "ghp_canary0123456789abcdef"
 
@@ -508,6 +510,38 @@ def test_ctrl_c_in_the_middle_of_a_fetch_leaves_nothing(half_a_pack, mirrors):
         program.send_signal(signal.SIGINT)
         assert program.wait(10) == 130
     assert leftovers(mirrors) == []
+
+
+def test_a_stop_in_the_middle_of_a_fetch_ends_git_from_any_thread_and_leaves_nothing(half_a_pack, mirrors):
+    stop, ended = Stop(), []
+
+    def run():
+        try:
+            open_it(half_a_pack, mirrors, timeout_s=600, stop=stop)
+        except Stopped:
+            ended.append("stopped")
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    wait_for(lambda: in_the_pack(mirrors))
+    stop.ask()
+    thread.join(20)
+    assert ended == ["stopped"]
+    assert leftovers(mirrors) == []
+    assert git_children() == []
+    with pytest.raises(Stopped):
+        open_it(half_a_pack, mirrors, stop=stop)
+
+
+def test_a_stop_ends_the_wait_for_a_mirror_that_another_process_fetches(half_a_pack, mirrors):
+    stop = Stop()
+    mirrors.mkdir(exist_ok=True)
+    path = mirror_path(parse_source(half_a_pack), mirrors).with_suffix(".lock")
+    with path.open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        threading.Timer(0.5, stop.ask).start()
+        with pytest.raises(Stopped):
+            open_it(half_a_pack, mirrors, timeout_s=600, stop=stop)
 
 
 def test_kill_9_of_codechunk_in_the_middle_of_a_fetch_is_repaired_by_the_next_run(half_a_pack, repo, mirrors, tmp_path):

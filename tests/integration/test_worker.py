@@ -5,7 +5,6 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ import pytest
 from batch_helpers import KEY, TEXTS, Bench, bench
 from gemini_emulator import Faults
 
+from codechunk.cli.session import signals_ask
 from codechunk.errors import CodechunkError, Denied
-from codechunk.process.stop import raise_if_stopped, stop_like_ctrl_c
 from codechunk.providers.gemini.client import Gemini
 from codechunk.sending.owner import new_owner
 from codechunk.sending.worker import MOST_UNREACHABLE
@@ -181,21 +180,13 @@ def test_the_pause_is_until_something_is_due_and_never_nothing(tmp_path: Path) -
 # ---------------------------------------------------------------- the loop
 
 
-@pytest.fixture
-def terminated_like_ctrl_c() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
-    stop_like_ctrl_c()
-    yield
-    signal.signal(signal.SIGTERM, before)
-
-
 def test_once_does_everything_due_once(tmp_path: Path) -> None:
     with bench(tmp_path) as made:
         made.worker().loop(interval_s=60.0, once=True, told=lambda _: None)
         made.check()
 
 
-def test_what_goes_wrong_is_told_and_the_loop_goes_on(tmp_path: Path, terminated_like_ctrl_c: None) -> None:
+def test_what_goes_wrong_is_told_and_the_loop_goes_on(tmp_path: Path) -> None:
     told: list[str] = []
     with bench(tmp_path) as made:
         made.emulator.fail_next("create", "denied")
@@ -204,34 +195,30 @@ def test_what_goes_wrong_is_told_and_the_loop_goes_on(tmp_path: Path, terminated
         def tell(sentence: str) -> None:
             told.append(sentence)
 
-        def stop_when_done() -> None:
-            while made.states["ready"] < 10:
-                time.sleep(0.01)
-            os.kill(os.getpid(), signal.SIGTERM)
-
-        thread = threading.Thread(target=stop_when_done)
-        thread.start()
-        made.worker(grace_s=0.0).loop(interval_s=0.05, once=False, told=tell)
-        thread.join()
+        stop = made.state.stop
+        worker = made.worker(grace_s=0.0, watch=lambda: stop.ask() if made.states["ready"] == 10 else None)
+        worker.loop(interval_s=0.05, once=False, told=tell)
         assert "CODECHUNK_GEMINI_API_KEY" in told[0]
         assert told[1].endswith("trying again")
         made.check()
 
 
-def test_a_signal_that_ended_the_loop_does_not_end_the_next_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminated_like_ctrl_c: None
+def test_a_loop_that_sleeps_ends_at_once_when_another_thread_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asleep = time.sleep
+    with bench(tmp_path, faults=Faults(stuck=True)) as made:
+        stop = made.state.stop
+        asleep = stop.wait
 
-    def sleep(seconds: float) -> None:
-        if seconds > 1:
-            os.kill(os.getpid(), signal.SIGTERM)
-        asleep(min(seconds, 1.0))
+        def wait(seconds: float) -> None:
+            assert seconds > 1
+            threading.Timer(0.05, stop.ask).start()
+            asleep(3600.0)
 
-    monkeypatch.setattr("codechunk.sending.worker.time.sleep", sleep)
-    with bench(tmp_path) as made:
-        made.worker().loop(interval_s=60.0, once=False, told=lambda _: None)
-        raise_if_stopped()
+        monkeypatch.setattr(stop, "wait", wait)
+        made.worker(poller_interval_s=3600.0, pace={"poller_interval_s": 3600.0}).loop(
+            interval_s=3600.0, once=False, told=lambda _: None
+        )
         made.sound()
 
 
@@ -246,7 +233,7 @@ def test_once_ends_with_the_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("kind", ["upload_start", "upload_chunk", "create", "get_batch", "download"])
 def test_a_signal_in_any_request_lets_the_step_end_and_gives_everything_back(
-    tmp_path: Path, kind: str, number: int, terminated_like_ctrl_c: None
+    tmp_path: Path, kind: str, number: int
 ) -> None:
     sent: list[float] = []
 
@@ -257,9 +244,11 @@ def test_a_signal_in_any_request_lets_the_step_end_and_gives_everything_back(
             time.sleep(0.05)
 
     with bench(tmp_path, on_request=stop) as made:
-        made.worker().loop(interval_s=60.0, once=False, told=lambda _: None)
-        assert time.monotonic() - sent[0] < 8.0
+        with signals_ask(made.state.stop):
+            made.worker().loop(interval_s=60.0, once=False, told=lambda _: None)
+        assert made.state.stop.patience_s > 0
         made.sound()
+        made.stop_is_over()
         made.worker().loop(interval_s=60.0, once=True, told=lambda _: None)
         made.check()
 
