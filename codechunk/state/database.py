@@ -17,7 +17,7 @@ from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, ins
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import Pool, QueuePool
 
 from codechunk.errors import StateError
 from codechunk.process.stop import Stop
@@ -48,6 +48,8 @@ class Database:
     def __init__(self, target: Path | str, *, stop: Stop | None = None) -> None:
         """Open the SQLite file or URL `target`. Writing transactions are sections of `stop`."""
         self.stop = stop or Stop()
+        self._closed: Pool | None = None
+        """The connections there were when it was closed."""
         url = URL.create("sqlite", database=str(target)) if isinstance(target, Path) else make_url(target)
         self.path = Path(url.database) if url.drivername == "sqlite" and url.database else None
         if self.path is not None:
@@ -63,7 +65,7 @@ class Database:
         A Stop waits for its end. Where Ctrl-C asks no Stop (a notebook), it may come in the middle of a rollback:
         the connection would keep its lock (seen: 30 s, exit 1), so it is thrown away.
         """
-        with self.stop.held(), self._translated(), self.engine.connect() as connection:
+        with self.stop.held(), self._translated(), self._connected() as connection:
             try:
                 with connection.execution_options(codechunk_write=True).begin():
                     yield connection
@@ -75,8 +77,24 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A reading transaction: one consistent view, takes no write lock."""
-        with self._translated(), self.engine.begin() as connection:
+        with self._translated(), self._connected() as connection, connection.begin():
             yield connection
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        if self._closed is not None:
+            raise StateError("the state database was closed while it was in use")
+        try:
+            with self.engine.connect() as connection:
+                yield connection
+        finally:
+            self._drop_if_closed()
+
+    def _drop_if_closed(self) -> None:
+        """A connection that came back after the closing is nobody's any more."""
+        if self._closed is not None:
+            self._closed.dispose()
+            self.engine.pool.dispose()
 
     def insert_new(self, table: Table) -> Any:
         """An INSERT for `table` that leaves rows alone whose key exists already."""
@@ -128,7 +146,8 @@ class Database:
             )
 
     def close(self) -> None:
-        """Release every connection."""
+        """Release every connection. Transactions of other threads end; what they begin afterwards is a StateError."""
+        self._closed = self.engine.pool
         self.engine.dispose()
 
     @contextmanager

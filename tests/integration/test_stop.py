@@ -207,10 +207,10 @@ def test_a_signal_handler_may_ask_at_any_moment_of_a_sleep(stop: Stop) -> None:
         stop._times = 0  # sleep on
 
     before = signal.signal(signal.SIGALRM, heard)
-    signal.setitimer(signal.ITIMER_REAL, 0.0001, 0.00005)
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0002)
     try:
-        for _ in range(2000):
-            stop.wait(0.0002)
+        for _ in range(1000):
+            stop.wait(0.0005)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

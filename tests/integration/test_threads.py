@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -303,6 +303,58 @@ def test_a_database_that_all_connections_of_are_in_use_is_a_sentence(
             held.enter_context(state.database.read())
         with pytest.raises(StateError, match="too many threads"):
             state.catalog.indexes()
+
+
+def open_files_of(folder: Path) -> list[str]:
+    found = []
+    for entry in list(Path("/proc/self/fd").iterdir()):
+        with suppress(FileNotFoundError):  # the folder itself, which was open while it was listed
+            found.append(str(entry.readlink()))
+    return [path for path in found if path.startswith(str(folder))]
+
+
+def test_closing_lets_transactions_end_and_refuses_what_comes_after(tmp_path: Path) -> None:
+    state = State(tmp_path / "state.db")
+    inside, go_on = threading.Event(), threading.Event()
+
+    def work() -> int:
+        with state.database.begin() as connection:
+            inside.set()
+            assert go_on.wait(PATIENT_S)
+            connection.exec_driver_sql("CREATE TABLE marks (n)")
+        state.catalog.indexes()
+        return 1
+
+    worker = InAThread(work)
+    assert inside.wait(PATIENT_S)
+    state.close()
+    go_on.set()
+    ended = worker.result()
+    assert isinstance(ended, StateError)
+    assert "closed" in str(ended)
+    assert open_files_of(tmp_path) == []
+    with State(tmp_path / "state.db") as again, again.database.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM marks").scalar_one() == 0
+
+
+def test_an_app_that_is_closed_while_another_thread_searches_opens_again_with_the_next_call(house: House) -> None:
+    with house.app(**SYNTHETIC) as app:
+        app.index(house.request(), Silence())
+        searching, closed = threading.Event(), threading.Event()
+
+        def search() -> Any:
+            with app.searcher(None, Silence()) as ask:
+                ask(Query(text="weighted sum"))
+                searching.set()
+                assert closed.wait(PATIENT_S)
+                return ask(Query(text="weighted sum"))
+
+        searcher = InAThread(search)
+        assert searching.wait(PATIENT_S)
+        app.close()
+        closed.set()
+        assert isinstance(searcher.result(), StateError)
+        assert app.search(Query(text="weighted sum"), repository=None, reporter=Silence())
 
 
 @pytest.mark.xfail(
