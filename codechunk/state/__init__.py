@@ -14,10 +14,10 @@ from codechunk.state.comparisons import Comparisons
 from codechunk.state.contents import Contents, CutFile, KnownFile, PlannedFile, SizedSource, UnreadFile
 from codechunk.state.copies import Copies
 from codechunk.state.database import Database
-from codechunk.state.embeddings import Embeddings, PendingText
-from codechunk.state.inventory import Holding, IndexDetails, Inventory, RepositoryRow
+from codechunk.state.embeddings import Embeddings
+from codechunk.state.inventory import Holding, Inventory, RepositoryRow
 from codechunk.state.lookup import Filter, FoundChunk, Lookup
-from codechunk.state.queue import BoughtTexts, ClaimedText, Queue, QueueCounts, Throttle
+from codechunk.state.queue import BoughtTexts, ClaimedText, Queue
 from codechunk.state.removal import Removal, Survey
 from codechunk.state.stores import Copy, Storable, Stores
 from codechunk.state.vector_rows import Cache
@@ -70,22 +70,17 @@ __all__ = [
     "Filter",
     "FoundChunk",
     "Holding",
-    "IndexDetails",
     "IndexRow",
     "JobRow",
     "KnownFile",
     "LostClaim",
     "Member",
-    "PendingText",
     "PlannedFile",
-    "QueueCounts",
     "RepositoryRow",
     "SizedSource",
     "Space",
     "State",
-    "Storable",
     "Stores",
     "Survey",
-    "Throttle",
     "UnreadFile",
 ]

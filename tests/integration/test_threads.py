@@ -357,10 +357,6 @@ def test_an_app_that_is_closed_while_another_thread_searches_opens_again_with_th
         assert app.search(Query(text="weighted sum"), repository=None, reporter=Silence())
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="embedded Chroma: a writer and readers of one process are in each other's way until the vector session",
-)
 def test_eight_threads_search_while_another_indexes(house: House) -> None:
     """Every answer is of the old commit or of the new one, and nobody is in anybody's way."""
     old, new = functions(6, 4, "value"), functions(6, 4, "amount")

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from batch_helpers import SETTINGS
-from provider_subjects import OPENERS, Subject
 from engine_helpers import open_state
+from provider_subjects import OPENERS, Subject
 from queue_helpers import add_texts, by_text, stored_vectors
 
 from codechunk import providers

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from provider_subjects import OPENERS, Subject
 from engine_helpers import open_state
+from provider_subjects import OPENERS, Subject
 from queue_helpers import add_texts, by_text, rows, stored_vectors
 
 from codechunk import providers
