@@ -26,6 +26,8 @@ MEANING = 0.4
 FILE = 0.2
 # Of a file's chunks each counts half as much as the one before, and the rest is too little to matter.
 FILE_DECAY, FILE_CHUNKS = 0.5, 6
+# How often a question is asked anew because a run published meanwhile.
+ASKED_AGAIN = 3
 CANDIDATES = 100
 # Tokens of the best answer; the n-th holds a share of 1 / sqrt(n) of them, so that ten answers are 4,000 tokens.
 CONTEXT_TOKENS = 750
@@ -109,7 +111,27 @@ def search(
         vector_of: the query's vector for each space id, of unit length.
         nearest: asks the vector store for (chunk id, similarity) of an index, best first; None when the
             store cannot be asked now, and then the vectors in the state database are compared one by one.
+
+    When a run publishes meanwhile, what was found may be swept away under the question: it is asked again of what is
+    published now. Two processes or threads may publish as often as they like, so not for ever.
     """
+    for _ in range(ASKED_AGAIN):
+        answers = _search_once(state, indexes, query, vector_of, nearest)
+        published = {index.id: index for index in state.catalog.indexes()}
+        now = [published[index.id] for index in indexes if index.id in published]
+        if [index.generation for index in now] == [index.generation for index in indexes]:
+            return answers
+        indexes = now
+    return _search_once(state, indexes, query, vector_of, nearest)
+
+
+def _search_once(
+    state: State,
+    indexes: Sequence[IndexRow],
+    query: Query,
+    vector_of: Mapping[int, Vectors],
+    nearest: Nearest,
+) -> list[Answer]:
     wanted = _filter(state, indexes, query)
     by_words = state.lookup.by_words([index.id for index in indexes], query_words(query.text), wanted, limit=CANDIDATES)
     by_meaning = _by_meaning(state, indexes, vector_of, wanted, nearest, by_words)
@@ -302,6 +324,7 @@ def _widen(
         near.ordinal: near
         for near in state.lookup.neighbours(chunk.source_id, chunk.ordinal - REACH, chunk.ordinal + REACH)
     }
+    around.setdefault(chunk.ordinal, chunk)  # its content may have been swept meanwhile
     first = last = chunk.ordinal
 
     def worth(near: FoundChunk) -> tuple[bool, float, bool]:

@@ -19,7 +19,7 @@ from codechunk.state.inventory import Holding, Inventory, RepositoryRow
 from codechunk.state.lookup import Filter, FoundChunk, Lookup
 from codechunk.state.queue import BoughtTexts, ClaimedText, Queue
 from codechunk.state.removal import Removal, Survey
-from codechunk.state.stores import Copy, Storable, Stores
+from codechunk.state.stores import Copy, Stores
 from codechunk.state.vector_rows import Cache
 
 
