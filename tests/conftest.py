@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from chaos_helpers import WarmStart
+    from warm_start import WarmStart
 
 pytest_plugins = ["pytester"]
 
@@ -48,10 +48,9 @@ def guarded(request: pytest.FixtureRequest) -> Iterator[None]:
         pytest.fail(f"forbidden: {found}")
 
 
-@pytest.fixture(scope="module")
-def warm() -> "Iterator[WarmStart]":
+@pytest.fixture(scope="session")
+def warm() -> "WarmStart":
     """Commands are forked from a process that has imported everything, in a tenth of the time."""
-    from chaos_helpers import WarmStart  # late: most tests need neither it nor the emulator behind it
+    from warm_start import shared  # late: most tests start no command
 
-    with WarmStart() as started:
-        yield started
+    return shared()
