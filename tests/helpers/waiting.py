@@ -7,6 +7,8 @@ from typing import TypeVar
 T = TypeVar("T")
 # Longer than anything takes that tests wait for, also on a busy machine: it says nothing about speed.
 PATIENCE_S = 120.0
+# For a wait that must not be waited out: nobody has so much patience, and what ended before was ended by codechunk.
+HOURS_S = 9000.0
 
 
 def wait_until(ready: Callable[[], T], what: str = "what was waited for", *, patience_s: float = PATIENCE_S) -> T:

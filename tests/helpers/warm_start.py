@@ -30,6 +30,16 @@ from typing import Any, NoReturn, Self
 
 # A fork takes these variables from its command. Any other one may be looked at while Python or a library starts.
 FREE_VARIABLES = ("CODECHUNK_", "GEMINI_API_KEY", "GOOGLE_API_KEY", "HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")
+# Imported by codechunk, or by what it imports, only when they are needed.
+LATE_IMPORTS = (
+    "aiohttp",
+    "chromadb.api.rust",
+    "chromadb.telemetry.product.posthog",
+    "git",
+    "google.genai.types",
+    "sqlalchemy.dialects.sqlite",
+    "tiktoken",
+)
 # Set by pytest while it runs, and looked at by nobody.
 IGNORED_VARIABLES = ("PYTEST_",)
 
@@ -202,7 +212,8 @@ def import_all() -> None:
         # Run by alembic and by `python -m`, not imported.
         if "migrations." not in module.name and not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    import tiktoken  # noqa: F401
+    for name in LATE_IMPORTS:
+        importlib.import_module(name)
 
 
 def become(wish: dict[str, Any]) -> None:
@@ -245,6 +256,13 @@ def end_as(wish: dict[str, Any]) -> NoReturn:
     os._exit(code)
 
 
+def reap() -> None:
+    """Take leave of the commands that have ended, so that their use of the processor is counted as ours."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
 def serve(path: str) -> None:
     """Fork a command for every connection, until standard input ends: with the process that started this one."""
     import_all()
@@ -256,14 +274,13 @@ def serve(path: str) -> None:
         listening.bind(path)
         listening.listen(64)
         print("ready", flush=True)
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # who waits for a command is forked away too
         while listening in select.select([listening, sys.stdin], [], [])[0]:
             connection, _ = listening.accept()
-            if os.fork():
+            if os.fork():  # who waits for a command is forked away too
                 connection.close()
+                reap()
                 continue
             listening.close()
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             wish = json.loads(connection.makefile().readline())
             pid = os.fork()
             if pid == 0:

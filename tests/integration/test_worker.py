@@ -332,3 +332,24 @@ def test_a_jump_before_an_unclear_creation_is_looked_into_buys_nothing_twice(
         made.worker().sync()
         assert made.emulator.requests["create"] == 1
         made.check(ready=TEXTS)
+
+
+def test_one_job_that_cannot_be_looked_at_does_not_end_the_wait_for_others(tmp_path: Path) -> None:
+    """Six turns in a row with any failed look counted as a provider that is gone, however many looks went well."""
+    with bench(tmp_path, faults=Faults(job_seconds=600.0)) as made:
+        worker = made.worker(max_texts=1)
+        made.state.batches.plan(made.space_id, prefix="codechunk", priority=0, most_texts=1, most_tokens=None)
+        looks = 2 * MOST_UNREACHABLE
+        job_id = str(made.sql("SELECT job_id FROM embeddings")[0][0])
+
+        def still_open() -> int:
+            nonlocal looks
+            looks -= 1
+            if looks > 0:
+                made.emulator.fail_next("get_batch", "unavailable")
+            else:
+                made.emulator.finish()
+            return made.states["pending"] + made.states["processing"]
+
+        worker.wait_for(job_id, still_open=still_open, batches=True)
+        made.check()

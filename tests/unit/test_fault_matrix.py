@@ -94,11 +94,11 @@ MATRIX = {
     32: "SIGTERM, Ctrl-C: worker::a_signal_in_any_request_lets_the_step_end_and_gives_everything_back"
     " fault_users::a_signal_during_any_request_ends_index_in_seconds_and_the_next_run_goes_on"
     " fault_users::a_provider_that_hangs_holds_nobody_back_and_a_second_signal_is_immediate",
-    33: "the parser dies: parsing::a_file_that_kills_the_parser_costs_only_itself"
-    " parsing::a_child_never_holds_more_memory_than_allowed",
+    33: "the parser dies: pool::a_file_that_kills_the_parser_costs_only_itself"
+    " pool::a_child_never_holds_more_memory_than_allowed",
     34: "pathological repositories: git_attacks::a_tree_bomb_is_cut_at_the_limit"
     " git_attacks::an_enormous_blob_is_known_by_its_size_without_being_read"
-    " chunking_invariants::hostile_input_is_chunked_in_seconds parsing::real_hostile_files_stay_within_the_limits",
+    " chunking_invariants::hostile_input_does_not_hang_the_chunker pool::real_hostile_files_stay_within_the_limits",
     35: "force-push while indexing: git::a_mirror_follows_the_remote_even_after_a_force_push"
     " fault_users::a_branch_that_is_rewritten_while_its_texts_are_out_is_published_as_it_was_and_then_as_it_is",
     36: "a second process on the vectors: vectors::a_second_process_is_told_at_once_who_has_the_index"
@@ -135,7 +135,7 @@ NOTES = {
     " fault_results::a_row_that_fails_alone_in_its_job_is_isolated_by_a_direct_call",
     12: "unknown counts become 0: fault_results::a_count_that_was_not_told_stays_unknown_and_is_not_zero"
     " state::unknown_token_counts_are_null_and_never_zero",
-    13: "the sample is the first tenth: parsing::the_sample_is_drawn_by_text_and_does_not_depend_on_the_order",
+    13: "the sample is the first tenth: pool::the_sample_is_drawn_by_text_and_does_not_depend_on_the_order",
     14: "test vectors pass for real ones:"
     " cli_jobs::what_is_embedded_already_costs_nothing_and_synthetic_vectors_do_not_count",
     15: "vectors of different tasks and norms: models::001_is_told_the_task_in_a_parameter"

@@ -1,8 +1,8 @@
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from counting import calls_made, no_hang
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -226,22 +226,21 @@ def test_any_bytes_get_an_answer_and_decode_without_loss(data):
         assert decoded[1].encode(decoded[0]) == data
 
 
-def test_hostile_patterns_cost_no_time():
+def test_hostile_patterns_do_not_make_the_search_hang():
     text = "*a" * 100 + "b\n" + "**/a*/" * 50 + "b\n"
     paths = ["a" * 250 + "/" + "a" * 250, "a/" * 1000 + "c", "/".join(["a" * 50] * 40)]
-    started = time.perf_counter()
-    ignored = IgnoreFile(text)
-    marked = Attributes({"": "\n".join(f"{line} x" for line in text.splitlines())}, ["x"])
-    assert not any(ignored.matches(path) or marked.value("x", path) for path in paths)
-    assert time.perf_counter() - started < 2
+    with no_hang():
+        ignored = IgnoreFile(text)
+        marked = Attributes({"": "\n".join(f"{line} x" for line in text.splitlines())}, ["x"])
+        assert not any(ignored.matches(path) or marked.value("x", path) for path in paths)
 
 
-def test_ten_thousand_paths_are_classified_in_a_blink():
+def test_ten_thousand_paths_are_classified_with_few_steps_each():
     entries = [Entry(f"src/package_{i % 300}/sub{i % 7}/module_{i}.py") for i in range(10_000)]
     rules = SkipRules.build(ignore_file="*.sql\n/build/\n", gitattributes={"": "*.pb.go linguist-generated\n"})
-    started = time.process_time()
-    assert all(rules.by_entry(entry) is None for entry in entries)
-    assert time.process_time() - started < 0.3
+    reasons = []
+    assert calls_made(lambda: reasons.extend(rules.by_entry(entry) for entry in entries)) < 60 * 10_000
+    assert reasons == [None] * 10_000
 
 
 SECRETS_OUT = SkipRules.build(skip_secret_files=True)

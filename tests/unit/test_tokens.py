@@ -4,10 +4,10 @@ import random
 import subprocess
 import sys
 import sysconfig
-import time
 from pathlib import Path
 
 import pytest
+from counting import no_hang
 
 from codechunk.text import tokens
 from codechunk.text.tokens import TokenEstimate, VocabularyError, count_tokens
@@ -67,11 +67,10 @@ def test_a_damaged_vocabulary_is_one_clear_sentence(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("unit", ["a", " ", "-", "\n", "中", "ab\n", "x = 1\n\n"])
-def test_a_million_characters_are_counted_in_seconds(unit):
+def test_a_million_characters_of_one_kind_do_not_hang_the_counting(unit):
     text = unit * (1_000_000 // len(unit))
-    start = time.process_time()
-    assert 0 < count_tokens(text) <= len(text.encode())
-    assert time.process_time() - start < 20
+    with no_hang():
+        assert 0 < count_tokens(text) <= len(text.encode())
 
 
 def test_slices_at_lines_do_not_change_the_count():
