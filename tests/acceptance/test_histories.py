@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, Phase, example, given, note, settings
 
 from codechunk.app import App, IndexRequest
 from codechunk.config.load import load_config
-from codechunk.indexing.cut import cut
+from codechunk.indexing import cut
 from codechunk.pool.pool import ChunkPool, ParseResult, ParseTask
 from codechunk.progress import Silence
 from codechunk.search.ranking import Query
@@ -78,7 +78,8 @@ class Home:
 
     def index(self, source: str, branch: str, *, full: bool = False) -> dict[str, Any]:
         """Index a branch. Returns the document."""
-        return self.app.index(IndexRequest(source=source, ref=branch, jobs=1, full=full), Silence())
+        with self.app as app:
+            return app.index(IndexRequest(source=source, ref=branch, jobs=1, full=full), Silence())
 
     def published(self, branch: str) -> dict[str, list[Any]]:
         """Everything that must be equal however the index of a branch came about."""
@@ -125,8 +126,8 @@ class Home:
 
     def complaints(self) -> list[str]:
         """What doctor's checks of the database find."""
-        with self.app.parts.state() as state:
-            findings = Checks(state.database).findings(now=1e12, max_job_age_s=1e12)
+        with self.app as app:
+            findings = Checks(app.workspace.state.database).findings(now=1e12, max_job_age_s=1e12)
         return [finding.message for finding in findings if finding.status in {"error", "warning"}]
 
 
@@ -184,8 +185,8 @@ class SharedPool:
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory in which the database has its tables already."""
     home = Home(tmp_path_factory.mktemp("empty") / "data")
-    with home.app.parts.state():
-        pass
+    with home.app as app:
+        app.workspace.state.catalog.indexes()
     return home.folder
 
 
