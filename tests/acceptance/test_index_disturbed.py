@@ -2,13 +2,15 @@
 
 import random
 import shutil
-import threading
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from chroma_helpers import chroma_server
 from cli_helpers import Cli, collection_ids
 from git_helpers import GitRepo
+from waiting import wait_until
 
 
 @pytest.fixture
@@ -117,8 +119,7 @@ def test_two_refs_of_one_repository_are_not_indexed_at_once(cli: Cli, tmp_path: 
     with chroma_server(tmp_path / "server") as url:
         environment = {"CODECHUNK_VECTORS__URL": url}
         first = cli.start("index", repo.path, "--test-embeddings", env=environment)
-        while first.poll() is None and cli.count("chunks") < 50:
-            threading.Event().wait(0.01)
+        wait_until(lambda: first.poll() is not None or cli.count("chunks") >= 50, "the first is at work")
         second = cli.run("index", repo.path, "--ref", "other", "--test-embeddings", env=environment)
         first.communicate()
         assert first.returncode == 0
@@ -202,7 +203,8 @@ def test_after_random_histories_the_index_equals_a_fresh_one(tmp_path: Path, see
         history.append(dict(files))
         if chance.random() < 0.3:
             process = cli.start("index", repo.path, "--test-embeddings")
-            threading.Event().wait(chance.uniform(0.3, 1.5))
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(chance.uniform(0.05, 1.0))  # a random moment
             process.kill()
             process.communicate()
         cli.index(repo.path)

@@ -3,9 +3,7 @@
 import signal
 import sqlite3
 import subprocess
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,6 +11,7 @@ import numpy as np
 from cli_helpers import IDS, Cli, Done
 from gemini_emulator import GeminiEmulator, vector_of
 from git_helpers import GitRepo
+from waiting import PATIENCE_S
 from warm_start import Process, WarmStart
 
 from codechunk.state import State
@@ -20,8 +19,6 @@ from codechunk.text.chunks import with_header
 from codechunk.views.doctor import check_invariants
 
 DIMENSIONS = 128
-# Longer than any command takes here, also on a busy machine.
-PATIENCE_S = 120.0
 # Waits of minutes made short. A claim outlives a call, and the grace time outlives the lag of the list.
 SETTINGS = {
     "EMBEDDING__DIMENSIONS": str(DIMENSIONS),
@@ -63,6 +60,10 @@ class Running:
     def send(self, sig: int = signal.SIGKILL) -> None:
         """Send it a signal; one that has ended does not mind."""
         self._process.send_signal(sig)
+
+    def said(self) -> str:
+        """What it has written to stderr so far."""
+        return self._process.err.read_text()
 
     def wait(self, timeout_s: float = PATIENCE_S) -> Done | None:
         """How it ended; None when it has not after `timeout_s`."""
@@ -168,17 +169,6 @@ def functions(files: int, each: int) -> dict[str, bytes | str]:
 def _function(name: str, lines: int) -> str:
     steps = "".join(f"    total += {name}_step(value, {number})\n" for number in range(lines))
     return f"def {name}(value):\n    '''Compute {name}.'''\n    total = 0\n{steps}    return total\n\n\n"
-
-
-@contextmanager
-def deadline(seconds: float, what: str) -> Iterator[Any]:
-    """Calls of the given function raise after `seconds`."""
-    until = time.monotonic() + seconds
-
-    def check() -> None:
-        assert time.monotonic() < until, f"{what} took more than {seconds:g} s"
-
-    yield check
 
 
 # ---------------------------------------------------------------------- what must hold in the end

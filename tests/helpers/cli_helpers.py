@@ -10,12 +10,12 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from waiting import wait_until
 from warm_start import Process, shared
 
 COMMAND = [sys.executable, "-m", "codechunk"]
@@ -104,11 +104,12 @@ class Cli:
     def kill_when(self, ready: Callable[[], bool], *arguments: str | Path, sig: int = signal.SIGKILL) -> int:
         """Start a command and send it a signal as soon as `ready()`. Returns its exit code."""
         process = self.start(*arguments)
-        deadline = time.monotonic() + 120
-        while not ready():
+
+        def is_time() -> bool:
             assert process.poll() is None, f"it ended before it could be killed: {process.communicate()}"
-            assert time.monotonic() < deadline, "it never got so far"
-            time.sleep(0.002)
+            return ready()
+
+        wait_until(is_time, "it gets so far")
         process.send_signal(sig)
         process.communicate(timeout=60)
         return process.returncode

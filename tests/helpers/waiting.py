@@ -19,5 +19,5 @@ def wait_until(ready: Callable[[], T], what: str = "what was waited for", *, pat
     until = time.monotonic() + patience_s
     while not (found := ready()):
         assert time.monotonic() < until, f"{what}: not after {patience_s:g} s"
-        time.sleep(0.005)
+        time.sleep(0.002)
     return found

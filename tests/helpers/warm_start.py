@@ -51,7 +51,7 @@ class Process:
     """A command under way, with the methods of `subprocess.Popen` that tests use; its output goes into two files."""
 
     def __init__(self, connection: socket.socket, out: Path, err: Path, *, keep_output: bool) -> None:
-        self._connection, self._out, self._err, self._keep = connection, out, err, keep_output
+        self._connection, self.out, self.err, self._keep = connection, out, err, keep_output
         self._told = b""
         while not self._told.endswith(b"\n"):
             self._told += self._more()
@@ -89,10 +89,10 @@ class Process:
         """Wait for its end. Returns what it wrote to stdout and to stderr."""
         self.wait(timeout)
         if self._output is None:
-            self._output = self._out.read_text(), self._err.read_text()
+            self._output = self.out.read_text(), self.err.read_text()
             if not self._keep:
-                self._out.unlink()
-                self._err.unlink()
+                self.out.unlink()
+                self.err.unlink()
         return self._output
 
     def send_signal(self, sig: int) -> None:
@@ -256,13 +256,6 @@ def end_as(wish: dict[str, Any]) -> NoReturn:
     os._exit(code)
 
 
-def reap() -> None:
-    """Take leave of the commands that have ended, so that their use of the processor is counted as ours."""
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-
-
 def serve(path: str) -> None:
     """Fork a command for every connection, until standard input ends: with the process that started this one."""
     import_all()
@@ -270,27 +263,44 @@ def serve(path: str) -> None:
     gc.freeze()  # a collection in a fork would touch, and so copy, all that was imported
     if threading.active_count() > 1:
         raise RuntimeError(f"a fork would lose threads: {threading.enumerate()}")
+    ended, wake = socket.socketpair()
+    wake.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+    running: dict[int, socket.socket] = {}
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)
         listening.listen(64)
         print("ready", flush=True)
-        while listening in select.select([listening, sys.stdin], [], [])[0]:
-            connection, _ = listening.accept()
-            if os.fork():  # who waits for a command is forked away too
-                connection.close()
-                reap()
-                continue
-            listening.close()
-            wish = json.loads(connection.makefile().readline())
-            pid = os.fork()
-            if pid == 0:
-                connection.close()
-                end_as(wish)
-            connection.sendall(f"{pid}\n".encode())
-            _, status = os.waitpid(pid, 0)
-            with contextlib.suppress(BrokenPipeError):  # nobody asks any more
-                connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
-            os._exit(0)
+        while True:
+            ready = select.select([listening, ended, sys.stdin], [], [])[0]
+            if sys.stdin in ready:
+                return
+            if ended in ready:
+                ended.recv(4096)
+                tell_ends(running)
+            if listening in ready:
+                connection, _ = listening.accept()
+                wish = json.loads(connection.makefile().readline())
+                pid = os.fork()
+                if pid == 0:
+                    signal.set_wakeup_fd(-1)
+                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                    for opened in (listening, ended, wake, connection, *running.values()):
+                        opened.close()
+                    end_as(wish)
+                running[pid] = connection
+                connection.sendall(f"{pid}\n".encode())
+
+
+def tell_ends(running: dict[int, socket.socket]) -> None:
+    """Tell whoever asked for them of the commands that have ended."""
+    while running:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == 0:
+            return
+        with running.pop(pid) as connection, contextlib.suppress(BrokenPipeError):  # nobody asks any more
+            connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from batch_helpers import KEY, TEXTS, Bench, bench
 from gemini_emulator import Faults
+from waiting import HOURS_S
 
 from codechunk.errors import CodechunkError, Denied
 from codechunk.process.stop import raise_if_stopped, stop_like_ctrl_c
@@ -191,8 +192,16 @@ def terminated_like_ctrl_c() -> Iterator[None]:
 
 def test_once_does_everything_due_once(tmp_path: Path) -> None:
     with bench(tmp_path) as made:
-        made.worker().loop(interval_s=60.0, once=True, told=lambda _: None)
+        worker = made.worker(max_texts=4)
+        worker.loop(interval_s=HOURS_S, once=True, told=lambda _: None)
         made.check()
+        asked = Counter(made.emulator.requests)
+        kinds = ("upload_start", "create", "get_batch", "download", "embed")
+        assert [asked[kind] for kind in kinds] == [3, 3, 3, 3, 0]
+        assert len(made.settled) == 2, "at the beginning, and when vectors have come"
+        worker.loop(interval_s=HOURS_S, once=True, told=lambda _: None)
+        assert made.emulator.requests == asked, "nothing is due any more"
+        assert len(made.settled) == 3
 
 
 def test_what_goes_wrong_is_told_and_the_loop_goes_on(tmp_path: Path, terminated_like_ctrl_c: None) -> None:
