@@ -1,6 +1,7 @@
 """What holds for every test: no network beyond loopback, no real home, no configuration of the user."""
 
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -8,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import certifi
 import pytest
 
 if TYPE_CHECKING:
-    from chaos_helpers import WarmStart
     from postgres_helpers import PostgresServer
+    from warm_start import WarmStart
 
 pytest_plugins = ["pytester"]
 
@@ -29,6 +31,15 @@ _home = tempfile.mkdtemp(prefix="codechunk-home-")
 os.environ["TEST_GUARD_LOG"] = _log.name
 os.environ["PYTHONPATH"] = os.pathsep.join(part for part in (str(GUARD), os.environ.get("PYTHONPATH", "")) if part)
 os.environ["HOME"] = _home
+# In memory, where there is room: SQLite waits a hundred times in a command until a disk has really written.
+MEMORY, ROOM_BYTES = Path("/dev/shm"), 4 << 30
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM_BYTES:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+# A single authority: reading the usual hundred takes longer than most tests, for each client, and few tests use TLS.
+_authority = Path(_home, "authority.pem")
+_end = "-----END CERTIFICATE-----\n"
+_authority.write_text(certifi.contents().partition(_end)[0] + _end)
+os.environ["SSL_CERT_FILE"] = str(_authority)
 for _name in [name for name in os.environ if name.startswith("CODECHUNK_") or name.startswith("XDG_")]:
     del os.environ[_name]
 for _name in ("GEMINI_API_KEY", "GOOGLE_API_KEY", "GIT_ASKPASS", "SSH_ASKPASS"):
@@ -49,13 +60,12 @@ def guarded(request: pytest.FixtureRequest) -> Iterator[None]:
         pytest.fail(f"forbidden: {found}")
 
 
-@pytest.fixture(scope="module")
-def warm() -> "Iterator[WarmStart]":
+@pytest.fixture(scope="session")
+def warm() -> "WarmStart":
     """Commands are forked from a process that has imported everything, in a tenth of the time."""
-    from chaos_helpers import WarmStart  # late: most tests need neither it nor the emulator behind it
+    from warm_start import shared  # late: most tests start no command
 
-    with WarmStart() as started:
-        yield started
+    return shared()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

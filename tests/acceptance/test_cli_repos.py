@@ -10,7 +10,7 @@ import pytest
 from chaos_helpers import WarmStart
 from gemini_emulator import Faults, GeminiEmulator
 from git_helpers import GitRepo
-from keeping_helpers import Keeper, age, three_branches
+from repos_helpers import Keeper, age, three_branches
 
 from codechunk.config.load import load_config
 from codechunk.vectors.chroma_files import DirectoryLock

@@ -3,7 +3,7 @@
 import os
 import signal
 import subprocess
-import time
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +14,7 @@ from cli_helpers import Done
 from gemini_emulator import Exchange, Faults, GeminiEmulator
 from git_helpers import GitRepo
 from scripted_server import Reply, Server
+from waiting import HOURS_S, PATIENCE_S, wait_until
 
 from codechunk.state import State
 from codechunk.views.doctor import check_invariants
@@ -226,13 +227,13 @@ def test_vertex_ai_is_refused_with_what_is_supported(trial: Trial) -> None:
 def test_a_run_that_did_not_wait_is_published_by_another_command(trial: Trial, finisher: tuple[str, ...]) -> None:
     done = trial.do(*BATCH, "--no-wait", trial.repo.path, "--json")
     assert (done.code, done.json["status"]) == (0, "embedding")
-    for _ in range(3):
+
+    def published() -> bool:
         finished = trial.do(*finisher)
         assert finished.code == 0, finished.err
-        if trial.statuses() == ["succeeded"]:
-            break
-        time.sleep(0.2)
-    assert trial.statuses() == ["succeeded"]
+        return trial.statuses() == ["succeeded"]
+
+    wait_until(published, "the run is published")
     hit = trial.do("search", "compute work_1_1", "--json").json[0]
     assert hit["symbol"].startswith("work_")
     assert set(trial.emulator.paid.values()) == {1}
@@ -288,20 +289,21 @@ def test_a_branch_that_is_rewritten_while_its_texts_are_out_is_published_as_it_w
 def test_a_signal_during_any_request_ends_index_in_seconds_and_the_next_run_goes_on(
     tmp_path: Path, warm: WarmStart, repo: GitRepo, kind: str, sig: signal.Signals
 ) -> None:
-    began: list[float] = []
+    launched, sent = threading.Event(), []
 
     def stop(exchange: Exchange) -> None:
-        if exchange.kind == kind and not began:
-            began.append(time.monotonic())
+        if exchange.kind == kind and not sent:
+            sent.append(kind)
+            launched.wait()
             running.send(sig)
-            time.sleep(0.1)
 
     with GeminiEmulator(on_request=stop) as emulator, trial_of(tmp_path, warm, repo, emulator) as trial:
         command = DIRECT if kind == "embed" else BATCH
         running = trial.launch(*command, repo.path)
+        launched.set()
         done = running.wait()
         assert done is not None
-        assert time.monotonic() - began[0] < 10
+        assert sent == [kind]
         assert done.code == 130, done.err
         assert "Traceback" not in done.err
         held = "SELECT count(*) FROM {} WHERE owner IS NOT NULL"
@@ -313,11 +315,11 @@ def test_a_provider_that_hangs_holds_nobody_back_and_a_second_signal_is_immediat
     tmp_path: Path, warm: WarmStart, repo: GitRepo
 ) -> None:
     env = settings(**QUICK, embedding__timeout="60s", lease="90s")
-    came: list[float] = []
+    came = threading.Event()
     with (
         GeminiEmulator(
-            faults=Faults(stall_s=40),
-            on_request=lambda exchange: came.append(time.monotonic()) if exchange.kind == "create" else None,
+            faults=Faults(stall_s=HOURS_S),
+            on_request=lambda exchange: came.set() if exchange.kind == "create" else None,
         ) as emulator,
         trial_of(tmp_path, warm, repo, emulator, env) as trial,
     ):
@@ -327,18 +329,12 @@ def test_a_provider_that_hangs_holds_nobody_back_and_a_second_signal_is_immediat
         came.clear()
         emulator.fail_next("create", "stall")
         running = trial.launch("worker", "start", "--interval", "1")
-        deadline = time.monotonic() + 30
-        while not came:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        assert came.wait(PATIENCE_S), "it never asked for a job"
         running.send(signal.SIGTERM)
-        time.sleep(0.3)
-        assert running.wait(0.0) is None, "the first signal lets the step end"
-        began = time.monotonic()
+        assert running.wait(0.3) is None, "the first signal lets the step end"
         running.send(signal.SIGTERM)
-        done = running.wait()
-        assert done is not None
-        assert time.monotonic() - began < 3
+        done = running.wait(45.0)
+        assert done is not None, "it waited for the request, which is given up after a minute"
         assert done.code == 0, done.err
         assert trial.sql("SELECT count(*) FROM batches WHERE owner IS NOT NULL") == [(0,)]
         emulator.faults.stall_s = 0.0

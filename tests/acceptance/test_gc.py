@@ -1,7 +1,6 @@
 """Acceptance: `gc` removes what nothing refers to, nothing that was paid for, and nothing somebody works with."""
 
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import pytest
 from chaos_helpers import WarmStart
 from gemini_emulator import Faults, GeminiEmulator
 from git_helpers import GitRepo
-from keeping_helpers import Keeper, age, three_branches
+from repos_helpers import Keeper, age, three_branches
 
 from codechunk.config.load import load_config
 from codechunk.git.repository import mirror_path, parse_source
@@ -212,11 +211,10 @@ def test_a_repository_that_a_process_works_on_is_left_out_and_named(cli: Keeper,
 def test_gc_during_a_run_takes_nothing_that_the_run_needs(cli: Keeper, repo: GitRepo, emulator: GeminiEmulator) -> None:
     emulator.faults.job_seconds = 3.0
     running = cli.launch("index", repo.path, "--mode", "batch", "--json")
-    until = time.monotonic() + 60
     rounds = 0
     while running.wait(0.05) is None:
-        assert time.monotonic() < until
-        assert not numbers(cli.document("gc", "--drop-cache"))
+        # The file of a job that has ended is nobody's any more, also when the run has not come to remove it itself.
+        assert numbers(cli.document("gc", "--drop-cache")).keys() <= {"leftovers"}
         rounds += 1
     done = running.wait()
     assert done is not None

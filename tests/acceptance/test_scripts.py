@@ -19,12 +19,14 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from waiting import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 NAMES = ("python3.13", "python3.12", "python3.11", "python3", "python")
 
 STAND_IN = r"""#!/usr/bin/env bash
 here=$(cd "$(dirname "$0")" && pwd)
+echo "$1" >>"$NOTES.asked"
 case "$1 ${2:-}" in
   "-V "*) echo "Python ${FAKE_VERSION:-3.12.9}" ;;
   "-c "*) printf '%s\n' ${FAKE_FACTS:-3.12 True complete} ;;
@@ -121,12 +123,13 @@ def test_the_search_line_can_be_pasted_from_another_folder(checkout: Checkout, t
     assert pasted.stdout.startswith(f"--config {checkout.root}/configs/dev.yaml search ")
 
 
-def test_later_runs_install_nothing_and_start_in_under_a_second(checkout: Checkout) -> None:
+def test_later_runs_install_nothing_and_ask_python_only_for_its_version(checkout: Checkout) -> None:
     checkout.run("index", "repo")
     checkout.notes()
-    start = time.monotonic()
+    asked = Path(f"{checkout.notes_file}.asked")
+    asked.unlink()
     code, _, err = checkout.run("index", "repo")
-    assert time.monotonic() - start < 1
+    assert asked.read_text().split() == ["-V"]
     assert (code, checkout.notes()) == (0, [])
     assert "install" not in err
 
@@ -178,8 +181,7 @@ def test_an_environment_that_no_longer_fits_is_made_anew(change: str, checkout: 
 def test_an_installation_killed_half_way_is_not_trusted(checkout: Checkout) -> None:
     process = checkout.start("index", "repo", FAKE_PIP_SLEEP="60")
     busy = Path(f"{checkout.notes_file}.busy")
-    while not busy.exists():
-        time.sleep(0.01)
+    wait_until(busy.exists, "pip was never started")
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert (checkout.root / ".venv.lock").is_symlink()
@@ -192,8 +194,7 @@ def test_an_installation_killed_half_way_is_not_trusted(checkout: Checkout) -> N
 def test_ctrl_c_while_installing_leaves_no_lock(checkout: Checkout) -> None:
     process = checkout.start("index", "repo", FAKE_PIP_SLEEP="60")
     busy = Path(f"{checkout.notes_file}.busy")
-    while not busy.exists():
-        time.sleep(0.01)
+    wait_until(busy.exists, "pip was never started")
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=30)
     assert process.returncode == 130
@@ -281,10 +282,32 @@ def test_the_test_script_adds_what_tests_need_and_hands_on_arguments_and_exit_co
     checkout.run("index", "repo")
     checkout.notes()
     code, out, _ = checkout.run("test", "-k", "a b", FAKE_EXIT="5")
-    assert (code, out) == (5, "-m pytest -k a b\n")
+    assert (code, out) == (5, "-m pytest -n 2 --dist worksteal -k a b\n")
     assert [note for note in checkout.notes() if note != "compileall"] == ["pip", "pip"]
     assert checkout.run("index", "repo")[0] == 0
     assert checkout.notes() == []
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        ("unit", "-n 2 --dist worksteal tests/unit"),
+        ("unit chaos -x", "-n 2 --dist worksteal tests/unit tests/chaos -x"),
+        ("unit -n 4", "tests/unit -n 4"),
+        ("unit -n0", "tests/unit -n0"),
+        ("chaos --pdb", "tests/chaos --pdb"),
+        ("tests/unit/test_a.py::test_b", "tests/unit/test_a.py::test_b"),
+        ("-k unit", "-n 2 --dist worksteal -k unit"),
+        ("nonsense", "-n 2 --dist worksteal nonsense"),
+    ],
+)
+def test_the_test_script_takes_tiers_first_and_runs_two_tests_at_a_time_unless_that_makes_no_sense(
+    checkout: Checkout, words: str, asked: str
+) -> None:
+    for tier in ("unit", "chaos"):
+        (checkout.root / "tests" / tier).mkdir(parents=True)
+    code, out, _ = checkout.run("test", *words.split())
+    assert (code, out) == (0, f"-m pytest {asked}\n")
 
 
 def test_the_check_script_runs_every_check_even_after_a_failure(checkout: Checkout) -> None:

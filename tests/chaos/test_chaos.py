@@ -34,6 +34,7 @@ from chaos_helpers import (
 from cli_helpers import Done
 from emulator.faults import JOB_FAULTS, REQUEST_FAULTS
 from gemini_emulator import Exchange, Faults, GeminiEmulator
+from waiting import PATIENCE_S, wait_until
 
 SEEDS = range(30)
 # Trials at once: most of their time is spent waiting.
@@ -259,14 +260,14 @@ def queued(trial: Trial) -> None:
     assert trial.statuses() == ["embedding"]
     assert not trial.emulator.jobs
     trial.emulator.faults.active_job_cap = None
-    time.sleep(0.3)  # the wait after the refusal
+    trial.sql("DELETE FROM facts WHERE name = 'throttle'")  # as if the wait after the refusal were over
 
 
 def until_published(trial: Trial) -> None:
-    until = time.monotonic() + 60
-    while trial.statuses() != ["succeeded"]:
-        assert time.monotonic() < until, transcript(trial)
-        time.sleep(0.05)
+    try:
+        wait_until(lambda: trial.statuses() == ["succeeded"], "the run is published")
+    except AssertionError as exc:
+        raise AssertionError(transcript(trial)) from exc
 
 
 def is_locked(trial: Trial) -> bool:
@@ -351,14 +352,14 @@ def test_a_worker_that_slept_past_its_lease_writes_nothing_and_buys_nothing(
         first = trial.launch("worker", "start", "--interval", "0.1")
         sleepers.append(first.pid)
         try:
-            assert asleep.wait(30), "it never got so far"
+            assert asleep.wait(PATIENCE_S), "it never got so far"
             second = trial.launch("worker", "start", "--interval", "0.1")
             until_published(trial)
             before = trial.final_state()
             jobs = len(emulator.jobs)
         finally:
             os.kill(first.pid, signal.SIGCONT)
-        time.sleep(1.5)  # time for it to do harm
+        wait_until(lambda: "claim_lost" in first.said(), "the sleeper sees what it has lost")
         told, _ = stop(first, second)
         assert "claim_lost" in told
         assert "cannot be saved" not in told

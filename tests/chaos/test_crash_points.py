@@ -126,7 +126,6 @@ def worker(trial: Trial, crash_at: int) -> list[str]:
     while trial.statuses() != ["succeeded"]:
         assert time.monotonic() < until, "the worker does not get on"
         assert not crash_of(trial.do("worker", "start", "--once"))
-        time.sleep(0.1)
     return points
 
 

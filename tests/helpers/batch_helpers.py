@@ -1,7 +1,5 @@
 """A workbench for batch jobs: a real state database, the emulator, the real edge between them, and no waits."""
 
-import os
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -10,9 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
-import certifi
 import numpy as np
 import pytest
 from engine_helpers import open_state
@@ -244,14 +240,6 @@ class Bench:
 
 
 @cache
-def _one_certificate() -> str:
-    """A file with a single authority: reading the usual hundred takes longer than most tests, and nobody uses TLS."""
-    end = "-----END CERTIFICATE-----\n"
-    with tempfile.NamedTemporaryFile("w", suffix=".pem", delete=False) as file:
-        file.write(certifi.contents().partition(end)[0] + end)
-    return file.name
-
-
 @contextmanager
 def bench(
     folder: Path,
@@ -267,7 +255,6 @@ def bench(
     form = Form(model, DIMENSIONS)
     folder.mkdir(exist_ok=True)
     with (
-        patch.dict(os.environ, SSL_CERT_FILE=_one_certificate()),
         open_state(folder) as state,
         GeminiEmulator(key=KEY, faults=faults, on_request=on_request) as emulator,
         Gemini(api_key=KEY, form=form, base_url=emulator.url, timeout_s=timeout_s) as gemini,

@@ -1,38 +1,24 @@
 """What the chaos and crash tests share: commands that start fast and can be killed, and what must hold in the end."""
 
-import json
-import os
 import signal
-import socket
 import sqlite3
 import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from cli_helpers import Cli, Done
+from cli_helpers import IDS, Cli, Done
 from gemini_emulator import GeminiEmulator, vector_of
 from git_helpers import GitRepo
+from waiting import PATIENCE_S
+from warm_start import Process, WarmStart
 
 from codechunk.state import State
 from codechunk.text.chunks import with_header
 from codechunk.views.doctor import check_invariants
 
 DIMENSIONS = 128
-# Longer than any command takes here, also on a busy machine.
-PATIENCE_S = 120.0
-IDS = (
-    "import sys, json, chromadb\n"
-    "from chromadb.config import Settings\n"
-    "c = chromadb.PersistentClient(sys.argv[1], settings=Settings(anonymized_telemetry=False))\n"
-    "print(json.dumps(sorted(i for k in c.list_collections() for i in k.get(include=[])['ids'])))\n"
-)
-
 # Waits of minutes made short. A claim outlives a call, and the grace time outlives the lag of the list.
 SETTINGS = {
     "EMBEDDING__DIMENSIONS": str(DIMENSIONS),
@@ -67,75 +53,25 @@ def settings(**changes: str) -> dict[str, str]:
 class Running:
     """A command under way in a process of its own."""
 
-    def __init__(self, connection: socket.socket, out: Path, err: Path) -> None:
-        self._connection, self._out, self._err = connection, out, err
-        self._lines = connection.makefile()
-        self.pid = int(self._lines.readline())
-        self._done: Done | None = None
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self.pid = process.pid
 
     def send(self, sig: int = signal.SIGKILL) -> None:
         """Send it a signal; one that has ended does not mind."""
-        if self._done is None:
-            try:
-                os.kill(self.pid, sig)
-            except ProcessLookupError:
-                return
+        self._process.send_signal(sig)
+
+    def said(self) -> str:
+        """What it has written to stderr so far."""
+        return self._process.err.read_text()
 
     def wait(self, timeout_s: float = PATIENCE_S) -> Done | None:
         """How it ended; None when it has not after `timeout_s`."""
-        if self._done is not None:
-            return self._done
-        self._connection.settimeout(max(0.001, timeout_s))
         try:
-            line = self._connection.recv(64)
-        except TimeoutError:
+            code = self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
             return None
-        self._lines.close()
-        self._connection.close()
-        self._done = Done(int(line), self._out.read_text(), self._err.read_text())
-        return self._done
-
-
-class WarmStart:
-    """Starts commands by forking a process that has imported everything; see warm_start.py."""
-
-    def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="warm-")
-        self._path = str(Path(self._folder.name) / "socket")
-        script = Path(__file__).parent / "warm_start.py"
-        command = [sys.executable, "-W", "ignore", str(script), self._path]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == "ready\n"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()  # which ends it
-        self._process.wait()
-        self._process.stdout.close()
-        self._folder.cleanup()
-
-    def start(
-        self, arguments: list[str], *, env: Mapping[str, str], cwd: Path, out: Path, err: Path, script: str = ""
-    ) -> Running:
-        """Start `codechunk` with these arguments, or a script of Python."""
-        connection = socket.socket(socket.AF_UNIX)
-        connection.connect(self._path)
-        wish = {
-            "arguments": arguments,
-            "env": dict(env),
-            "cwd": str(cwd),
-            "in": os.devnull,
-            "out": str(out),
-            "err": str(err),
-            "script": script,
-        }
-        connection.sendall(json.dumps(wish).encode() + b"\n")
-        return Running(connection, out, err)
+        return Done(code, *self._process.communicate())
 
 
 class Trial(Cli):
@@ -168,13 +104,15 @@ class Trial(Cli):
         self._commands += 1
         extra = {**self.env, **({"CODECHUNK_CRASH": str(crash_at)} if crash_at else {})}
         given = [str(argument) for argument in arguments]
-        running = self._warm.start(
-            given if script else ["--data-dir", str(self.data), *given],
-            env=self.environment(extra),
-            cwd=self.root,
-            out=self.root / f"{self._commands:03}.out",
-            err=self.root / f"{self._commands:03}.err",
-            script=script,
+        running = Running(
+            self._warm.start(
+                given if script else ["--data-dir", str(self.data), *given],
+                env=self.environment(extra),
+                cwd=self.root,
+                out=self.root / f"{self._commands:03}.out",
+                err=self.root / f"{self._commands:03}.err",
+                script=script,
+            )
         )
         self._launched.append(running)
         return running
@@ -231,17 +169,6 @@ def functions(files: int, each: int) -> dict[str, bytes | str]:
 def _function(name: str, lines: int) -> str:
     steps = "".join(f"    total += {name}_step(value, {number})\n" for number in range(lines))
     return f"def {name}(value):\n    '''Compute {name}.'''\n    total = 0\n{steps}    return total\n\n\n"
-
-
-@contextmanager
-def deadline(seconds: float, what: str) -> Iterator[Any]:
-    """Calls of the given function raise after `seconds`."""
-    until = time.monotonic() + seconds
-
-    def check() -> None:
-        assert time.monotonic() < until, f"{what} took more than {seconds:g} s"
-
-    yield check
 
 
 # ---------------------------------------------------------------------- what must hold in the end

@@ -4,11 +4,12 @@ import contextlib
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+
+from waiting import wait_until
 
 
 def free_port() -> int:
@@ -36,11 +37,10 @@ def chroma_server(folder: Path) -> Iterator[str]:
 
 
 def _wait_for(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{url}/api/v2/heartbeat", timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
-    raise AssertionError(f"no Chroma server: {log.read_text()}")
+    def answers() -> bool:
+        assert process.poll() is None, f"no Chroma server: {log.read_text()}"
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/api/v2/heartbeat", timeout=10):
+            return True
+        return False
+
+    wait_until(answers, "Chroma listens")

@@ -1,4 +1,8 @@
-"""Running the real command in a process of its own, and looking at what it left behind."""
+"""Running the real command in a process of its own, and looking at what it left behind.
+
+The process is a fork of one that has imported everything (warm_start.py), unless the environment asks for a Python
+that starts in another way.
+"""
 
 import json
 import os
@@ -6,13 +10,22 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from waiting import wait_until
+from warm_start import Process, shared
+
 COMMAND = [sys.executable, "-m", "codechunk"]
+# Prints the ids of all vectors in a directory of Chroma.
+IDS = (
+    "import sys, json, chromadb\n"
+    "from chromadb.config import Settings\n"
+    "c = chromadb.PersistentClient(sys.argv[1], settings=Settings(anonymized_telemetry=False))\n"
+    "print(json.dumps(sorted(i for k in c.list_collections() for i in k.get(include=[])['ids'])))\n"
+)
 
 
 @dataclass(frozen=True)
@@ -42,17 +55,13 @@ class Cli:
         """The environment of a command: no keys, no configuration."""
         return {**os.environ, "HOME": str(self.home), **(extra or {})}
 
-    def start(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    def start(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Process | subprocess.Popen[str]:
         """Start a command and return at once."""
-        return subprocess.Popen(
-            [*COMMAND, "--data-dir", str(self.data), *map(str, arguments)],
-            cwd=self.root,
-            env=self.environment(env),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            text=True,
-        )
+        command = ["--data-dir", str(self.data), *map(str, arguments)]
+        environment = self.environment(env)
+        if shared().needs_python(environment):
+            return start_python(*COMMAND[1:], *command, cwd=self.root, env=environment)
+        return shared().start(command, cwd=self.root, env=environment)
 
     def run(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Done:
         """Run a command to its end."""
@@ -95,11 +104,12 @@ class Cli:
     def kill_when(self, ready: Callable[[], bool], *arguments: str | Path, sig: int = signal.SIGKILL) -> int:
         """Start a command and send it a signal as soon as `ready()`. Returns its exit code."""
         process = self.start(*arguments)
-        deadline = time.monotonic() + 120
-        while not ready():
+
+        def is_time() -> bool:
             assert process.poll() is None, f"it ended before it could be killed: {process.communicate()}"
-            assert time.monotonic() < deadline, "it never got so far"
-            time.sleep(0.002)
+            return ready()
+
+        wait_until(is_time, "it gets so far")
         process.send_signal(sig)
         process.communicate(timeout=60)
         return process.returncode
@@ -129,19 +139,23 @@ class Cli:
         }
 
 
+def start_python(*arguments: str, cwd: Path, env: Mapping[str, str]) -> subprocess.Popen[str]:
+    """Start Python itself, as a person's shell would, and return at once."""
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=dict(env),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    )
+
+
 def collection_ids(data: Path) -> Sequence[str]:
     """Ids of all vectors in the Chroma below a data directory, sorted; asked in its own process."""
-    script = (
-        "import sys, json, chromadb\n"
-        "from chromadb.config import Settings\n"
-        "c = chromadb.PersistentClient(sys.argv[1], settings=Settings(anonymized_telemetry=False))\n"
-        "print(json.dumps(sorted(i for k in c.list_collections() for i in k.get(include=[])['ids'])))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script, str(data / "chroma")],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    ids: list[str] = json.loads(done.stdout)
+    process = shared().start([str(data / "chroma")], script=IDS, cwd=data, env=os.environ)
+    out, err = process.communicate(timeout=180)
+    assert process.returncode == 0, err
+    ids: list[str] = json.loads(out)
     return ids

@@ -7,11 +7,12 @@ import socket
 import ssl
 import subprocess
 import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from waiting import wait_until
 
 # One fixed clock: commit n of a repository is made at START + 60 n seconds.
 _START = 1_700_000_000
@@ -130,14 +131,13 @@ def git_daemon(root: Path) -> Iterator[str]:
     ]  # fmt: skip
     daemon = subprocess.Popen(command, env=git_env(root), stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            with (
-                contextlib.suppress(ConnectionRefusedError),
-                socket.create_connection(("127.0.0.1", port), 1),
-            ):
-                break
-            time.sleep(0.02)
+
+        def answers() -> bool:
+            with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+                return True
+            return False
+
+        wait_until(answers, "git daemon listens")
         yield f"git://127.0.0.1:{port}"
     finally:
         daemon.terminate()

@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -46,6 +45,11 @@ class Request:
         return json.loads(self.body)
 
 
+class _Http(ThreadingHTTPServer):
+    request_queue_size = 128  # of five, the default, some of 64 connections at once are reset on a busy machine
+    daemon_threads = True
+
+
 class Server:
     """Answers with the replies it was given, in their order; the last one again and again."""
 
@@ -53,6 +57,7 @@ class Server:
         self.replies: list[Reply] = [Reply()]
         self.requests: list[Request] = []
         self._lock = threading.Lock()
+        self._closing = threading.Event()
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -73,8 +78,7 @@ class Server:
 
             def log_message(self, *_: object) -> None: ...
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
+        self._http = _Http(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
         threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -89,7 +93,7 @@ class Server:
         with self._lock:
             self.requests.append(request)
             reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
-        time.sleep(reply.stall_s)
+        self._closing.wait(reply.stall_s)
         if reply.hang_up:
             handler.close_connection = True
             return
@@ -102,10 +106,11 @@ class Server:
         for piece in pieces:
             handler.wfile.write(piece)
             handler.wfile.flush()
-            time.sleep(reply.trickle_s)
+            self._closing.wait(reply.trickle_s)
         handler.close_connection = bool(reply.cut or reply.trickle_s)
 
     def close(self) -> None:
+        self._closing.set()
         self._http.shutdown()
         self._http.server_close()
 

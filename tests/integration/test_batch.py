@@ -11,7 +11,7 @@ import pytest
 from batch_helpers import KEY, TEXTS, Bench, bench
 from gemini_emulator import Exchange, Faults
 
-from codechunk.errors import Denied
+from codechunk.errors import CodechunkError, Denied
 from codechunk.providers.gemini.client import Gemini
 from codechunk.providers.gemini.form import Form
 from codechunk.state.batch_words import request_key
@@ -467,3 +467,34 @@ def test_a_file_that_the_provider_rejects_sends_its_texts_directly_at_once(tmp_p
         assert "task_type" in str(made.row.error) or "NO_SUCH_TASK" in str(made.row.error)
         assert set(made.of_texts("route").values()) == {"direct"}
         assert made.emulator.requests["create"] == 1
+
+
+def test_no_room_for_the_file_of_a_batch_job_is_a_sentence_and_nothing_is_lost(tmp_path: Path) -> None:
+    """It was a traceback: only the polling half expected a full disk."""
+    with bench(tmp_path) as made:
+        machine = made.planned()
+        made.batches_folder.mkdir()
+        (made.batches_folder / f"{made.row.id}.jsonl").mkdir()
+        with pytest.raises(CodechunkError, match="nothing was sent"):
+            machine.submit()
+        assert made.emulator.requests["create"] == 0
+        made.sound()
+        (made.batches_folder / f"{made.row.id}.jsonl").rmdir()
+        made.finish(machine)
+        made.check()
+
+
+def test_every_batch_job_is_known_however_many_there_were(tmp_path: Path) -> None:
+    """From the 1,001st on, the oldest passed for somebody else's: it could be deleted with its results in it."""
+    with bench(tmp_path) as made:
+        made.out()
+        made.change(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000) "
+            "INSERT INTO batches (id, space_id, state, display_name, texts, tokens, priority, cancelled_by_user,"
+            " submissions, failures, rows_ok, rows_failed, rows_ignored, billed_tokens, fence, created_at, next_at)"
+            f" SELECT 'x' || i, {made.space_id}, 'processing', 'y' || i, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9e9, 9e9"
+            " FROM n"
+        )
+        worker = made.worker()
+        assert worker.cancel_remote(made.jobs[0].name)
+        assert made.sql("SELECT count(*) FROM batches WHERE cancelled_by_user") == [(1,)]

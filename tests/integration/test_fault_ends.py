@@ -270,3 +270,48 @@ def test_a_job_cancelled_while_its_creation_was_unclear_and_that_never_was_is_gi
         machine.submit()
         cancelled(made)
         assert not made.jobs
+
+
+def test_a_job_that_succeeded_without_a_result_file_is_not_bought_again_for_ever(tmp_path: Path) -> None:
+    """Its texts waited at once and without a count: every turn bought them again."""
+    with bench(tmp_path) as made:
+        machine = made.machine(max_retries=2)
+        for _ in range(10):
+            machine.plan()
+            machine.submit()
+            for job in made.jobs:
+                made.emulator.finish(job.name)
+                job.result_file = None
+            machine.poll()
+        assert made.emulator.requests["create"] == 3
+        assert made.states["processing"] == 0
+        assert made.row.state == "failed"
+
+
+def test_a_cancelled_job_whose_results_are_gone_is_not_sent_again(tmp_path: Path) -> None:
+    with bench(tmp_path) as made:
+        machine = made.out()
+        assert machine.cancel(made.row.id)
+        job = made.jobs[0]
+        job.state, job.result_file = "BATCH_STATE_SUCCEEDED", "files/gone"
+        made.emulator.fail_next("download", "not_found", times=100)
+        machine.poll()
+        made.grow_older(60)  # the second look believes it
+        machine.poll()
+        machine.plan()
+        machine.submit()
+        assert made.row.state == "cancelled"
+        assert made.emulator.requests["create"] == 1
+        made.sound()
+
+
+def test_a_404_for_a_job_that_the_list_still_has_is_not_believed(tmp_path: Path) -> None:
+    with bench(tmp_path) as made:
+        machine = made.out(grace_s=0.0)
+        made.emulator.fail_next("get_batch", "not_found", times=3)
+        for _ in range(3):
+            assert machine.poll().ended_badly == 0
+            made.grow_older(60)
+        made.finish(machine)
+        assert made.emulator.requests["create"] == 1
+        made.check()

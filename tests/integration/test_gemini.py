@@ -5,7 +5,6 @@ Files and batch jobs are in test_gemini_batches.py; whole journeys through the e
 
 import re
 import socket
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scripted_server import KEY, Reply, Server, gemini_at, refusal, serving
+from waiting import HOURS_S
 
 from codechunk.errors import Denied, Missing, ProviderError, RateLimited, Rejected, Unavailable
 from codechunk.process.log import mask_secrets
@@ -245,25 +245,20 @@ def test_a_refused_connection_was_surely_not_sent() -> None:
 
 
 def test_silence_ends_after_the_timeout(server: Server) -> None:
-    server.answers(Reply(stall_s=3))
-    with gemini_at(server.url, timeout_s=0.3) as gemini:
-        gemini._client()
-        started = time.monotonic()
-        with pytest.raises(Unavailable, match=r"did not answer in 0.3 s when embedding 1 text") as caught:
-            gemini.embed(["a"])
-        assert 0.2 < time.monotonic() - started < 1.5
+    server.answers(Reply(stall_s=HOURS_S))
+    with (
+        gemini_at(server.url, timeout_s=0.3) as gemini,
+        pytest.raises(Unavailable, match=r"did not answer in 0.3 s when embedding 1 text") as caught,
+    ):
+        gemini.embed(["a"])
     assert caught.value.sent
     assert server.requests[0].headers["x-server-timeout"] == "1"
 
 
 def test_an_answer_that_trickles_ends_after_the_timeout_too(server: Server) -> None:
     server.answers(Reply(body="x" * 1000, trickle_s=0.2))
-    with gemini_at(server.url, timeout_s=0.5) as gemini:
-        gemini._client()
-        started = time.monotonic()
-        with pytest.raises(Unavailable, match=r"only \d bytes came"):
-            gemini.embed(["a"])
-        assert time.monotonic() - started < 1.5
+    with gemini_at(server.url, timeout_s=0.5) as gemini, pytest.raises(Unavailable, match=r"only \d bytes came"):
+        gemini.embed(["a"])
 
 
 def test_a_cut_answer_is_unavailable(server: Server, gemini: Gemini) -> None:

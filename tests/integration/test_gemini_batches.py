@@ -9,6 +9,7 @@ from scripted_server import Reply, Server, refusal, serving
 
 from codechunk.errors import CodechunkError, Missing, ProviderError, RateLimited, Rejected, Unavailable
 from codechunk.providers.gemini.client import Gemini
+from codechunk.providers.gemini.replies import remote_job
 
 JOB = "batches/abc123"
 
@@ -349,3 +350,11 @@ def test_what_is_no_name_of_a_job_is_never_sent(server: Server, gemini: Gemini, 
         with pytest.raises(Rejected, match="not a name"):
             call(name)
     assert server.requests == []
+
+
+def test_words_of_the_provider_about_a_job_can_be_stored() -> None:
+    operation = {"name": "batches/1", "done": True, "metadata": {"displayName": "a\udc00b"}}
+    job = remote_job({**operation, "error": {"code": 13, "message": "half of a pair: \ud800, a zero: \0"}}, {})
+    assert "half of a pair: ?, a zero: " in str(job.error)
+    assert job.display_name == "a?b"
+    assert str(job.error).isprintable()

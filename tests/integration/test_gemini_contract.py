@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from gemini_emulator import GeminiEmulator, vector_of
 from numpy.typing import NDArray
+from waiting import wait_until
 
 from codechunk.errors import Denied, Missing, ProviderError, RateLimited, Rejected, Unavailable
 from codechunk.providers.gemini.client import Gemini
@@ -60,9 +60,7 @@ def expected(text: str, form: Form) -> NDArray[np.float64]:
 
 def counted(emulator: GeminiEmulator, kind: str, times: int) -> bool:
     """Whether there were exactly so many requests. The emulator counts one after it has answered: wait for that."""
-    deadline = time.monotonic() + 5
-    while emulator.requests[kind] < times and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: emulator.requests[kind] >= times, f"{times} requests of {kind}")
     return emulator.requests[kind] == times
 
 

@@ -2,9 +2,9 @@ import os
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
+from counting import calls_made
 from git_helpers import GitHttpServer, GitRepo, git_children, git_daemon, make_repo
 
 from codechunk.errors import GitError, UsageError
@@ -407,16 +407,16 @@ def test_importing_the_module_does_not_import_gitpython():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_ten_thousand_entries_are_listed_in_well_under_a_second(tmp_path, opened):
+def test_ten_thousand_entries_are_listed_with_few_steps_each(tmp_path, opened):
     repo = GitRepo(tmp_path / "many")
     blob = repo.add_blob(b"x")
     index = "".join(f"100644 {blob}\tsrc/pkg{n % 100}/file{n}.py\n" for n in range(10_000))
     repo.git("update-index", "--index-info", stdin=index.encode())
     repo.commit_index()
     it = opened(repo.path)
-    started = time.process_time()
-    assert sum(1 for _ in it.repository.list_tree(it.commit)) == 10_000
-    assert time.process_time() - started < 0.3
+    listed = []
+    assert calls_made(lambda: listed.extend(it.repository.list_tree(it.commit))) < 20 * 10_000
+    assert len(listed) == 10_000
     assert isinstance(it.repository, Repository)
 
 

@@ -8,11 +8,11 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 from git_helpers import GitHttpServer, git_children, git_daemon, make_repo
+from waiting import wait_until
 
 from codechunk.errors import CodechunkError, GitError, Stopped, UsageError
 from codechunk.git.process import GitRunner
@@ -49,15 +49,6 @@ def raw_source(scheme, address):
 
 def leftovers(mirrors):
     return [path.name for path in mirrors.glob("*") if path.suffix != ".lock"]
-
-
-def wait_for(what, timeout_s=10):
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if answer := what():
-            return answer
-        time.sleep(0.01)
-    raise AssertionError("it never happened")
 
 
 @pytest.fixture
@@ -251,13 +242,19 @@ def test_an_enormous_blob_is_known_by_its_size_without_being_read(repo, mirrors)
     assert stream.wait() == 0
     repo.add_entry("zeros.bin", "100644", blob)
     repo.commit_index()
+    # A damaged file of which only the head is whole: whoever reads more than its size finds that out.
+    stored = repo.path / ".git" / "objects" / blob[:2] / blob[2:]
+    stored.chmod(0o644)
+    with stored.open("r+b") as file:
+        file.seek(1000)
+        file.write(b"\xff" * 1000)
+    with pytest.raises(AssertionError, match="failed"):
+        repo.git_bytes("cat-file", "-p", blob)
     it = open_it(repo.path, mirrors)
-    started = time.process_time()
     entries = {entry.path: entry for entry in it.repository.list_tree(it.commit)}
     assert entries["zeros.bin"].size == size
     with pytest.raises(GitError, match="larger than"):
         it.repository.read_path(it.commit, "zeros.bin", max_bytes=1000)
-    assert time.process_time() - started < 0.5
 
 
 def test_a_tree_bomb_is_cut_at_the_limit(repo, mirrors):
@@ -270,11 +267,11 @@ def test_a_tree_bomb_is_cut_at_the_limit(repo, mirrors):
     repo.commit_raw_tree([("40000", b"bomb", entry[1])])
     for source in (repo.path, url(repo)):
         it = open_it(source, mirrors)
-        started = time.monotonic()
+        listed = 0
         with pytest.raises(GitError, match="more than 20,000 files"):
             for _ in it.repository.list_tree(it.commit, limit=20_000):
-                pass
-        assert time.monotonic() - started < 5
+                listed += 1
+        assert listed <= 20_000, "of ten thousand million"
     assert git_children() == []
 
 
@@ -310,8 +307,8 @@ def test_the_token_is_in_no_argument_of_a_running_git(silent_server, mirrors):
 
     thread = threading.Thread(target=run)
     thread.start()
-    pid, _ = wait_for(lambda: [child for child in git_children() if b"ls-remote" in child[1]])[0]
-    wait_for(lambda: b"remote-https" in b"".join(p.read_bytes() for p in cmdlines()))
+    pid, _ = wait_until(lambda: [child for child in git_children() if b"ls-remote" in child[1]])[0]
+    wait_until(lambda: b"remote-https" in b"".join(p.read_bytes() for p in cmdlines()))
     everything = b"".join(path.read_bytes() for path in cmdlines())
     environment = Path(f"/proc/{pid}/environ").read_bytes()
     thread.join()
@@ -400,10 +397,8 @@ def test_keys_and_git_variables_of_the_user_do_not_reach_git(repo, mirrors, monk
 
 
 def test_a_server_that_never_answers_ends_in_a_timeout_and_no_process_is_left(silent_server, mirrors):
-    started = time.monotonic()
     with pytest.raises(GitError, match=r"did not answer within 0\.5 s"):
         open_it(f"git://127.0.0.1:{silent_server}/x", mirrors, timeout_s=0.5)
-    assert time.monotonic() - started < 3
     assert git_children() == []
     assert leftovers(mirrors) == []
 
@@ -472,7 +467,7 @@ def test_a_git_killed_in_the_middle_of_a_fetch_is_one_sentence(victim, half_a_pa
 
     thread = threading.Thread(target=run)
     thread.start()
-    wait_for(lambda: in_the_pack(mirrors))
+    wait_until(lambda: in_the_pack(mirrors))
     [(pid, _)] = git_children()
     if victim == b"index-pack":
         [pid] = [int(p.parent.name) for p in cmdlines() if parent_of(p.parent) == pid and victim in p.read_bytes()]
@@ -506,7 +501,7 @@ except KeyboardInterrupt:
 
 def test_ctrl_c_in_the_middle_of_a_fetch_leaves_nothing(half_a_pack, mirrors):
     with subprocess.Popen([sys.executable, "-c", OPEN, half_a_pack, mirrors]) as program:
-        wait_for(lambda: in_the_pack(mirrors))
+        wait_until(lambda: in_the_pack(mirrors))
         program.send_signal(signal.SIGINT)
         assert program.wait(10) == 130
     assert leftovers(mirrors) == []
@@ -523,7 +518,7 @@ def test_a_stop_in_the_middle_of_a_fetch_ends_git_from_any_thread_and_leaves_not
 
     thread = threading.Thread(target=run)
     thread.start()
-    wait_for(lambda: in_the_pack(mirrors))
+    wait_until(lambda: in_the_pack(mirrors))
     stop.ask()
     thread.join(20)
     assert ended == ["stopped"]
@@ -546,7 +541,7 @@ def test_a_stop_ends_the_wait_for_a_mirror_that_another_process_fetches(half_a_p
 
 def test_kill_9_of_codechunk_in_the_middle_of_a_fetch_is_repaired_by_the_next_run(half_a_pack, repo, mirrors, tmp_path):
     with subprocess.Popen([sys.executable, "-c", OPEN, half_a_pack, mirrors]) as program:
-        wait_for(lambda: in_the_pack(mirrors))
+        wait_until(lambda: in_the_pack(mirrors))
         program.kill()
     assert leftovers(mirrors) != []
     open_it(url(repo), mirrors)  # any open cleans up, also that of another repository

@@ -3,10 +3,10 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 from codechunk.sending import owner
 from codechunk.sending.owner import is_gone, new_owner
@@ -50,10 +50,7 @@ def test_a_killed_process_is_gone_and_a_living_one_is_not() -> None:
 def test_a_dead_process_whose_parent_has_not_looked_yet_is_gone() -> None:
     process, name = start()
     os.kill(process.pid, 9)
-    deadline = time.monotonic() + 10
-    while not is_gone(name) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert is_gone(name), "a zombie"
+    wait_until(lambda: is_gone(name), "a zombie is gone")
     end(process)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from chroma_helpers import chroma_server, free_port
+from waiting import wait_until
 
 from codechunk.errors import IndexBusy, VectorStoreError
 from codechunk.vectors.chroma import ChromaCollection, ChromaStore, _translated
@@ -73,7 +74,6 @@ class TestServer:
         with socket.socket() as silent:
             silent.bind(("127.0.0.1", 0))
             silent.listen()
-            started = time.monotonic()
             with pytest.raises(VectorStoreError, match="timed out"):
                 ChromaStore.open(
                     directory=None,
@@ -81,7 +81,6 @@ class TestServer:
                     write=True,
                     timeout_s=0.5,
                 )
-            assert time.monotonic() - started < 5
 
     @pytest.mark.parametrize(
         "url", ["localhost:8000", "ftp://host", "http://me:canary@host:1", "http://", "http://h:x"]
@@ -175,10 +174,8 @@ class TestLock:
             with embedded(place) as store:
                 fill(store.collection("repo-main"), vectors, 1_200)
                 assert store.collection("repo-main").count() == 1_200
-            deadline = time.monotonic() + 5  # SQLite's pool inside Chroma closes its file a moment later
-            while open_files_below(place) and time.monotonic() < deadline:
-                time.sleep(0.01)
-            assert open_files_below(place) == []
+            # SQLite's pool inside Chroma closes its file a moment later.
+            wait_until(lambda: not open_files_below(place), "every file is closed")
             shutil.rmtree(place)
 
     @pytest.mark.parametrize("write", [True, False])

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from batch_helpers import KEY, TEXTS, Bench, bench
 from gemini_emulator import Faults
+from waiting import HOURS_S
 
 from codechunk.cli.session import signals_ask
 from codechunk.errors import CodechunkError, Denied
@@ -184,8 +185,16 @@ def test_the_pause_is_until_something_is_due_and_never_nothing(tmp_path: Path) -
 
 def test_once_does_everything_due_once(tmp_path: Path) -> None:
     with bench(tmp_path) as made:
-        made.worker().loop(interval_s=60.0, once=True, told=lambda _: None)
+        worker = made.worker(max_texts=4)
+        worker.loop(interval_s=HOURS_S, once=True, told=lambda _: None)
         made.check()
+        asked = Counter(made.emulator.requests)
+        kinds = ("upload_start", "create", "get_batch", "download", "embed")
+        assert [asked[kind] for kind in kinds] == [3, 3, 3, 3, 0]
+        assert len(made.settled) == 2, "at the beginning, and when vectors have come"
+        worker.loop(interval_s=HOURS_S, once=True, told=lambda _: None)
+        assert made.emulator.requests == asked, "nothing is due any more"
+        assert len(made.settled) == 3
 
 
 def test_what_goes_wrong_is_told_and_the_loop_goes_on(tmp_path: Path) -> None:
@@ -323,3 +332,24 @@ def test_a_jump_before_an_unclear_creation_is_looked_into_buys_nothing_twice(
         made.worker().sync()
         assert made.emulator.requests["create"] == 1
         made.check(ready=TEXTS)
+
+
+def test_one_job_that_cannot_be_looked_at_does_not_end_the_wait_for_others(tmp_path: Path) -> None:
+    """Six turns in a row with any failed look counted as a provider that is gone, however many looks went well."""
+    with bench(tmp_path, faults=Faults(job_seconds=600.0)) as made:
+        worker = made.worker(max_texts=1)
+        made.state.batches.plan(made.space_id, prefix="codechunk", priority=0, most_texts=1, most_tokens=None)
+        looks = 2 * MOST_UNREACHABLE
+        job_id = str(made.sql("SELECT job_id FROM embeddings")[0][0])
+
+        def still_open() -> int:
+            nonlocal looks
+            looks -= 1
+            if looks > 0:
+                made.emulator.fail_next("get_batch", "unavailable")
+            else:
+                made.emulator.finish()
+            return made.states["pending"] + made.states["processing"]
+
+        worker.wait_for(job_id, still_open=still_open, batches=True)
+        made.check()

@@ -9,6 +9,7 @@ from hashlib import sha256
 import pytest
 from chunking_helpers import checked_chunks
 from cli_helpers import Cli
+from counting import no_hang
 from git_helpers import GitRepo
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -477,11 +478,10 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_files_are_cut_in_seconds(name):
+def test_hostile_files_do_not_hang_the_cutting(name):
     path, data = HOSTILE[name]
-    start = time.process_time()
-    assert chunk_source(data, path=path)
-    assert time.process_time() - start < 10
+    with no_hang():
+        assert chunk_source(data, path=path)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
 """What is promised of the chunks of any file: arbitrary bytes, every grammar, hostile input, real code."""
 
 import random
-import time
 
 import pytest
 from chunking_helpers import checked_chunks, real_files
+from counting import no_hang
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -79,11 +79,10 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_input_is_chunked_in_seconds(name):
+def test_hostile_input_does_not_hang_the_chunker(name):
     data, language = HOSTILE[name]
-    start = time.process_time()
-    chunks = chunk_source(data, path="x", language=language)
-    assert time.process_time() - start < 10
+    with no_hang():
+        chunks = chunk_source(data, path="x", language=language)
     assert sum(chunk.end_byte - chunk.start_byte for chunk in chunks) >= len(data.strip()) * 0.1 or not data.strip()
 
 

@@ -1,6 +1,5 @@
 """The makers of the retrieval bench's queries: comments out, sentences cleaned, hunks found again."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from benchmarks.corpus import CorpusError, load  # noqa: E402
 from benchmarks.documented import remove_comments  # noqa: E402
 from benchmarks.history import gold_lines, locate, parse_diff, subject_query  # noqa: E402
 from benchmarks.phrases import first_sentence, query_of  # noqa: E402
-from benchmarks.queries import DocQuery, commit_set, doc_set, drawn  # noqa: E402
+from benchmarks.queries import DocQuery, drawn  # noqa: E402
 
 # language -> (source, the text without the documentation comment, name and first and last line of the function)
 LANGUAGES = {
@@ -172,43 +171,6 @@ def test_a_commit_most_of_which_is_gone_makes_no_query() -> None:
     hunks = parse_diff(DIFF) + parse_diff(DIFF.replace("eleven", "ten").replace("one", "1"))
     assert gold_lines(hunks[1:], {"a.py": "eleven\ntwelve\n"}, lambda _: True) == []
     assert gold_lines(hunks[:2], {"a.py": "eleven\ntwelve\n"}, lambda _: True) == [("a.py", 1, 2)]
-
-
-def test_a_corpus_is_read_from_a_mirror_and_made_into_both_sets(tmp_path: Path) -> None:
-    mirror = tmp_path / "mirrors" / "some" / "one"
-    mirror.mkdir(parents=True)
-
-    def git(*words: str) -> str:
-        identity = ("-c", "user.name=a", "-c", "user.email=a@example.invalid", "-c", "commit.gpgsign=false")
-        return subprocess.run(
-            ["git", "-C", mirror, *identity, *words], check=True, capture_output=True, text=True
-        ).stdout
-
-    def commit(subject: str, body: str) -> str:
-        text = f'def work(a):\n    """Count the words of a text."""\n{body}    return a\n'
-        (mirror / "a.py").write_text(text, encoding="utf-8")
-        (mirror / "b.txt").write_text("left out", encoding="utf-8")
-        git("add", ".")
-        git("commit", "-q", "-m", subject)
-        return git("rev-parse", "HEAD").strip()
-
-    git("init", "-q")
-    base = commit("Begin with the work", "    a = a + 1\n")
-    last = commit("Count one word more than before", "    a = a + 2\n")
-    corpus = tmp_path / "corpus.yaml"
-    fields = f"set: test, language: python, commit: {last}, include: ['*.py'], history: 1"
-    corpus.write_text(f"repositories:\n  - {{name: some/one, {fields}}}\n", encoding="utf-8")
-
-    assert load(corpus, tmp_path / "mirrors", tmp_path / "cache", "tuning") == []
-    for _ in range(2):  # the second time from the cache
-        (repository,) = load(corpus, tmp_path / "mirrors", tmp_path / "cache", "test")
-        docs, commits = doc_set(repository), commit_set(repository)
-        assert docs.files == {"a.py": b"def work(a):\n    a = a + 2\n    return a\n"}
-        assert docs.queries == [DocQuery("Count the words of a text", "a.py", 1, 3, "work")]
-        assert commits.base == base
-        assert [(query.text, query.gold) for query in commits.queries] == [
-            ("Count one word more than before", [("a.py", 3, 3)])
-        ]
 
 
 def test_a_corpus_without_a_full_commit_id_is_refused(tmp_path: Path) -> None:

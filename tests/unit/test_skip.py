@@ -1,13 +1,10 @@
-import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from git_helpers import git_env
+from counting import calls_made, no_hang
 from hypothesis import given
 from hypothesis import strategies as st
-from pathspec import GitIgnoreSpec
 
 import codechunk.selection.skip as module
 from codechunk.errors import UsageError
@@ -229,54 +226,21 @@ def test_any_bytes_get_an_answer_and_decode_without_loss(data):
         assert decoded[1].encode(decoded[0]) == data
 
 
-_COMPONENTS = st.sampled_from(["a", "b", "ab", ".a", "a.b", "*", "*a", "a*", "*a*b", "a?", "[ab]", "[!a]", "**", "*.b"])
-_NAMES = st.sampled_from(["a", "b", "ab", "aab", ".a", "a.b", "c", "aXb", "bba"])
-_PATHS = st.lists(_NAMES, min_size=1, max_size=4).map("/".join)
-
-
-@given(
-    st.lists(_COMPONENTS, min_size=1, max_size=3).map("/".join),
-    st.booleans(),
-    st.booleans(),
-    st.lists(_PATHS, min_size=1, max_size=20),
-)
-def test_one_pattern_of_an_ignore_file_means_what_pathspec_says(pattern, anchored, folder, paths):
-    pattern = "/" * anchored + pattern + "/" * folder
-    ours, theirs = IgnoreFile(pattern), GitIgnoreSpec.from_lines([pattern])
-    assert [path for path in paths if ours.matches(path)] == [path for path in paths if theirs.match_file(path)]
-
-
-def test_negations_in_an_ignore_file_mean_what_git_says(tmp_path):
-    text = "build/\n!build/keep.py\n*.log\n!important.log\n/top\ndocs/**/x\n!docs/a/x\n\\#odd\nsp \\ \n"
-    paths = _words("""build/keep.py a/build/b/c.py x.log a/important.log top a/top docs/x docs/a/x docs/a/b/x
-    docs/a/x/y #odd""")
-    paths.append("sp  ")
-    subprocess.run(["git", "init", "-q", tmp_path], check=True, env=git_env(tmp_path))
-    (tmp_path / ".gitignore").write_text(text)
-    done = subprocess.run(
-        ["git", "check-ignore", "--no-index", "-z", "--stdin"],
-        cwd=tmp_path, env=git_env(tmp_path), input="\0".join(paths), capture_output=True, text=True,
-    )  # fmt: skip
-    ours = IgnoreFile(text)
-    assert [path for path in paths if ours.matches(path)] == done.stdout.split("\0")[:-1]
-
-
-def test_hostile_patterns_cost_no_time():
+def test_hostile_patterns_do_not_make_the_search_hang():
     text = "*a" * 100 + "b\n" + "**/a*/" * 50 + "b\n"
     paths = ["a" * 250 + "/" + "a" * 250, "a/" * 1000 + "c", "/".join(["a" * 50] * 40)]
-    started = time.perf_counter()
-    ignored = IgnoreFile(text)
-    marked = Attributes({"": "\n".join(f"{line} x" for line in text.splitlines())}, ["x"])
-    assert not any(ignored.matches(path) or marked.value("x", path) for path in paths)
-    assert time.perf_counter() - started < 2
+    with no_hang():
+        ignored = IgnoreFile(text)
+        marked = Attributes({"": "\n".join(f"{line} x" for line in text.splitlines())}, ["x"])
+        assert not any(ignored.matches(path) or marked.value("x", path) for path in paths)
 
 
-def test_ten_thousand_paths_are_classified_in_a_blink():
+def test_ten_thousand_paths_are_classified_with_few_steps_each():
     entries = [Entry(f"src/package_{i % 300}/sub{i % 7}/module_{i}.py") for i in range(10_000)]
     rules = SkipRules.build(ignore_file="*.sql\n/build/\n", gitattributes={"": "*.pb.go linguist-generated\n"})
-    started = time.process_time()
-    assert all(rules.by_entry(entry) is None for entry in entries)
-    assert time.process_time() - started < 0.3
+    reasons = []
+    assert calls_made(lambda: reasons.extend(rules.by_entry(entry) for entry in entries)) < 60 * 10_000
+    assert reasons == [None] * 10_000
 
 
 SECRETS_OUT = SkipRules.build(skip_secret_files=True)
