@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -226,23 +226,23 @@ class Lookup:
     ) -> Iterator[tuple[list[str], NDArray[np.float16]]]:
         """All vectors of the chunks that the filter lets pass, as they are stored, in pages: (chunk ids, vectors)."""
         query = (
-            select(chunks.c.chunk_id, chunks.c.source_id, vectors.c.vector)
+            select(chunks.c.chunk_id, vectors.c.vector)
             .join(files, files.c.source_id == chunks.c.source_id)
             .join(
                 embeddings,
                 and_(embeddings.c.text_sha == chunks.c.text_sha, embeddings.c.space_id == space_id),
             )
             .join(vectors, vectors.c.embedding_id == embeddings.c.id)
-            .where(files.c.index_id == index_id, live_at(generation), *conditions(wanted))
+            .where(files.c.index_id == index_id, live_at(generation))
         )
         if wanted.languages:
             query = query.join(sources, sources.c.id == chunks.c.source_id)
         with self._db.read() as connection:
-            for rows in connection.execution_options(yield_per=page).execute(query).partitions():
-                passing = [row for row in rows if wanted.passes(row.source_id)]
-                if passing:
-                    flat = np.frombuffer(b"".join(row.vector for row in passing), dtype=STORED)
-                    yield [row.chunk_id for row in passing], flat.reshape(len(passing), -1)
+            for part in _few_sources_each(wanted):
+                some = query.where(*conditions(part))
+                for rows in connection.execution_options(yield_per=page).execute(some).partitions():
+                    flat = np.frombuffer(b"".join(row.vector for row in rows), dtype=STORED)
+                    yield [row.chunk_id for row in rows], flat.reshape(len(rows), -1)
 
 
 def _of_indexes(index_ids: Sequence[int], wanted: Filter) -> Select[Any]:
@@ -267,6 +267,16 @@ def _first_places(scored: Iterable[_Scored], index_ids: Sequence[int], *, limit:
         if len(found) > limit:
             break
     return [(index_id, chunk_id, score) for chunk_id, (index_id, score) in found.items()][:limit]
+
+
+def _few_sources_each(wanted: Filter) -> Iterator[Filter]:
+    """The filter in parts whose contents are few enough for `conditions`: nothing else is read for them."""
+    if wanted.sources is None:
+        yield wanted
+        return
+    ids = sorted(wanted.sources)
+    for start in range(0, len(ids), FEW_SOURCES):
+        yield replace(wanted, sources=frozenset(ids[start : start + FEW_SOURCES]))
 
 
 def conditions(wanted: Filter) -> list[ColumnElement[bool]]:

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pytest
 from sql_helpers import statements
 
@@ -127,3 +128,26 @@ def test_a_database_is_asked_for_the_paths_that_hold_the_fixed_texts_of_a_glob(s
     assert 0 < len(found) < len(everything) / 2
     assert [path for path, _ in state.lookup.files(index.id, 1, containing=("f7%",))] == []
     assert [path for path, _ in state.lookup.files(index.id, 1, containing=("f_7",))] == []
+
+
+def test_of_all_vectors_only_those_of_the_files_that_are_asked_for_are_read(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("codechunk.state.lookup.FEW_SOURCES", 20)
+    index = state.catalog.every_index()[0]
+    sources = [source.id for source in state.contents.new_sources(index.id, 1, all_files=True)]
+    state.embeddings.request(index.space_id, sources)
+    pending = state.embeddings.pending(index.space_id, sources)
+    state.embeddings.save([text.embedding_id for text in pending], np.ones((len(pending), 4), dtype=np.float32))
+    asked_for = frozenset(sources[::4])
+    assert len(asked_for) > 2 * 20
+    with statements(state) as asked:
+        found = [
+            chunk_id
+            for ids, _ in state.lookup.vectors(index.id, index.space_id, 1, Filter(sources=asked_for))
+            for chunk_id in ids
+        ]
+    assert len(found) == len(set(found)) == 3 * len(asked_for)
+    reading = [parameters for statement, parameters in asked if "vectors.vector" in statement]
+    assert len(reading) == -(-len(asked_for) // 20)
+    assert {source for parameters in reading for source in parameters} >= asked_for
