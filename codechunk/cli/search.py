@@ -1,6 +1,5 @@
 """`codechunk search`: answers as `path:start-end  symbol  score` with code, or as JSON."""
 
-import dataclasses
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -10,8 +9,9 @@ from rich.text import Text
 from codechunk.app import App
 from codechunk.cli.terminal import reporter, shown, stderr, stdout, write_json
 from codechunk.config.load import Loaded
+from codechunk.documents import Answer, to_json
 from codechunk.errors import UsageError
-from codechunk.search.ranking import Answer, Query
+from codechunk.search.ranking import Query
 from codechunk.text.chunks import Kind
 
 # Lines of an answer that a terminal shows; the rest is said to be there.
@@ -52,10 +52,7 @@ def run(
                 reporter=progress,
             )
         if json:
-            documents = [dataclasses.asdict(answer) for answer in answers]
-            for document in documents:
-                del document["hit_lines"]  # for the terminal: the contract's keys are fixed
-            write_json(documents)
+            write_json(to_json(answers))
             return
         console = stdout()
         if not answers:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
 from codechunk.config.settings import Config, format_size, format_value
+from codechunk.documents import Setting
 from codechunk.errors import UsageError
 from codechunk.process.log import mask_secrets
 from codechunk.providers.pricing import LIST_PRICES, PriceMode
@@ -56,8 +57,12 @@ class Loaded:
         found = (self.gemini_api_key.value, self.git_token.value)
         return [secret.get_secret_value() for secret in found if secret is not None]
 
+    def settings(self) -> list[Setting]:
+        """Every setting with its value and origin, as `config show` tells them."""
+        return [Setting(key=key, value=value, origin=origin) for key, value, origin in self.rows()]
+
     def rows(self) -> list[tuple[str, str, str]]:
-        """(key, value, origin) for `config show`; of a secret only whether it is set, and where."""
+        """(key, value, origin) of every setting; of a secret only whether it is set, and where."""
         rows = []
         for key in _leaves():
             value: Any = self.config

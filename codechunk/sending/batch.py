@@ -65,9 +65,13 @@ class Machine:
 
     def plan(self, *, job_id: str | None = None) -> int:
         """Make intents of batch jobs from all texts that wait (of one run of index). Returns how many jobs."""
-        made = 0
+        return len(self.plan_ids(job_id=job_id))
+
+    def plan_ids(self, *, job_id: str | None = None) -> list[str]:
+        """As `plan`. Returns the ids of the jobs."""
+        made: list[str] = []
         raise_if_stopped()
-        while self._shop.state.batches.plan(
+        while batch := self._shop.state.batches.plan(
             self._shop.space_id,
             prefix=self._shop.settings.prefix,
             priority=self._shop.settings.priority,
@@ -75,7 +79,7 @@ class Machine:
             most_tokens=self._shop.settings.max_tokens,
             job_id=job_id,
         ):
-            made += 1
+            made.append(batch.id)
             crash("batch planned")
         return made
 
