@@ -29,6 +29,7 @@ from codechunk.sending.batch_view import queue_status
 from codechunk.sending.worker import Worker
 from codechunk.state import BatchRow, IndexRow, Space, State
 from codechunk.state.embeddings import Vectors
+from codechunk.text.chunks import Kind
 from codechunk.upkeep import garbage, repositories
 from codechunk.upkeep.vector_file import export_cache, import_cache
 from codechunk.views import doctor, jobs
@@ -37,6 +38,8 @@ from codechunk.workspace.estimates import Prices
 from codechunk.workspace.references import published
 from codechunk.workspace.sender import open_sender
 from codechunk.workspace.workspace import Workspace
+
+MOST_ANSWERS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -345,7 +348,12 @@ class App:
     # ------------------------------------------------------------------ search
 
     def search(self, query: Query, *, repository: str | None, reporter: Reporter) -> list[documents.Answer]:
-        """Answer one query from the published indexes; see `searcher`."""
+        """Answer one query from the published indexes; see `searcher`.
+
+        Raises:
+            UsageError: the query is empty, or names a kind that does not exist or a language that no index has.
+        """
+        self._check(query)
         with self.searcher(repository, reporter) as ask:
             return ask(query)
 
@@ -371,6 +379,19 @@ class App:
                 return search(state, indexes, query, vector_of=vectors, nearest=nearest)
 
             yield ask
+
+    def _check(self, query: Query) -> None:
+        if not query.text.strip():
+            raise UsageError("The query is empty: give words or a question.")
+        if not 1 <= query.limit <= MOST_ANSWERS:
+            raise UsageError(f"{query.limit} answers cannot be given: from 1 to {MOST_ANSWERS} can.")
+        unknown = sorted(set(query.kinds) - {str(kind) for kind in Kind})
+        if unknown:
+            raise UsageError(f"There is no kind {unknown[0]}: there is {', '.join(Kind)}.")
+        known = self.languages() if query.languages else []
+        unknown = [language for language in query.languages if known and language not in known]
+        if unknown:
+            raise UsageError(f"Nothing is indexed in {unknown[0]}: the indexed languages are {', '.join(known)}.")
 
     def languages(self) -> list[str]:
         """Languages that occur in any published index, sorted."""

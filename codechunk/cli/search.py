@@ -10,9 +10,7 @@ from codechunk.app import App
 from codechunk.cli.terminal import reporter, shown, stderr, stdout, write_json
 from codechunk.config.load import Loaded
 from codechunk.documents import Answer, to_json
-from codechunk.errors import UsageError
 from codechunk.search.ranking import Query
-from codechunk.text.chunks import Kind
 
 # Lines of an answer that a terminal shows; the rest is said to be there.
 SHOWN_LINES = 24
@@ -32,19 +30,8 @@ def run(
     json: bool,
     quiet: bool,
 ) -> None:
-    """Search and print.
-
-    Raises:
-        UsageError: for an empty query, an unknown kind or a language that no index has.
-    """
-    if not query.strip():
-        raise UsageError("The query is empty: give words or a question.")
-    unknown = sorted(set(kinds) - {str(kind) for kind in Kind})
-    if unknown:
-        raise UsageError(f"--kind {unknown[0]}: there is {', '.join(Kind)}.")
+    """Search and print. Raises UsageError as `App.search` does."""
     with App(loaded) as app:
-        if languages:
-            _check_languages(app, languages)
         with reporter(stderr(), quiet=quiet) as progress:
             answers = app.search(
                 Query(text=query, limit=limit, languages=languages, kinds=kinds, path=path, context=context),
@@ -59,13 +46,6 @@ def run(
             stderr().print("Nothing found.")
         for answer in answers:
             _show(console, answer)
-
-
-def _check_languages(app: App, languages: Sequence[str]) -> None:
-    known = app.languages()
-    for language in languages:
-        if known and language not in known:
-            raise UsageError(f"--language {language}: the indexed languages are {', '.join(known)}.")
 
 
 def _show(console: Console, answer: Answer) -> None:

@@ -5,6 +5,7 @@ and live beside the Config, never in it, so that a Config can be printed. The ke
 """
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,9 @@ from codechunk.providers.pricing import LIST_PRICES, PriceMode
 __all__ = ["Config", "Loaded", "Secret", "load_config"]
 
 Key = tuple[str, ...]
+# Variables that may hold a secret, the first that is set counts.
+GEMINI_KEYS = ("CODECHUNK_GEMINI_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY")
+GIT_TOKENS = ("CODECHUNK_GIT_TOKEN",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,14 +93,36 @@ class Loaded:
                     yield key, format_value(getattr(listed, mode)), f"default (list price of {listed.as_of})"
 
 
-def load_config(*, config_file: Path | None, flags: Mapping[str, Any], environ: Mapping[str, str], cwd: Path) -> Loaded:
-    """The configuration of this run, with the origin of every value.
+def load_config(
+    *,
+    config_file: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    flags: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    find_file: bool = True,
+) -> Loaded:
+    """The configuration of this run, with the origin of every value. With nothing given, that of a bare command.
 
-    `flags` has dotted keys (`"git.timeout"`); None and empty lists are flags that were not given. Raises
-    UsageError that names every wrong key, its value, where it came from and the nearest known key.
+    Args:
+        config_file: the YAML file; None: CODECHUNK_CONFIG, else codechunk.yaml in `cwd`.
+        settings: values instead of a file: sections as mappings, or keys with dots.
+        flags: dotted keys (`"git.timeout"`); None and empty lists are flags that were not given.
+        environ: the environment; None: that of this process.
+        cwd: the folder that relative paths of files start from; None: the current one.
+        find_file: whether to look for a file that nobody named here.
+
+    Raises:
+        UsageError: names every wrong key, its value, where it came from and the nearest known key.
     """
-    file, asked_for = _which_file(config_file, environ, cwd)
-    layers = [_flag_layer(flags), _environment_layer(environ)]
+    environ = os.environ if environ is None else environ
+    cwd = Path.cwd() if cwd is None else cwd
+    file, asked_for = (None, False)
+    if config_file is not None or find_file:
+        file, asked_for = _which_file(config_file, environ, cwd)
+    layers = [_flag_layer(flags or {}), _environment_layer(environ)]
+    if settings is not None:
+        layers.append(_settings_layer(settings))
     if file is not None:
         layers.append(_file_layer(cwd / file, str(file), trusted=asked_for))
     given: dict[str, Any] = {"layers": [layer.tree() for layer in layers]}
@@ -110,10 +136,16 @@ def load_config(*, config_file: Path | None, flags: Mapping[str, Any], environ: 
     return Loaded(
         config=config,
         origins=origins,
-        gemini_api_key=_secret(("CODECHUNK_GEMINI_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY"), environ),
-        git_token=_secret(("CODECHUNK_GIT_TOKEN",), environ),
+        gemini_api_key=_secret(GEMINI_KEYS, environ),
+        git_token=_secret(GIT_TOKENS, environ),
         file=None if file is None else cwd / file,
     )
+
+
+def secrets_only(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment without what would be a setting: for programs that configure codechunk by themselves."""
+    kept = {*GEMINI_KEYS, *GIT_TOKENS}
+    return {name: value for name, value in environ.items() if name in kept or not name.startswith(_PREFIX)}
 
 
 # ---------------------------------------------------------------- layers
@@ -249,6 +281,28 @@ def _read_node(loader: yaml.SafeLoader, node: yaml.Node, key: Key, layer: _Layer
         reason = "a password does not belong in a file; set CODECHUNK_STATE__URL in the environment"
         raise UsageError(f"state.url ({origin}): {reason}.")
     layer.put(key, value, layer.origins.get(key, origin))
+
+
+def _settings_layer(settings: Mapping[str, Any]) -> _Layer:
+    """Values that a program gave: sections as mappings, keys with or without dots."""
+    layer, origin = _Layer(), "config"
+
+    def read(values: Mapping[str, Any], above: Key) -> None:
+        for name, value in values.items():
+            key = (*above, *([name] if above[:1] == ("pricing",) else str(name).split(".")))
+            inner = key in _sections() or (key[:1] == ("pricing",) and len(key) < 3)
+            if key[:1] != ("pricing",) and key not in _leaves() and not inner:
+                raise _unknown(key, value, origin)
+            if not inner:
+                layer.put(key, str(value) if isinstance(value, Path) else value, origin)
+            elif isinstance(value, Mapping):
+                layer.origins[key] = origin
+                read(value, key)
+            else:
+                raise UsageError(f"{_dotted(key)} ({origin}) must be a section with keys below it, not a single value.")
+
+    read(settings, ())
+    return layer
 
 
 def _environment_layer(environ: Mapping[str, str]) -> _Layer:

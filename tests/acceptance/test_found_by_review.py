@@ -321,7 +321,7 @@ def test_a_run_whose_texts_another_one_asks_for_too_is_not_published_with_holes(
     flags = {"data_dir": str(cli.data)}
     app = App(load_config(config_file=None, flags=flags, environ=cli.settings, cwd=cli.root))
     document = app.index(IndexRequest(source=str(repo.path), mode="batch", wait=False, jobs=1), Silence())
-    assert document["status"] == "embedding"
+    assert document.status == "embedding"
     assert cli.sql("SELECT generation FROM indexes ORDER BY id") == [(1,), (0,)]
     emulator.finish()
 
