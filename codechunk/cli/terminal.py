@@ -23,7 +23,7 @@ from rich.text import Text
 
 from codechunk.process.log import mask_secrets
 from codechunk.progress import BatchView, Reporter, Silence
-from codechunk.workspace.estimates import usd
+from codechunk.text.money import usd
 
 # A line in a log for a stage that lasts, not more often than this.
 PLAIN_EVERY_S = 10.0

@@ -19,9 +19,9 @@ from codechunk.process.crash import crash
 from codechunk.progress import Reporter
 from codechunk.state import IndexRow, JobRow, State
 from codechunk.state.compare import Changes
+from codechunk.text.money import rounded_usd
 from codechunk.vectors.chroma import Collection, VectorStore
 from codechunk.workspace import vectors_of_index
-from codechunk.workspace.estimates import rounded_usd
 from codechunk.workspace.outline import Outline
 from codechunk.workspace.workspace import Workspace
 

@@ -22,7 +22,7 @@ from codechunk.errors import CodechunkError, LedgerError
 from codechunk.indexing.mode import Choice
 from codechunk.state import IndexRow
 from codechunk.state.compare import Changes
-from codechunk.workspace.estimates import rounded_usd
+from codechunk.text.money import rounded_usd
 from codechunk.workspace.outline import Outcome
 
 STATES = ("pending", "processing", "ready", "failed", "unstored")

@@ -17,9 +17,9 @@ from codechunk.pool.cut_settings import changed_settings, fingerprint
 from codechunk.progress import Reporter
 from codechunk.state import IndexRow, JobRow, SizedSource, State
 from codechunk.state.compare import Changes
+from codechunk.text.money import usd
 from codechunk.workspace import vectors_of_index
 from codechunk.workspace.commit_rules import cut_settings, files_identity, read_attributes, skip_rules
-from codechunk.workspace.estimates import usd
 from codechunk.workspace.outline import Outline
 from codechunk.workspace.sender import open_sender
 from codechunk.workspace.workspace import Workspace

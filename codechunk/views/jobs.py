@@ -24,7 +24,8 @@ from codechunk.documents import (
 from codechunk.errors import CodechunkError, NotFound, UsageError
 from codechunk.sending.batch_view import batch_views
 from codechunk.state import BatchRow, IndexRow, JobRow, Space, State
-from codechunk.workspace.estimates import Estimates, rounded_usd
+from codechunk.text.money import rounded_usd
+from codechunk.workspace.estimates import Estimates
 from codechunk.workspace.outline import Outcome, Outline
 
 FAILED_CHUNKS_SHOWN = 100

@@ -58,9 +58,13 @@ def published(state: State, name: str) -> list[IndexRow]:
         UsageError: there is more than one.
     """
     ids = {index.id for index in named(state, name).indexes}
-    found = [index for index in state.catalog.indexes() if index.id in ids]
+    every = state.catalog.indexes()
+    found = [index for index in every if index.id in ids]
     if not found:
-        raise NotFound(f"No index of {name!r} is published yet; `codechunk jobs list` shows how far its runs are.")
+        known = ", ".join(sorted({f"{index.repository}@{index.ref}" for index in every})) or "none at all yet"
+        raise NotFound(
+            f"No index of {name!r} is published yet; there is {known}. `codechunk jobs list` shows how far its runs are."
+        )
     return found
 
 

@@ -18,7 +18,7 @@ from paid_helpers import small_repository
 import codechunk
 from codechunk.config.load import load_config
 from codechunk.errors import CodechunkError, NotFound, UsageError
-from codechunk.progress import Event
+from codechunk.progress import Event, Silence
 
 FREE = {"embedding": {"provider": "synthetic", "dimensions": 128}}
 
@@ -230,3 +230,16 @@ def test_importing_it_loads_nothing_but_the_standard_library() -> None:
         text=True,
     )
     assert done.stdout == "['__main__', 'codechunk']\n", done.stderr
+
+
+def test_every_command_that_takes_a_repository_takes_it_by_any_name(tmp_path: Path, repo: GitRepo) -> None:
+    with codechunk.open(data_dir=tmp_path / "data", config=FREE) as cc:
+        cc.index(repo.path)
+        app = cc._app
+        for words in ("demo", "demo@main", str(repo.path), f"{repo.path}/", f"{repo.path}/.git", f"{repo.path}@main"):
+            assert app.repository(words).repository == "demo", words
+            assert cc.search("value", repository=words, limit=1), words
+            exported = app.export_cache(tmp_path / "v.ccv", words, Silence())
+            assert exported.vectors == 6, words
+        assert app.remove_repository(f"{repo.path}/", Silence()).refs == ["main"]
+        assert cc.repositories() == []

@@ -10,8 +10,8 @@ from git_helpers import GitRepo
 from paid_helpers import FUNCTION, Paid
 
 from codechunk.sending.calibration import ENOUGH_TEXTS
+from codechunk.text.money import usd
 from codechunk.text.tokens import count_tokens
-from codechunk.workspace.estimates import usd
 
 LESS = 0.000_000_1
 """USD, less than the price of a token."""
