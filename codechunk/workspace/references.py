@@ -63,7 +63,8 @@ def published(state: State, name: str) -> list[IndexRow]:
     if not found:
         known = ", ".join(sorted({f"{index.repository}@{index.ref}" for index in every})) or "none at all yet"
         raise NotFound(
-            f"No index of {name!r} is published yet; there is {known}. `codechunk jobs list` shows how far its runs are."
+            f"No index of {name!r} is published yet; there is {known}. `codechunk jobs list` shows how far its runs "
+            f"are."
         )
     return found
 
