@@ -18,8 +18,13 @@ class Choice:
     reason: str
 
 
-def choose(batch: BatchConfig, texts: int, wished: Mode = "auto") -> Choice:
-    """How so many texts are sent under a configuration: in batch jobs when there are enough of them."""
+def choose(batch: BatchConfig, texts: int, wished: Mode = "auto", *, why_direct: str | None = None) -> Choice:
+    """How so many texts are sent under a configuration: in batch jobs when there are enough of them.
+
+    `why_direct`: why the provider has no batch jobs, whatever is wished; None when it has.
+    """
+    if why_direct is not None:
+        return Choice(mode="sequential", reason=why_direct)
     if wished != "auto":
         return Choice(mode=wished, reason=f"--mode {wished}")
     if not texts:

@@ -98,7 +98,7 @@ class Run:
     def _with_synthetic(
         self, indexing: Indexing, comparison: Comparison, identity: str, token_mode: str
     ) -> IndexDocument:
-        choice = Choice(mode="sequential", reason="synthetic vectors are made here")
+        choice = choose(self._workspace.config.batch_processing, 0, why_direct="synthetic vectors are made here")
         unsettled = vectors_of_index.unsettled(self._state, self._index, indexing.generation)
         _, tokens = vectors_of_index.missing(self._state, self._index, unsettled)
         outline = self._outline(indexing, comparison, identity, token_mode, choice, 0.0, tokens)

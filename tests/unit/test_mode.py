@@ -20,3 +20,8 @@ from codechunk.indexing.mode import Chosen, Mode, choose
 def test_the_mode_and_its_reason(texts: int, wished: Mode, enabled: bool, mode: Chosen, reason: str) -> None:
     choice = choose(BatchConfig(threshold_chunks=10, enabled=enabled), texts, wished)
     assert (choice.mode, choice.reason) == (mode, reason)
+
+
+def test_a_provider_without_batch_jobs_is_called_directly_whatever_is_wished() -> None:
+    choice = choose(BatchConfig(threshold_chunks=10), 99, "batch", why_direct="vectors are made here")
+    assert (choice.mode, choice.reason) == ("sequential", "vectors are made here")
