@@ -1,39 +1,45 @@
 """The product's jobs, assembled from one configuration: index, plan, search."""
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
+from codechunk import documents
 from codechunk.config.load import Loaded
 from codechunk.errors import CodechunkError, UsageError
 from codechunk.git.address import Source, parse_source
 from codechunk.git.repository import OpenedRepository
 from codechunk.git.worktree import WORKING_TREE_REF
-from codechunk.indexing.dry_run import DryRun, dry_run
+from codechunk.indexing.dry_run import DryRun, dry_run, dry_run_document, estimate_document
+from codechunk.indexing.mode import Mode, choose
 from codechunk.indexing.publish import settle
-from codechunk.indexing.run import Mode, Run, Wishes, recorded
+from codechunk.indexing.run import Run, Wishes, recorded
+from codechunk.process.cpus import usable_cpus
 from codechunk.process.stop import Stop
 from codechunk.progress import Reporter, Silence, Stoppable
 from codechunk.providers import BatchClient
 from codechunk.providers.batch_words import RemoteJob
 from codechunk.search.nearest import Nearest
-from codechunk.search.ranking import Answer, Query, search
+from codechunk.search.ranking import Query, search
 from codechunk.sending.batch_view import queue_status
 from codechunk.sending.worker import Worker
 from codechunk.state import BatchRow, IndexRow, Space, State
 from codechunk.state.embeddings import Vectors
+from codechunk.text.chunks import Kind
 from codechunk.upkeep import garbage, repositories
 from codechunk.upkeep.vector_file import export_cache, import_cache
 from codechunk.views import doctor, jobs
 from codechunk.workspace.commit_rules import cut_settings, read_attributes, skip_rules
-from codechunk.workspace.references import published_as
+from codechunk.workspace.estimates import Prices
+from codechunk.workspace.references import published
 from codechunk.workspace.sender import open_sender
 from codechunk.workspace.workspace import Workspace
+
+MOST_ANSWERS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +84,8 @@ class App:
 
     # ------------------------------------------------------------------ index
 
-    def index(self, request: IndexRequest, reporter: Reporter) -> dict[str, Any]:
-        """Index a repository and return the document of `index --json`.
+    def index(self, request: IndexRequest, reporter: Reporter) -> documents.IndexDocument:
+        """Index a repository and return what came of it.
 
         Raises:
             UsageError: before anything is cloned, when no provider of vectors is set up.
@@ -120,20 +126,41 @@ class App:
                 with recorded(state, job):
                     return run.go(wishes)
 
-    def plan(self, request: IndexRequest, reporter: Reporter) -> DryRun:
+    def dry_run(self, request: IndexRequest, reporter: Reporter) -> documents.DryRunDocument:
         """What `index` would do, without writing anything but the git mirror."""
+        plan = self._dry_run(request, self.workspace.space(), reporter)
+        config = self.workspace.config
+        cost = self.prices(0 if config.provider.free else plan.tokens_to_embed)
+        return dry_run_document(plan, secrets_mode=config.secrets, cost=cost)
+
+    def estimate(self, request: IndexRequest, reporter: Reporter) -> documents.EstimateDocument:
+        """What indexing would cost with the model that has a price, also when this configuration makes synthetic
+        vectors. Writes nothing but the git mirror; needs no key."""
+        plan = self._dry_run(request, self._paid_space(), reporter)
+        mode = choose(self.workspace.config.batch_processing, plan.texts_to_embed).mode
+        return estimate_document(plan, mode=mode, cost=self.prices(plan.tokens_to_embed))
+
+    def prices(self, tokens: int) -> Prices:
+        """What embedding so many tokens, by our count, costs with the configured model."""
+        return self.workspace.estimates.prices(self._paid_space(), tokens)
+
+    def _paid_space(self) -> Space:
+        """The vector space of the model that has a price."""
+        config = self.workspace.config
+        return replace(self.workspace.space(), provider=config.priced_provider.name, model=config.embedding.model)
+
+    def _dry_run(self, request: IndexRequest, space: Space, reporter: Reporter) -> DryRun:
         reporter = self._stoppable(reporter)
         source = parse_source(request.source)
         opened = self._opened(source, request, reporter)
         attributes = read_attributes(opened)
-        state = self.workspace.state
         return dry_run(
-            state=state,
+            state=self.workspace.state,
             repository=opened.repository,
             commit=opened.commit,
             settings=cut_settings(self.workspace.config, self._processes(request), attributes),
             rules=skip_rules(self.workspace.config, opened, attributes),
-            space=self.workspace.space(),
+            space=space,
             reporter=reporter,
             head={
                 "repository": source.name,
@@ -152,40 +179,40 @@ class App:
 
     # ------------------------------------------------------------------ queue and worker
 
-    def queue_status(self) -> dict[str, Any]:
-        """The document of `queue status --json`: texts by state and batch jobs by state, of all models."""
-        state = self.workspace.state
-        return queue_status(state)
+    def queue_status(self) -> documents.QueueStatus:
+        """Texts by state and batch jobs by state, of all models."""
+        return queue_status(self.workspace.state)
 
-    def flush(self, reporter: Reporter, *, force: bool = False) -> dict[str, Any]:
-        """Make batch jobs of what waits and submit them."""
+    def flush(self, reporter: Reporter, *, force: bool = False, min_size: int | None = None) -> documents.QueueFlush:
+        """Make batch jobs of what waits and submit them. `min_size`: how many texts are enough; None: as configured."""
         with self._worker(reporter) as worker:
-            flushed = worker.flush(force=force)
+            flushed = worker.flush(force=force, min_size=min_size)
             done = worker.submit()
-            return {
-                "batches": flushed.batches,
-                "texts": flushed.texts,
-                "waiting": flushed.waiting,
-                "reason": flushed.reason,
-                "submitted": done.submitted,
-                "unreachable": done.unreachable[:1],
-            }
+            return documents.QueueFlush(
+                batches=flushed.batches,
+                texts=flushed.texts,
+                waiting=flushed.waiting,
+                reason=flushed.reason,
+                submitted=done.submitted,
+                unreachable=done.unreachable[:1],
+                batch_ids=flushed.ids,
+            )
 
-    def sync(self, reporter: Reporter) -> dict[str, Any]:
+    def sync(self, reporter: Reporter) -> documents.QueueSync:
         """Look at every remote job, take what has come, finish index runs."""
         with self._worker(reporter) as worker:
             done = worker.sync()
-            return {
-                "polled": done.polled,
-                "completed": done.completed,
-                "ended_badly": done.ended_badly,
-                "texts_ready": done.texts_ready,
-                "texts_failed": done.texts_failed,
-                "indexes_finished": worker.finished,
-                "unreachable": done.unreachable[:1],
-            }
+            return documents.QueueSync(
+                polled=done.polled,
+                completed=done.completed,
+                ended_badly=done.ended_badly,
+                texts_ready=done.texts_ready,
+                texts_failed=done.texts_failed,
+                indexes_finished=worker.finished,
+                unreachable=done.unreachable[:1],
+            )
 
-    def retry(self, reporter: Reporter) -> dict[str, Any]:
+    def retry(self, reporter: Reporter) -> documents.QueueRetry:
         """Let every failed text of the configured model wait again."""
         state = self.workspace.state
         space_id = state.catalog.space_id(self.workspace.space())
@@ -196,7 +223,7 @@ class App:
                 f"{requeued:,} texts wait again. `codechunk queue flush --force` sends them now; a worker does when "
                 f"they are enough for a batch job, or have waited for batch_processing.queue_limits.max_wait_time."
             )
-        return {"requeued": requeued, "jobs_reopened": reopened}
+        return documents.QueueRetry(requeued=requeued, jobs_reopened=reopened)
 
     def work(self, reporter: Reporter, *, interval_s: float | None = None, once: bool = False) -> None:
         """Flush and sync in a loop until somebody asks to stop, then return; once when `once`."""
@@ -205,7 +232,7 @@ class App:
         with self._worker(reporter) as worker:
             worker.loop(interval_s=interval_s, once=once, told=reporter.say)
 
-    def remote(self) -> list[dict[str, Any]]:
+    def remote(self) -> list[documents.RemoteBatch]:
         """The provider's batch jobs beside ours: `ours`, `lost` (our name, but not in our books) or `foreign`."""
         state = self.workspace.state
         with self._batch_client() as client:
@@ -239,23 +266,21 @@ class App:
 
     # ------------------------------------------------------------------ jobs and doctor
 
-    def jobs(self, limit: int | None = None) -> list[dict[str, Any]]:
-        """The runs of `index`, the newest first: the documents of `jobs list --json`."""
-        state = self.workspace.state
-        return jobs.job_documents(state, limit=limit)
+    def jobs(self, limit: int | None = None) -> list[documents.JobDocument]:
+        """The runs of `index`, the newest first."""
+        return jobs.job_documents(self.workspace.state, limit=limit)
 
-    def job(self, job_id: str) -> dict[str, Any]:
-        """The document of `jobs show --json`. Raises UsageError when there is no such job."""
-        state = self.workspace.state
-        return jobs.job_document(state, job_id, self.workspace.config.pricing)
+    def job(self, job_id: str) -> documents.JobDetails:
+        """One run with its batch jobs and what failed. Raises NotFound when there is no such run."""
+        return jobs.job_document(self.workspace.state, job_id, self.workspace.estimates)
 
-    def resume_job(self, job_id: str, reporter: Reporter) -> dict[str, Any]:
+    def resume_job(self, job_id: str, reporter: Reporter) -> documents.IndexDocument:
         """Index again what an unfinished job was to index; what is there already is used. See `index`."""
         state = self.workspace.state
         source, ref = jobs.take_up_job(state, job_id, self.workspace.space())
         return self.index(IndexRequest(source=source, ref=ref), reporter)
 
-    def cancel_job(self, job_id: str) -> dict[str, Any]:
+    def cancel_job(self, job_id: str) -> documents.JobCancelled:
         """End a job; its batch jobs that carry nothing else are cancelled at the provider.
 
         Raises:
@@ -272,9 +297,9 @@ class App:
             if not worker.cancel_batch(batch_id):
                 raise CodechunkError("it has ended, or another process works on it at this moment")
 
-    def doctor(self) -> list[doctor.Finding]:
-        """What is stuck, missing or misconfigured, and the mend."""
-        return doctor.doctor(
+    def doctor(self, *, remote: bool = False) -> list[documents.Finding]:
+        """What is stuck, missing or misconfigured, and the fix; with `remote` also what the provider knows."""
+        found = doctor.doctor(
             config=self.workspace.config,
             secrets=self.workspace.secret_values(),
             has_key=self.workspace.has_key(),
@@ -282,6 +307,9 @@ class App:
             open_session=self.workspace.vector_session,
             alone=self.workspace.alone,
         )
+        if remote:
+            found.append(doctor.remote_jobs(self.remote))
+        return [doctor.masked(finding) for finding in found]
 
     @contextmanager
     def _worker(self, reporter: Reporter) -> Iterator[Worker]:
@@ -308,47 +336,54 @@ class App:
 
     # ------------------------------------------------------------------ cache
 
-    def export_cache(self, path: Path, repository: str | None, reporter: Reporter) -> dict[str, Any]:
-        """Write the vectors, or those that a repository uses, to a file: see `caching.export_cache`."""
+    def export_cache(self, path: Path, repository: str | None, reporter: Reporter) -> documents.CacheExported:
+        """Write the vectors, or those that a repository uses, to a file: see `vector_file.export_cache`."""
         state = self.workspace.state
         return export_cache(state, path, repository=repository, reporter=self._stoppable(reporter))
 
-    def import_cache(self, path: Path, reporter: Reporter) -> dict[str, Any]:
-        """Take in the vectors of a file that was exported: see `caching.import_cache`."""
+    def import_cache(self, path: Path, reporter: Reporter) -> documents.CacheImported:
+        """Take in the vectors of a file that was exported: see `vector_file.import_cache`."""
         return import_cache(path, open_state=lambda: self.workspace.state, reporter=self._stoppable(reporter))
 
     # ------------------------------------------------------------------ repositories and garbage
 
-    def repositories(self) -> list[dict[str, Any]]:
-        """Every index, by repository and ref: the documents of `repos list --json`."""
+    def repositories(self) -> list[documents.IndexEntry]:
+        """Every index, by repository and ref."""
         state = self.workspace.state
         return repositories.repositories(state)
 
-    def repository(self, name: str) -> dict[str, Any]:
-        """The document of `repos show --json` for NAME or NAME@REF. Raises UsageError when there is none."""
+    def repository(self, name: str) -> documents.RepositoryDocument:
+        """What one repository, or one ref of it, holds (see `references.named`). Raises NotFound when there is none."""
         return repositories.repository(self.workspace, name)
 
-    def remove_repository(self, name: str, reporter: Reporter) -> dict[str, Any]:
+    def remove_repository(self, name: str, reporter: Reporter) -> documents.RepositoryRemoved:
         """Take NAME, or only NAME@REF, out of the index; its vectors are kept. See `repositories.remove`."""
         return repositories.remove(self.workspace, name, self._stoppable(reporter))
 
-    def collect_garbage(self, reporter: Reporter, *, dry_run: bool, drop_cache: bool) -> dict[str, Any]:
+    def collect_garbage(self, reporter: Reporter, *, dry_run: bool, drop_cache: bool) -> documents.GarbageDocument:
         """Remove what nothing refers to, or only count it. See `garbage.collect`."""
         return garbage.collect(self.workspace, self._stoppable(reporter), dry_run=dry_run, drop_cache=drop_cache)
 
     # ------------------------------------------------------------------ search
 
-    def search(self, query: Query, *, repository: str | None, reporter: Reporter) -> list[Answer]:
-        """Answer one query from the published indexes; see `searcher`."""
+    def search(self, query: Query, *, repository: str | None, reporter: Reporter) -> list[documents.Answer]:
+        """Answer one query from the published indexes; see `searcher`.
+
+        Raises:
+            UsageError: the query is empty, or names a kind that does not exist or a language that no index has.
+        """
+        self._check(query)
         with self.searcher(repository, reporter) as ask:
             return ask(query)
 
     @contextmanager
-    def searcher(self, repository: str | None, reporter: Reporter) -> Iterator[Callable[[Query], list[Answer]]]:
+    def searcher(
+        self, repository: str | None, reporter: Reporter
+    ) -> Iterator[Callable[[Query], list[documents.Answer]]]:
         """A function that answers queries while the database and the vector store stay open.
 
         Args:
-            repository: NAME or NAME@REF; None searches every repository.
+            repository: NAME, NAME@REF, URL or path; None searches every repository.
 
         Raises:
             UsageError: when there is nothing of that name, or nothing was indexed yet.
@@ -358,12 +393,25 @@ class App:
         with ExitStack() as edges, Nearest(self.workspace, self._stoppable(reporter)) as nearest:
             vectors_of = self._query_vectors(indexes, edges)
 
-            def ask(query: Query) -> list[Answer]:
+            def ask(query: Query) -> list[documents.Answer]:
                 self.workspace.stop.raise_if_asked()
                 vectors = vectors_of(query.text)
                 return search(state, indexes, query, vector_of=vectors, nearest=nearest)
 
             yield ask
+
+    def _check(self, query: Query) -> None:
+        if not query.text.strip():
+            raise UsageError("The query is empty: give words or a question.")
+        if not 1 <= query.limit <= MOST_ANSWERS:
+            raise UsageError(f"{query.limit} answers cannot be given: from 1 to {MOST_ANSWERS} can.")
+        unknown = sorted(set(query.kinds) - {str(kind) for kind in Kind})
+        if unknown:
+            raise UsageError(f"There is no kind {unknown[0]}: there is {', '.join(Kind)}.")
+        known = self.languages() if query.languages else []
+        unknown = [language for language in query.languages if known and language not in known]
+        if unknown:
+            raise UsageError(f"Nothing is indexed in {unknown[0]}: the indexed languages are {', '.join(known)}.")
 
     def languages(self) -> list[str]:
         """Languages that occur in any published index, sorted."""
@@ -374,7 +422,7 @@ class App:
         return sorted(found)
 
     def _processes(self, request: IndexRequest) -> int:
-        return request.jobs or len(os.sched_getaffinity(0))
+        return request.jobs or usable_cpus()
 
     def _query_vectors(self, indexes: Sequence[IndexRow], edges: ExitStack) -> Callable[[str], dict[int, Vectors]]:
         """A function that makes the vectors of a query, one for each space id: one call for each space.
@@ -396,22 +444,22 @@ class App:
         if not indexes:
             raise UsageError("Nothing is indexed yet: run `codechunk index <repo-url-or-path>` first.")
         if repository is not None:
-            indexes = published_as(indexes, repository)
+            indexes = published(state, repository)
         return _one_space_each(indexes, self.workspace.space())
 
 
-def _remote_document(job: RemoteJob, row: BatchRow | None, prefix: str) -> dict[str, Any]:
+def _remote_document(job: RemoteJob, row: BatchRow | None, prefix: str) -> documents.RemoteBatch:
     ours = (job.display_name or "").startswith(prefix)
-    return {
-        "name": job.name,
-        "display_name": job.display_name,
-        "model": job.model,
-        "state": job.state_name,
-        "rows": job.rows,
-        "age_s": job.age_s,
-        "relation": "ours" if row is not None else "lost" if ours else "foreign",
-        "batch_id": None if row is None else row.id,
-    }
+    return documents.RemoteBatch(
+        name=job.name,
+        display_name=job.display_name,
+        model=job.model,
+        state=job.state_name,
+        rows=job.rows,
+        age_s=job.age_s,
+        relation="ours" if row is not None else "lost" if ours else "foreign",
+        batch_id=None if row is None else row.id,
+    )
 
 
 def _names(source: Source) -> list[str]:

@@ -3,37 +3,75 @@
 Anything raised here reaches the terminal as one sentence; everything else is a bug and exits 70.
 """
 
+from typing import Literal
+
+Kind = Literal["usage", "not_found", "busy", "provider", "damaged", "environment", "bug"]
+"""What went wrong, for a program that decides what to do:
+
+- usage: wrong words or settings; the same call fails again.
+- not_found: nothing of that name is here.
+- busy: another process works on it; the same call works later.
+- provider: the provider of embeddings refused, or was not there.
+- damaged: what was stored cannot be used as it is.
+- environment: disk, network, git or a server stood in the way.
+- bug: codechunk found itself wrong. So is every exception that is no CodechunkError.
+"""
+
 
 class CodechunkError(Exception):
     """An expected failure: the message says what happened and what to do. Exit code 1."""
 
     exit_code = 1
+    kind: Kind = "environment"
 
 
 class UsageError(CodechunkError):
     """Wrong words on the command line or in the configuration. Exit code 2."""
 
     exit_code = 2
+    kind: Kind = "usage"
+
+
+class NotFound(UsageError):
+    """There is no repository, index or run of that name here. Exit code 2."""
+
+    kind: Kind = "not_found"
+
+
+class LedgerError(CodechunkError):
+    """What was read and what was stored do not balance: a bug, told before anything is published."""
+
+    kind: Kind = "bug"
 
 
 class GitError(CodechunkError):
     """The repository could not be read: wrong URL, missing ref, no access, disk full, git killed."""
 
+    kind: Kind = "environment"
+
 
 class StateError(CodechunkError):
     """The state database cannot be used: damaged, newer than this program, read-only, locked."""
+
+    kind: Kind = "damaged"
 
 
 class IndexBusy(CodechunkError):
     """Another process owns the embedded Chroma directory."""
 
+    kind: Kind = "busy"
+
 
 class VectorStoreError(CodechunkError):
     """The vector store refused or is unreachable."""
 
+    kind: Kind = "environment"
+
 
 class ProviderError(CodechunkError):
     """The provider of embeddings answered with an error, or not as it should."""
+
+    kind: Kind = "provider"
 
 
 class Denied(ProviderError):

@@ -78,10 +78,10 @@ def main():
         )
         app = App(loaded)
         folder = copies(options.repo, Path(work) / "one", 1)
-        total = app.index(IndexRequest(source=str(folder)), Silence())["chunks"]["total"]
+        total = app.index(IndexRequest(source=str(folder)), Silence()).chunks.total
         if total < options.chunks:
             folder = copies(options.repo, Path(work) / "many", math.ceil(options.chunks / total))
-            total = app.index(IndexRequest(source=str(folder)), Silence())["chunks"]["total"]
+            total = app.index(IndexRequest(source=str(folder)), Silence()).chunks.total
         newest = Path(folder).parent.name + "/repo" if folder.parent.name == "many" else "repo"
         with app.searcher(newest, Silence()) as ask:
             print(f"{total:,} chunks\n\n| search | first ms | p50 ms | p95 ms |\n|---|---|---|---|")

@@ -8,6 +8,7 @@ from codechunk.app import App
 from codechunk.cli.session import current_stop
 from codechunk.cli.terminal import reporter, shown, stderr, write_json
 from codechunk.config.load import Loaded
+from codechunk.documents import to_json
 from codechunk.errors import UsageError
 
 
@@ -17,9 +18,9 @@ def export(loaded: Loaded, *, file: Path, repository: str | None, json: bool, qu
     with reporter(stderr(), quiet=quiet) as progress, App(loaded, stop=current_stop()) as app:
         document = app.export_cache(file, repository, progress)
     if json:
-        write_json(document)
+        write_json(to_json(document))
     elif not quiet:
-        _say(f"Exported {document['vectors']:,} vectors to {file} ({_size(document['bytes'])}).")
+        _say(f"Exported {document.vectors:,} vectors to {file} ({_size(document.bytes)}).")
 
 
 def import_(loaded: Loaded, *, file: Path, json: bool, quiet: bool) -> None:
@@ -28,11 +29,11 @@ def import_(loaded: Loaded, *, file: Path, json: bool, quiet: bool) -> None:
     with reporter(stderr(), quiet=quiet) as progress, App(loaded, stop=current_stop()) as app:
         document = app.import_cache(file, progress)
     if json:
-        write_json(document)
+        write_json(to_json(document))
     elif not quiet:
         _say(
-            f"Imported {document['new']:,} vectors from {file} ({_size(document['bytes'])}); "
-            f"{document['known']:,} were here already."
+            f"Imported {document.new:,} vectors from {file} ({_size(document.bytes)}); "
+            f"{document.known:,} were here already."
         )
 
 

@@ -6,21 +6,21 @@ from rich.text import Text
 
 from codechunk.cli.terminal import stdout, write_json
 from codechunk.config.load import Loaded
+from codechunk.documents import to_json
 
 
 def show(loaded: Loaded, *, json: bool) -> None:
     """Print every key with its value and origin."""
-    rows = loaded.rows()
+    rows = loaded.settings()
     if json:
-        document = [{"key": key, "value": value, "origin": origin} for key, value, origin in rows]
-        write_json(document)
+        write_json(to_json(rows))
         return
     console = stdout()
-    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    for key, value, origin in rows:
-        style = "dim" if origin.startswith("default") else "cyan"
-        line = Text(f"{key:<{widths[0]}}  ") + Text(f"{value:<{widths[1]}}  ", style="bold") + Text(origin, style=style)
-        console.print(line)
+    widest_key, widest_value = max(len(row.key) for row in rows), max(len(row.value) for row in rows)
+    for row in rows:
+        style = "dim" if row.origin.startswith("default") else "cyan"
+        value = Text(f"{row.value:<{widest_value}}  ", style="bold")
+        console.print(Text(f"{row.key:<{widest_key}}  ") + value + Text(row.origin, style=style))
 
 
 def check(loaded: Loaded) -> None:

@@ -1,8 +1,6 @@
 """`codechunk doctor`: what is stuck, missing or misconfigured, and the mend."""
 
-import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.text import Text
@@ -11,9 +9,7 @@ from codechunk.app import App
 from codechunk.cli.session import current_stop
 from codechunk.cli.terminal import reporter, shown, stderr, stdout, write_json
 from codechunk.config.load import Loaded
-from codechunk.errors import ProviderError, UsageError
-from codechunk.process.log import mask_secrets
-from codechunk.views.doctor import Finding
+from codechunk.documents import Finding, to_json
 
 EXIT_SOMETHING_IS_WRONG = 1
 STYLES = {"ok": "green", "warning": "yellow", "error": "bold red", "skipped": "dim"}
@@ -21,46 +17,13 @@ STYLES = {"ok": "green", "warning": "yellow", "error": "bold red", "skipped": "d
 
 def run(loaded: Loaded, *, remote: bool, json: bool, quiet: bool) -> int:
     """Check everything and print. Returns the exit code: 1 when something is wrong, warnings are not."""
-    with App(loaded, stop=current_stop()) as app:
-        found = app.doctor()
-        if remote:
-            with reporter(stderr(), quiet=quiet):
-                found = [*found, _asked(app)]
-        if json:
-            write_json([_masked(finding) for finding in found])
-        else:
-            _show(stdout(), found, quiet=quiet)
-        return EXIT_SOMETHING_IS_WRONG if any(finding.status == "error" for finding in found) else 0
-
-
-def _asked(app: App) -> Finding:
-    """What the provider says; that it says nothing is a finding too."""
-    try:
-        return _remote(app.remote())
-    except (UsageError, ProviderError) as exc:
-        mend = "the sentence says it; the other checks did not need the provider"
-        return Finding(check="remote_jobs", status="error", count=1, message=str(exc), mend=mend)
-
-
-def _remote(jobs: Sequence[Mapping[str, Any]]) -> Finding:
-    """Jobs at the provider that bear our name and that no row here knows."""
-    lost = [job["name"] for job in jobs if job["relation"] == "lost"]
-    foreign = sum(job["relation"] == "foreign" for job in jobs)
-    if not lost:
-        message = f"no job of ours is lost at the provider ({len(jobs):,} jobs there, {foreign:,} not ours)"
-        return Finding(check="remote_jobs", status="ok", count=0, message=message)
-    return Finding(
-        check="remote_jobs",
-        status="warning",
-        count=len(lost),
-        message=f"{len(lost):,} jobs at the provider are ours and nobody here knows them: {', '.join(lost[:5])}",
-        mend="codechunk queue remote shows them; --cancel NAME or --delete NAME removes one",
-    )
-
-
-def _masked(finding: Finding) -> dict[str, Any]:
-    document = dataclasses.asdict(finding)
-    return {key: mask_secrets(value) if isinstance(value, str) else value for key, value in document.items()}
+    with App(loaded, stop=current_stop()) as app, reporter(stderr(), quiet=quiet):
+        found = app.doctor(remote=remote)
+    if json:
+        write_json(to_json(found))
+    else:
+        _show(stdout(), found, quiet=quiet)
+    return EXIT_SOMETHING_IS_WRONG if any(finding.status == "error" for finding in found) else 0
 
 
 def _show(console: Console, found: Sequence[Finding], *, quiet: bool) -> None:
@@ -72,9 +35,9 @@ def _show(console: Console, found: Sequence[Finding], *, quiet: bool) -> None:
             if finding.status != status:
                 continue
             line = Text(f"{status:<9}", style=STYLES[status]) + Text(f"{finding.check:<{width}}")
-            console.print(line + Text(shown(mask_secrets(finding.message))))
+            console.print(line + Text(shown(finding.message)))
             if finding.mend:
-                console.print(Text(f"{'':<9}{'':<{width}}mend: {shown(mask_secrets(finding.mend))}", style="dim"))
+                console.print(Text(f"{'':<9}{'':<{width}}mend: {shown(finding.mend)}", style="dim"))
     counts = {status: sum(finding.status == status for finding in found) for status in order}
     told = [f"{counts[level]:,} {level}{'' if counts[level] == 1 else 's'}" for level in ("error", "warning")]
     console.print(Text(f"{told[0]}, {told[1]}, {counts['ok']:,} checks are fine"))

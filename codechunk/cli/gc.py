@@ -4,6 +4,7 @@ from codechunk.app import App
 from codechunk.cli.session import current_stop
 from codechunk.cli.terminal import Rows, reporter, shown, stderr, stdout, write_json
 from codechunk.config.load import Loaded
+from codechunk.documents import to_json
 
 # What is told, in this order, where there is any.
 TOLD = {
@@ -24,34 +25,34 @@ def run(loaded: Loaded, *, dry_run: bool, drop_cache: bool, json: bool, quiet: b
     with reporter(stderr(), quiet=quiet) as progress, App(loaded, stop=current_stop()) as app:
         document = app.collect_garbage(progress, dry_run=dry_run, drop_cache=drop_cache)
     if json:
-        write_json(document)
+        write_json(to_json(document))
         return
     console = stdout()
-    found = [(name, words) for name, words in TOLD.items() if document[name]]
+    found = [(count, words) for name, words in TOLD.items() if (count := getattr(document, name))]
     if found:
         console.print("Would be removed:" if dry_run else "Removed:")
         rows = Rows()
-        for name, words in found:
-            rows.add(f"{document[name]:>10,}", words)
+        for count, words in found:
+            rows.add(f"{count:>10,}", words)
         rows.show(console)
     else:
         console.print("Nothing to remove.")
-    if drop_cache and document["tokens"]:
+    if drop_cache and document.tokens:
         lost = "would have to be" if dry_run else "have to be"
-        console.print(f"{document['tokens']:,} tokens were paid for these vectors and {lost} paid again.")
-    if document["bytes_freed"]:
+        console.print(f"{document.tokens:,} tokens were paid for these vectors and {lost} paid again.")
+    if document.bytes_freed:
         about = "About " if dry_run else ""
-        console.print(f"{about}{document['bytes_freed'] / 1e6:,.1f} MB {'would be' if dry_run else 'are'} free again.")
-    kept = document["kept"]
-    if kept["vectors"]:
+        console.print(f"{about}{document.bytes_freed / 1e6:,.1f} MB {'would be' if dry_run else 'are'} free again.")
+    kept = document.kept
+    if kept.vectors:
         console.print(
-            f"{kept['vectors']:,} vectors that no chunk uses now are kept ({kept['tokens']:,} tokens were paid for "
+            f"{kept.vectors:,} vectors that no chunk uses now are kept ({kept.tokens:,} tokens were paid for "
             f"them): they are the cache. --drop-cache removes them."
         )
-    for backup in kept["backups"]:
+    for backup in kept.backups:
         console.print(
-            f"{shown(backup['file'])} ({backup['bytes'] / 1e6:,.1f} MB) is a backup from before an update of the state "
+            f"{shown(backup.file)} ({backup.bytes / 1e6:,.1f} MB) is a backup from before an update of the state "
             f"database: remove it by hand when all is well."
         )
-    for sentence in document["skipped"]:
+    for sentence in document.skipped:
         console.print(f"Left out: {shown(sentence)}", markup=False)

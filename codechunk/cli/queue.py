@@ -1,8 +1,7 @@
 """`codechunk queue status | flush | sync | retry | remote`: chunks and batch jobs waiting, out and back."""
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from rich.table import Table
 from rich.text import Text
@@ -11,6 +10,7 @@ from codechunk.app import App
 from codechunk.cli.session import EXIT_FAILED_CHUNKS, current_stop
 from codechunk.cli.terminal import Rows, duration, reporter, shown, stderr, stdout, write_json
 from codechunk.config.load import Loaded
+from codechunk.documents import QueueFlush, QueueSync, RemoteBatch, to_json
 from codechunk.process.log import mask_secrets
 from codechunk.sending.batch_view import plain_state
 
@@ -24,21 +24,21 @@ def status(loaded: Loaded, *, json: bool) -> None:
     with App(loaded, stop=current_stop()) as app:
         document = app.queue_status()
     if json:
-        write_json(document)
+        write_json(to_json(document))
         return
     table = Rows()
     table.add(
         "texts",
-        f"{document['pending']:,} pending, {document['processing']:,} in work, {document['ready']:,} ready, "
-        f"{document['failed']:,} failed",
+        f"{document.pending:,} pending, {document.processing:,} in work, {document.ready:,} ready, "
+        f"{document.failed:,} failed",
     )
-    batches = {state: count for state, count in document["batches"].items() if count}
+    batches = {state: count for state, count in document.batches.items() if count}
     told = ", ".join(f"{count:,} {state.replace('_', ' ')}" for state, count in batches.items())
     table.add("batch jobs", told or "none")
-    if document["throttled_until"] is not None:
-        wait = duration(document["throttled_until"] - time.time())
-        table.add("waiting", f"no submission for {wait}: {shown(mask_secrets(document['throttle_reason'] or ''))}")
-    if document["failed"]:
+    if document.throttled_until is not None:
+        wait = duration(document.throttled_until - time.time())
+        table.add("waiting", f"no submission for {wait}: {shown(mask_secrets(document.throttle_reason or ''))}")
+    if document.failed:
         table.add("", "codechunk queue retry sends the failed ones again")
     table.show(stdout())
 
@@ -48,18 +48,18 @@ def flush(loaded: Loaded, *, force: bool, json: bool, quiet: bool) -> int:
     with reporter(stderr(), quiet=quiet) as progress, App(loaded, stop=current_stop()) as app:
         document = app.flush(progress, force=force)
     if json:
-        write_json(document)
+        write_json(to_json(document))
         return _exit_code(document)
     console = stdout()
-    if document["batches"]:
-        console.print(f"{document['texts']:,} texts are in {document['batches']:,} new batch jobs.")
-    if document["submitted"]:
-        console.print(f"Submitted {document['submitted']:,} batch jobs.")
-    if document["reason"]:
-        console.print(Text(f"Nothing was flushed: {shown(mask_secrets(document['reason']))}."))
-    elif document["waiting"]:
-        console.print(f"{document['waiting']:,} texts wait.")
-    elif not (document["batches"] or document["submitted"]):
+    if document.batches:
+        console.print(f"{document.texts:,} texts are in {document.batches:,} new batch jobs.")
+    if document.submitted:
+        console.print(f"Submitted {document.submitted:,} batch jobs.")
+    if document.reason:
+        console.print(Text(f"Nothing was flushed: {shown(mask_secrets(document.reason))}."))
+    elif document.waiting:
+        console.print(f"{document.waiting:,} texts wait.")
+    elif not (document.batches or document.submitted):
         console.print("Nothing waits.")
     return _exit_code(document)
 
@@ -69,27 +69,26 @@ def sync(loaded: Loaded, *, json: bool, quiet: bool) -> int:
     with reporter(stderr(), quiet=quiet) as progress, App(loaded, stop=current_stop()) as app:
         document = app.sync(progress)
     if json:
-        write_json(document)
+        write_json(to_json(document))
     else:
         table = Rows()
         table.add(
             "batch jobs",
-            f"{document['polled']:,} looked at, {document['completed']:,} completed, "
-            f"{document['ended_badly']:,} ended badly",
+            f"{document.polled:,} looked at, {document.completed:,} completed, {document.ended_badly:,} ended badly",
         )
-        table.add("texts", f"{document['texts_ready']:,} ready, {document['texts_failed']:,} failed")
-        table.add("indexes", f"{document['indexes_finished']:,} finished")
+        table.add("texts", f"{document.texts_ready:,} ready, {document.texts_failed:,} failed")
+        table.add("indexes", f"{document.indexes_finished:,} finished")
         table.show(stdout())
     return _exit_code(document)
 
 
-def _exit_code(document: Mapping[str, Any]) -> int:
+def _exit_code(document: QueueFlush | QueueSync) -> int:
     """1 when the provider could not be reached, which is said; 3 when texts failed for good."""
-    if document["unreachable"]:
-        why = shown(mask_secrets(document["unreachable"][0]))
+    if document.unreachable:
+        why = shown(mask_secrets(document.unreachable[0]))
         stderr().print(Text(f"codechunk: {why}; nothing is lost, the same command goes on from here."))
         return EXIT_UNREACHABLE
-    return EXIT_FAILED_CHUNKS if document.get("texts_failed") else 0
+    return EXIT_FAILED_CHUNKS if isinstance(document, QueueSync) and document.texts_failed else 0
 
 
 def retry(loaded: Loaded, *, json: bool, quiet: bool) -> None:
@@ -97,8 +96,8 @@ def retry(loaded: Loaded, *, json: bool, quiet: bool) -> None:
     with reporter(stderr(), quiet=quiet) as progress, App(loaded, stop=current_stop()) as app:
         document = app.retry(progress)
     if json:
-        write_json(document)
-    elif not document["requeued"]:
+        write_json(to_json(document))
+    elif not document.requeued:
         stdout().print("No text has failed.")
 
 
@@ -115,14 +114,14 @@ def remote(loaded: Loaded, *, cancel: str | None, delete: str | None, json: bool
             console.print(Text(f"{shown(delete)} was deleted at the provider."))
         jobs = app.remote()
         if json:
-            write_json(jobs)
+            write_json(to_json(jobs))
         elif jobs:
             stdout().print(_remote_table(jobs))
         else:
             console.print("The provider has no batch jobs of this key's project.")
 
 
-def _remote_table(jobs: Sequence[Mapping[str, Any]]) -> Table:
+def _remote_table(jobs: Sequence[RemoteBatch]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for title in ("name", "display name", "state"):
         table.add_column(title, overflow="fold")  # whole, to be copied
@@ -132,12 +131,12 @@ def _remote_table(jobs: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(title, no_wrap=True)
     for job in jobs:
         table.add_row(
-            Text(shown(job["name"])),
-            Text(shown(job["display_name"] or "-")),
-            Text(shown(plain_state(job["state"]))),
-            "-" if job["rows"] is None else f"{job['rows']:,}",
-            "-" if job["age_s"] is None else duration(job["age_s"]),
-            (job["batch_id"] or "-")[:12],
-            Text(RELATIONS[job["relation"]], style=RELATION_STYLES[job["relation"]]),
+            Text(shown(job.name)),
+            Text(shown(job.display_name or "-")),
+            Text(shown(plain_state(job.state))),
+            "-" if job.rows is None else f"{job.rows:,}",
+            "-" if job.age_s is None else duration(job.age_s),
+            (job.batch_id or "-")[:12],
+            Text(RELATIONS[job.relation], style=RELATION_STYLES[job.relation]),
         )
     return table

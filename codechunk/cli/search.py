@@ -1,6 +1,5 @@
 """`codechunk search`: answers as `path:start-end  symbol  score` with code, or as JSON."""
 
-import dataclasses
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -11,9 +10,8 @@ from codechunk.app import App
 from codechunk.cli.session import current_stop
 from codechunk.cli.terminal import reporter, shown, stderr, stdout, write_json
 from codechunk.config.load import Loaded
-from codechunk.errors import UsageError
-from codechunk.search.ranking import Answer, Query
-from codechunk.text.chunks import Kind
+from codechunk.documents import Answer, to_json
+from codechunk.search.ranking import Query
 
 # Lines of an answer that a terminal shows; the rest is said to be there.
 SHOWN_LINES = 24
@@ -33,19 +31,8 @@ def run(
     json: bool,
     quiet: bool,
 ) -> None:
-    """Search and print.
-
-    Raises:
-        UsageError: for an empty query, an unknown kind or a language that no index has.
-    """
-    if not query.strip():
-        raise UsageError("The query is empty: give words or a question.")
-    unknown = sorted(set(kinds) - {str(kind) for kind in Kind})
-    if unknown:
-        raise UsageError(f"--kind {unknown[0]}: there is {', '.join(Kind)}.")
+    """Search and print. Raises UsageError as `App.search` does."""
     with App(loaded, stop=current_stop()) as app:
-        if languages:
-            _check_languages(app, languages)
         with reporter(stderr(), quiet=quiet) as progress:
             answers = app.search(
                 Query(text=query, limit=limit, languages=languages, kinds=kinds, path=path, context=context),
@@ -53,23 +40,13 @@ def run(
                 reporter=progress,
             )
         if json:
-            documents = [dataclasses.asdict(answer) for answer in answers]
-            for document in documents:
-                del document["hit_lines"]  # for the terminal: the contract's keys are fixed
-            write_json(documents)
+            write_json(to_json(answers))
             return
         console = stdout()
         if not answers:
             stderr().print("Nothing found.")
         for answer in answers:
             _show(console, answer)
-
-
-def _check_languages(app: App, languages: Sequence[str]) -> None:
-    known = app.languages()
-    for language in languages:
-        if known and language not in known:
-            raise UsageError(f"--language {language}: the indexed languages are {', '.join(known)}.")
 
 
 def _show(console: Console, answer: Answer) -> None:

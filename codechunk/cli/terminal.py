@@ -23,6 +23,7 @@ from rich.text import Text
 
 from codechunk.process.log import mask_secrets
 from codechunk.progress import BatchView, Reporter, Silence
+from codechunk.text.money import usd
 
 # A line in a log for a stage that lasts, not more often than this.
 PLAIN_EVERY_S = 10.0
@@ -101,13 +102,6 @@ def duration(seconds: float) -> str:
         if whole >= size:
             return f"{whole // size}{unit}{whole % size // below:02d}{small}"
     return f"{whole}s"
-
-
-def usd(amount: float | None) -> str:
-    """An amount of money for people; a dash when it is not known. What was paid is never shown as nothing."""
-    if amount is None:
-        return "-"
-    return "<$0.0001" if 0 < amount < 0.00005 else f"${amount:,.4f}"
 
 
 def batch_table(rows: Sequence[BatchView], *, most: int) -> Table:

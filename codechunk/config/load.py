@@ -5,6 +5,7 @@ and live beside the Config, never in it, so that a Config can be printed. The ke
 """
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from pydantic_core import ErrorDetails
 
 from codechunk import providers
 from codechunk.config.settings import Config, format_size, format_value
+from codechunk.documents import Setting
 from codechunk.errors import UsageError
 from codechunk.process.log import mask_secrets
 from codechunk.providers import Provider
@@ -29,6 +31,8 @@ from codechunk.providers.pricing import PriceMode
 __all__ = ["Config", "Loaded", "Secret", "load_config"]
 
 Key = tuple[str, ...]
+# Variables that may hold the token, the first that is set counts; those of keys are their providers' business.
+GIT_TOKENS = ("CODECHUNK_GIT_TOKEN",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +72,12 @@ class Loaded:
         found = (*(self.api_key(provider).value for provider in self._keyed), self.git_token.value)
         return [secret.get_secret_value() for secret in found if secret is not None]
 
+    def settings(self) -> list[Setting]:
+        """Every setting with its value and origin, as `config show` tells them."""
+        return [Setting(key=key, value=value, origin=origin) for key, value, origin in self.rows()]
+
     def rows(self) -> list[tuple[str, str, str]]:
-        """(key, value, origin) for `config show`; of a secret only whether it is set, and where."""
+        """(key, value, origin) of every setting; of a secret only whether it is set, and where."""
         rows = []
         for key in _leaves():
             value: Any = self.config
@@ -98,14 +106,36 @@ class Loaded:
                     yield key, format_value(getattr(price, mode)), f"default (list price of {price.as_of})"
 
 
-def load_config(*, config_file: Path | None, flags: Mapping[str, Any], environ: Mapping[str, str], cwd: Path) -> Loaded:
-    """The configuration of this run, with the origin of every value.
+def load_config(
+    *,
+    config_file: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    flags: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    find_file: bool = True,
+) -> Loaded:
+    """The configuration of this run, with the origin of every value. With nothing given, that of a bare command.
 
-    `flags` has dotted keys (`"git.timeout"`); None and empty lists are flags that were not given. Raises
-    UsageError that names every wrong key, its value, where it came from and the nearest known key.
+    Args:
+        config_file: the YAML file; None: CODECHUNK_CONFIG, else codechunk.yaml in `cwd`.
+        settings: values instead of a file: sections as mappings, or keys with dots.
+        flags: dotted keys (`"git.timeout"`); None and empty lists are flags that were not given.
+        environ: the environment; None: that of this process.
+        cwd: the folder that relative paths of files start from; None: the current one.
+        find_file: whether to look for a file that nobody named here.
+
+    Raises:
+        UsageError: names every wrong key, its value, where it came from and the nearest known key.
     """
-    file, asked_for = _which_file(config_file, environ, cwd)
-    layers = [_flag_layer(flags), _environment_layer(environ)]
+    environ = os.environ if environ is None else environ
+    cwd = Path.cwd() if cwd is None else cwd
+    file, asked_for = (None, False)
+    if config_file is not None or find_file:
+        file, asked_for = _which_file(config_file, environ, cwd)
+    layers = [_flag_layer(flags or {}), _environment_layer(environ)]
+    if settings is not None:
+        layers.append(_settings_layer(settings))
     if file is not None:
         layers.append(_file_layer(cwd / file, str(file), trusted=asked_for))
     given: dict[str, Any] = {"layers": [layer.tree() for layer in layers]}
@@ -119,12 +149,22 @@ def load_config(*, config_file: Path | None, flags: Mapping[str, Any], environ: 
     loaded = Loaded(
         config=config,
         origins=origins,
-        git_token=_secret(("CODECHUNK_GIT_TOKEN",), environ),
+        git_token=_secret(GIT_TOKENS, environ),
         file=None if file is None else cwd / file,
         environ=environ,
     )
     loaded.secret_values()  # a key that cannot be one is told now, whatever the command
     return loaded
+
+
+def secrets_only(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment without what would be a setting: for programs that configure codechunk by themselves."""
+
+    def is_setting(name: str) -> bool:
+        # Settings of a section have two underscores, and those of none do not end like a secret.
+        return name.startswith(_PREFIX) and ("__" in name or not name.endswith(("_KEY", "_TOKEN")))
+
+    return {name: value for name, value in environ.items() if not is_setting(name)}
 
 
 # ---------------------------------------------------------------- layers
@@ -260,6 +300,28 @@ def _read_node(loader: yaml.SafeLoader, node: yaml.Node, key: Key, layer: _Layer
         reason = "a password does not belong in a file; set CODECHUNK_STATE__URL in the environment"
         raise UsageError(f"state.url ({origin}): {reason}.")
     layer.put(key, value, layer.origins.get(key, origin))
+
+
+def _settings_layer(settings: Mapping[str, Any]) -> _Layer:
+    """Values that a program gave: sections as mappings, keys with or without dots."""
+    layer, origin = _Layer(), "config"
+
+    def read(values: Mapping[str, Any], above: Key) -> None:
+        for name, value in values.items():
+            key = (*above, *([name] if above[:1] == ("pricing",) else str(name).split(".")))
+            inner = key in _sections() or (key[:1] == ("pricing",) and len(key) < 3)
+            if key[:1] != ("pricing",) and key not in _leaves() and not inner:
+                raise _unknown(key, value, origin)
+            if not inner:
+                layer.put(key, str(value) if isinstance(value, Path) else value, origin)
+            elif isinstance(value, Mapping):
+                layer.origins[key] = origin
+                read(value, key)
+            else:
+                raise UsageError(f"{_dotted(key)} ({origin}) must be a section with keys below it, not a single value.")
+
+    read(settings, ())
+    return layer
 
 
 def _environment_layer(environ: Mapping[str, str]) -> _Layer:

@@ -236,10 +236,6 @@ class BatchConfig(_Section):
     priority: Annotated[int, BeforeValidator(_no_bool), Field(ge=-1000, le=1000)] = 0
     queue_limits: QueueLimits = QueueLimits()
 
-    def takes(self, texts: int) -> bool:
-        """Whether so many texts go through the Batch API when nobody says how (`--mode auto`)."""
-        return self.enabled and texts >= self.threshold_chunks
-
     @field_validator("max_batch_size")
     @classmethod
     def _job_limit(cls, value: int) -> int:

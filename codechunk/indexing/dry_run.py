@@ -5,15 +5,30 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice, tee
 
+from codechunk.documents import (
+    DryRunDocument,
+    EstimatedFiles,
+    EstimateDocument,
+    PathReason,
+    PlannedChunks,
+    PlannedCost,
+    PlannedFiles,
+    PlannedSecrets,
+    PlannedTokens,
+    Price,
+    SecretPlace,
+)
 from codechunk.git.repository import Repository, TreeEntry
+from codechunk.indexing.mode import Chosen
 from codechunk.pool.cut_settings import CutSettings, fingerprint
 from codechunk.pool.pool import ChunkPool, ParseTask
 from codechunk.progress import Reporter
-from codechunk.selection.secrets import Place
+from codechunk.selection.secrets import Place, counts
 from codechunk.selection.skip import SkipReason, SkipRules, decode
 from codechunk.state import Space, State
 from codechunk.state.contents import text_sha
 from codechunk.text.sampling import SEED
+from codechunk.workspace.estimates import Prices
 
 KNOWN_AT_ONCE = 500
 
@@ -45,6 +60,69 @@ class DryRun:
     def reasons(self) -> dict[str, int]:
         """Skipped files per reason, the most frequent first."""
         return dict(Counter(reason for _, reason in self.skipped).most_common())
+
+
+def dry_run_document(plan: DryRun, *, secrets_mode: str, cost: Prices) -> DryRunDocument:
+    """The document of `index --dry-run`; `cost` is that of the texts to embed."""
+    places = [place for _, place in plan.secrets]
+    return DryRunDocument(
+        repository=plan.head["repository"],
+        url=plan.head["url"],
+        ref=plan.head["ref"],
+        commit=plan.head["commit"],
+        files=PlannedFiles(
+            discovered=plan.discovered,
+            indexed=plan.indexed,
+            skipped=len(plan.skipped),
+            failed=len(plan.failed),
+            skipped_by_reason=plan.reasons(),
+            by_language=dict(plan.languages.most_common()),
+        ),
+        secrets=PlannedSecrets(
+            mode=secrets_mode,
+            found=len(places),
+            files=len({path for path, _ in plan.secrets}),
+            by_kind=counts(places),
+            places=[SecretPlace(path=path, line=place.line, kind=place.kind) for path, place in plan.secrets],
+        ),
+        chunks=PlannedChunks(
+            total=plan.chunks,
+            texts=plan.texts,
+            texts_to_embed=plan.texts_to_embed,
+            texts_out=plan.texts_out,
+            texts_failed=plan.texts_failed,
+        ),
+        tokens=PlannedTokens(total=plan.tokens, to_embed=plan.tokens_to_embed),
+        cost=PlannedCost(currency="USD", model=cost.model, direct=cost.direct, batch=cost.batch),
+        skipped=[PathReason(path=path, reason=reason) for path, reason in plan.skipped],
+        failed=[PathReason(path=path, reason=reason) for path, reason in plan.failed],
+    )
+
+
+def estimate_document(plan: DryRun, *, mode: Chosen, cost: Prices) -> EstimateDocument:
+    """The document of `estimate`; `mode` and `cost` are those of the texts to embed."""
+    return EstimateDocument(
+        repository=plan.head["repository"],
+        url=plan.head["url"],
+        ref=plan.head["ref"],
+        commit=plan.head["commit"],
+        files=EstimatedFiles(
+            discovered=plan.discovered,
+            indexed=plan.indexed,
+            skipped=len(plan.skipped),
+            failed=len(plan.failed),
+            skipped_by_reason=plan.reasons(),
+        ),
+        chunks=plan.chunks,
+        tokens=plan.tokens,
+        texts=plan.texts,
+        duplicates=plan.chunks - plan.texts,
+        texts_to_embed=plan.texts_to_embed,
+        tokens_to_embed=plan.tokens_to_embed,
+        model=cost.model,
+        mode=mode,
+        price=Price(currency="USD", direct=cost.direct, batch=cost.batch, as_of=cost.as_of),
+    )
 
 
 def dry_run(
@@ -125,9 +203,9 @@ class _Tally:
         unsent = [tokens for sha, tokens in self.fresh.items() if states.get(sha, "pending") == "pending"]
         self.plan.texts_to_embed += len(unsent)
         self.plan.tokens_to_embed += sum(unsent)
-        counts = Counter(states.values())
-        self.plan.texts_out += counts["processing"]
-        self.plan.texts_failed += counts["failed"]
+        found = Counter(states.values())
+        self.plan.texts_out += found["processing"]
+        self.plan.texts_failed += found["failed"]
         self.fresh.clear()
 
 

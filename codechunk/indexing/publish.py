@@ -4,20 +4,22 @@ Needs nothing but the state database and the vector store, so that whoever sees 
 run itself, a worker hours later, or `queue sync` on another day.
 """
 
-import json
 import logging
 import time
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import replace
 
 from codechunk import providers
+from codechunk.documents import IndexDocument, Saved, TokenFigures, to_json
 from codechunk.errors import CodechunkError, IndexBusy
 from codechunk.indexing import report
+from codechunk.indexing.mode import Choice, choose
 from codechunk.process.crash import crash
 from codechunk.progress import Reporter
-from codechunk.state import IndexRow, JobRow
+from codechunk.state import IndexRow, JobRow, State
 from codechunk.state.compare import Changes
+from codechunk.text.money import rounded_usd
 from codechunk.vectors import Collection
+from codechunk.workspace.outline import Outline
 from codechunk.workspace.vector_session import VectorSession
 from codechunk.workspace.workspace import Workspace
 
@@ -29,36 +31,6 @@ LISTED = 20
 BUSY_PATIENCE_S = 600.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outline:
-    """What a run knows when its texts wait for vectors; kept with the job so that anybody can finish it."""
-
-    generation: int
-    commit: str
-    identity: str
-    token_mode: str
-    discovered: int
-    unchanged: int
-    deleted_files: int
-    mode: str
-    mode_reason: str
-    estimated_usd: float | None
-    started_at: float
-    changes: dict[str, int] | None = None
-    """What `Changes.dump` gave; None in plans of codechunk before it reported changes."""
-    tokens_to_send: int | None = None
-    """Tokens of the texts that had no vector, by our count or estimate."""
-
-    def dump(self) -> str:
-        """As JSON."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def load(cls, text: str) -> Self:
-        """From what `dump` wrote."""
-        return cls(**json.loads(text))
-
-
 class Publication:
     """One job's way from the last vector to a published generation."""
 
@@ -68,12 +40,12 @@ class Publication:
         self._workspace, self._state, self._reporter = workspace, workspace.state, reporter
         self._index, self._job, self._outline = index, job, outline
 
-    def waiting(self, session: VectorSession) -> dict[str, Any]:
+    def waiting(self, session: VectorSession) -> IndexDocument:
         """Write down that the job's texts are out, and return its document so far."""
         now = self._state.catalog.refreshed(self._index)
-        document = self._document(self._ledger(session, new=None), published=now.generation == self._outline.generation)
-        self._state.catalog.finish_job(self._job.id, status="embedding", report=document)
-        return document
+        return self._finish(
+            self._ledger(session, new=None), published=now.generation == self._outline.generation, status="embedding"
+        )
 
     def publish_early(self, session: VectorSession) -> None:
         """Switch searches to the generation although vectors are missing; `publish` follows when they have come.
@@ -95,7 +67,7 @@ class Publication:
 
     def publish(
         self, session: VectorSession, *, made: int | None = None, patience_s: float = BUSY_PATIENCE_S
-    ) -> dict[str, Any]:
+    ) -> IndexDocument:
         """Store the vectors, check the ledger, switch searches, then let go of what is gone.
 
         Args:
@@ -115,8 +87,7 @@ class Publication:
             failed = state.embeddings.failures(index.id, index.space_id, generation, limit=LISTED)
         for place, why in (*ledger.failed_files, *failed):
             self._reporter.say(f"{place}: failed ({why}).")
-        document = self._document(ledger)
-        state.catalog.finish_job(self._job.id, status=ledger.status, report=document)
+        document = self._finish(ledger)
         session.finish([index.id])
         return document
 
@@ -201,37 +172,44 @@ class Publication:
         paid = bought.direct_estimated + bought.batch_estimated + round((bought.direct + bought.batch) / theirs)
         return max(planned, paid)
 
-    def _document(self, ledger: report.Ledger, *, published: bool = True) -> dict[str, Any]:
+    def _finish(self, ledger: report.Ledger, *, published: bool = True, status: str | None = None) -> IndexDocument:
+        """Write down how the run stands, and return its document. `status` None: as the ledger says."""
+        tokens = tokens_of(self._state, self._index, self._outline.generation, self._outline.token_mode)
+        document = self._document(ledger, tokens, published=published)
+        kept = replace(self._outline, outcome=report.outcome(ledger, tokens))
+        self._state.catalog.finish_job(
+            self._job.id, status=status or ledger.status, report=to_json(document), plan=kept.dump()
+        )
+        return document
+
+    def _document(self, ledger: report.Ledger, tokens: TokenFigures, *, published: bool) -> IndexDocument:
         index, outline = self._index, self._outline
-        sums = self._state.contents.token_sums(index.id, outline.generation)
-        tokens = report.extrapolate(outline.token_mode, sums)
         return report.document(
             job_id=self._job.id,
-            repository=index.repository,
-            url=index.url,
-            ref=index.ref,
+            index=index,
             commit=outline.commit,
-            mode=outline.mode,
-            mode_reason=outline.mode_reason,
+            mode=Choice(mode="batch" if outline.mode == "batch" else "sequential", reason=outline.mode_reason),
             ledger=ledger,
             tokens=tokens,
             saved=saved(self._workspace, index, tokens.total, self._tokens_sent(), ledger.total),
             published=published,
-            provider=index.space.provider,
-            model=index.space.model,
-            dimensions=index.space.dimensions,
             secrets_mode=self._workspace.config.secrets,
-            seconds=max(0.0, time.time() - outline.started_at),
+            seconds=time.time() - outline.started_at,
         )
 
 
-def saved(workspace: Workspace, index: IndexRow, total: int | None, sent: int | None, chunks: int) -> report.Saved:
+def tokens_of(state: State, index: IndexRow, generation: int, mode: str) -> TokenFigures:
+    """The tokens of a generation, by the rows of its contents."""
+    return report.extrapolate(mode, state.contents.token_sums(index.id, generation))
+
+
+def saved(workspace: Workspace, index: IndexRow, total: int | None, sent: int | None, chunks: int) -> Saved:
     """What a run did not have to send: the tokens of all chunks but those sent, at the price all would have had."""
     if total is None or sent is None:
-        return report.Saved(tokens=None, usd=None)
+        return Saved(tokens=None, usd=None)
     tokens = max(0, total - sent)
-    mode = "batch" if workspace.config.batch_processing.takes(chunks) else "sequential"
-    return report.Saved(tokens=tokens, usd=workspace.estimates.estimate_usd(index, tokens, mode))
+    mode = choose(workspace.config.batch_processing, chunks).mode
+    return Saved(tokens=tokens, usd=rounded_usd(workspace.estimates.estimate_usd(index, tokens, mode)))
 
 
 def settle(workspace: Workspace, reporter: Reporter) -> int:
@@ -245,7 +223,7 @@ def settle(workspace: Workspace, reporter: Reporter) -> int:
     state = workspace.state
     finished, failures = 0, list[CodechunkError]()
     for job, index in state.catalog.embedding_jobs():
-        outline = None if job.plan is None else Outline.load(job.plan)
+        outline = Outline.load(job.plan)
         if outline is None or not _is_next(index, outline):
             continue
         try:

@@ -1,11 +1,31 @@
-"""The ledger of one run as the document of `index --json`. Pure; its keys are a contract (docs/design.md)."""
+"""The ledger of one run, and what it becomes: the document of `index`, and what is kept of it with the run. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Literal
 
-from codechunk.errors import CodechunkError
+from codechunk.documents import (
+    ChunkChanges,
+    Cost,
+    EmbeddingFigures,
+    FileChanges,
+    IndexChanges,
+    IndexChunks,
+    IndexDocument,
+    IndexFiles,
+    Saved,
+    SecretFigures,
+    TextChanges,
+    TokenFigures,
+)
+from codechunk.errors import CodechunkError, LedgerError
+from codechunk.indexing.mode import Choice
+from codechunk.state import IndexRow
 from codechunk.state.compare import Changes
+from codechunk.text.money import rounded_usd
+from codechunk.workspace.outline import Outcome
+
+STATES = ("pending", "processing", "ready", "failed", "unstored")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +79,12 @@ class Ledger:
         """Nothing lost: discovered = indexed + skipped + failed, and no chunk without a state.
 
         Raises:
-            CodechunkError: when it does not balance, which is a bug, but one the user must hear of.
+            LedgerError: files are missing, which is a bug, but one the user must hear of.
+            CodechunkError: vectors are missing in the vector index.
         """
         accounted = self.count("indexed") + self.count("skipped") + self.count("failed")
         if accounted != self.discovered or self.count("planned"):
-            raise CodechunkError(
+            raise LedgerError(
                 f"the ledger does not balance: {self.discovered} files discovered, {accounted} accounted "
                 f"for; nothing was published, please report this"
             )
@@ -74,35 +95,14 @@ class Ledger:
             )
 
     @property
-    def status(self) -> str:
+    def status(self) -> Literal["succeeded", "partial", "embedding"]:
         """`succeeded`, or `partial` when a file or a chunk failed, or `embedding` while chunks wait."""
         if self.chunks["pending"] or self.chunks["processing"]:
             return "embedding"
         return "partial" if self.chunks["failed"] or self.count("failed") else "succeeded"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Saved:
-    """What embedding everything anew would have cost more; None where tokens or prices are not known."""
-
-    tokens: int | None
-    usd: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tokens:
-    """Token figures: chunks counted exactly, the total, and whether that total is an estimate.
-
-    `total` is None when nothing was counted and nothing can be extrapolated from.
-    """
-
-    mode: str
-    counted: int
-    total: int | None
-    estimated: bool
-
-
-def extrapolate(mode: str, sums: tuple[int, int, int, int, int]) -> Tokens:
+def extrapolate(mode: str, sums: tuple[int, int, int, int, int]) -> TokenFigures:
     """The token total from what was counted.
 
     Args:
@@ -111,152 +111,140 @@ def extrapolate(mode: str, sums: tuple[int, int, int, int, int]) -> Tokens:
     """
     chunks, counted, tokens, characters, counted_characters = sums
     if counted == chunks:
-        return Tokens(mode=mode, counted=counted, total=tokens, estimated=False)
+        return TokenFigures(mode=mode, counted=counted, total=tokens, estimated=False)
     if mode == "on_demand" or not counted_characters:
-        return Tokens(mode=mode, counted=counted, total=None, estimated=False)
-    return Tokens(mode=mode, counted=counted, total=round(tokens * characters / counted_characters), estimated=True)
+        return TokenFigures(mode=mode, counted=counted, total=None, estimated=False)
+    return TokenFigures(
+        mode=mode, counted=counted, total=round(tokens * characters / counted_characters), estimated=True
+    )
 
 
 def document(
     *,
     job_id: str,
-    repository: str,
-    url: str,
-    ref: str,
+    index: IndexRow,
     commit: str,
-    mode: str,
-    mode_reason: str,
+    mode: Choice,
     ledger: Ledger,
-    tokens: Tokens,
+    tokens: TokenFigures,
     saved: Saved,
     published: bool,
-    provider: str,
-    model: str,
-    dimensions: int,
     secrets_mode: str,
     seconds: float,
-) -> dict[str, Any]:
-    """The JSON document of `index --json`."""
-    return {
-        "job_id": job_id,
-        "repository": repository,
-        "url": url,
-        "ref": ref,
-        "commit": commit,
-        "status": ledger.status,
-        "published": published,
-        "mode": mode,
-        "mode_reason": mode_reason,
-        "files": _files(ledger),
-        "chunks": _chunks(ledger),
-        "changes": _changes(ledger, saved),
-        "tokens": {
-            "mode": tokens.mode,
-            "counted": tokens.counted,
-            "total": tokens.total,
-            "estimated": tokens.estimated,
-        },
-        "embedding": {
-            "provider": provider,
-            "model": model,
-            "dimensions": dimensions,
-            "requests": ledger.bought.requests,
-            "texts_sent": ledger.bought.texts_sent,
-            "batches": ledger.bought.batches,
-            "fallbacks": ledger.bought.fallbacks,
-        },
-        "secrets": secrets_document(secrets_mode, *ledger.secrets),
-        "cost": {
-            "currency": "USD",
-            "estimated": _rounded(ledger.bought.estimated_usd),
-            "spent": _rounded(ledger.bought.spent_usd),
-        },
-        "seconds": round(seconds, 3),
-    }
+) -> IndexDocument:
+    """What came of a run, from its ledger."""
+    bought = ledger.bought
+    return IndexDocument(
+        job_id=job_id,
+        repository=index.repository,
+        url=index.url,
+        ref=index.ref,
+        commit=commit,
+        status=ledger.status,
+        published=published,
+        mode=mode.mode,
+        mode_reason=mode.reason,
+        files=_files(ledger),
+        chunks=_chunks(ledger),
+        changes=_changes(ledger, saved),
+        tokens=tokens,
+        embedding=EmbeddingFigures(
+            provider=index.space.provider,
+            model=index.space.model,
+            dimensions=index.space.dimensions,
+            requests=bought.requests,
+            texts_sent=bought.texts_sent,
+            batches=bought.batches,
+            fallbacks=bought.fallbacks,
+        ),
+        secrets=SecretFigures(mode=secrets_mode, found=ledger.secrets[0], files=ledger.secrets[1]),
+        cost=Cost(currency="USD", estimated=rounded_usd(bought.estimated_usd), spent=rounded_usd(bought.spent_usd)),
+        seconds=round(max(0.0, seconds), 3),
+    )
 
 
-def unchanged(previous: Mapping[str, Any], *, job_id: str, seconds: float, saved: Saved) -> dict[str, Any]:
-    """The document of a run that found nothing to do, from that of the run before it."""
-    files, chunks = previous["files"], previous["chunks"]
-    return {
-        **previous,
-        "job_id": job_id,
-        "mode": "sequential",
-        "mode_reason": "nothing changed",
-        "files": {**files, "unchanged": files["discovered"], "deleted": 0},
-        "chunks": {**chunks, "new": 0, "reused": chunks["total"], "deleted": 0},
-        "changes": _changes_document(Changes(), files["discovered"], chunks["total"], Bought(), chunks["ready"], saved),
-        "embedding": {**previous["embedding"], "requests": 0, "texts_sent": 0, "batches": 0, "fallbacks": 0},
-        "cost": {"currency": "USD", "estimated": 0.0, "spent": 0.0},
-        "seconds": round(seconds, 3),
-    }
+def outcome(ledger: Ledger, tokens: TokenFigures) -> Outcome:
+    """What the next run and `jobs` need to know of this one."""
+    chunks = _chunks(ledger)
+    return Outcome(
+        discovered=ledger.discovered,
+        files=[(status, reason, count) for (status, reason), count in ledger.files.items()],
+        chunks={**{item.name: getattr(chunks, item.name) for item in fields(chunks)}, **ledger.chunks},
+        counted=tokens.counted,
+        tokens=tokens.total,
+        estimated=tokens.estimated,
+        secrets=ledger.secrets,
+        spent_usd=ledger.bought.spent_usd,
+    )
 
 
-def secrets_document(mode: str, found: int, files: int) -> dict[str, Any]:
-    """What became of secrets: the configured `mode`, and how many were found in how many files."""
-    return {"mode": mode, "found": found, "files": files}
+def as_it_was(outcome: Outcome, token_mode: str) -> tuple[Ledger, TokenFigures]:
+    """The ledger and the tokens of a run that found nothing to do, from the outcome of the one before it."""
+    ledger = Ledger(
+        discovered=outcome.discovered,
+        files={(status, reason): count for status, reason, count in outcome.files},
+        unchanged=outcome.discovered,
+        deleted_files=0,
+        chunks={state: outcome.chunks.get(state, 0) for state in STATES},
+        changes=Changes(),
+        bought=Bought(),
+        secrets=outcome.secrets,
+    )
+    tokens = TokenFigures(mode=token_mode, counted=outcome.counted, total=outcome.tokens, estimated=outcome.estimated)
+    return ledger, tokens
 
 
-def _rounded(usd: float | None) -> float | None:
-    """Money to a ten-thousandth of a cent: single texts cost less than a cent."""
-    return None if usd is None else round(usd, 6)
+def _files(ledger: Ledger) -> IndexFiles:
+    return IndexFiles(
+        discovered=ledger.discovered,
+        indexed=ledger.count("indexed"),
+        unchanged=ledger.unchanged,
+        skipped=ledger.count("skipped"),
+        failed=ledger.count("failed"),
+        deleted=ledger.deleted_files,
+        skipped_by_reason=ledger.skipped_by_reason(),
+    )
 
 
-def _files(ledger: Ledger) -> dict[str, Any]:
-    return {
-        "discovered": ledger.discovered,
-        "indexed": ledger.count("indexed"),
-        "unchanged": ledger.unchanged,
-        "skipped": ledger.count("skipped"),
-        "failed": ledger.count("failed"),
-        "deleted": ledger.deleted_files,
-        "skipped_by_reason": ledger.skipped_by_reason(),
-    }
-
-
-def _changes(ledger: Ledger, saved: Saved) -> dict[str, Any]:
-    usable = ledger.total - ledger.chunks["failed"]
-    reused = max(0, usable - ledger.bought.texts_sent - ledger.bought.texts_out)
-    return _changes_document(ledger.changes, ledger.discovered, ledger.total, ledger.bought, reused, saved)
-
-
-def _changes_document(
-    changes: Changes, files: int, chunks: int, bought: Bought, reused: int, saved: Saved
-) -> dict[str, Any]:
+def _changes(ledger: Ledger, saved: Saved) -> IndexChanges:
     """What the run found different; `unchanged` files and `reused` chunks are those that are as they were."""
-    return {
-        "files": {
-            "added": changes.files_added,
-            "changed": changes.files_changed,
-            "moved": changes.files_moved,
-            "deleted": changes.files_deleted,
-            "unchanged": files - changes.files_added - changes.files_changed - changes.files_moved,
-        },
-        "chunks": {
-            "added": changes.chunks_added,
-            "changed": changes.chunks_changed,
-            "moved": changes.chunks_moved,
-            "deleted": changes.chunks_deleted,
-            "reused": chunks - changes.chunks_added - changes.chunks_changed - changes.chunks_moved,
-        },
-        "texts": {
-            "sent": bought.texts_sent,
-            "out": bought.texts_out,
-            "reused": reused,
-        },
-        "saved": {"tokens": saved.tokens, "usd": _rounded(saved.usd)},
-    }
+    changes, bought = ledger.changes, ledger.bought
+    usable = ledger.total - ledger.chunks["failed"]
+    other_files = changes.files_added + changes.files_changed + changes.files_moved
+    other_chunks = changes.chunks_added + changes.chunks_changed + changes.chunks_moved
+    return IndexChanges(
+        files=FileChanges(
+            added=changes.files_added,
+            changed=changes.files_changed,
+            moved=changes.files_moved,
+            deleted=changes.files_deleted,
+            unchanged=ledger.discovered - other_files,
+        ),
+        chunks=ChunkChanges(
+            added=changes.chunks_added,
+            changed=changes.chunks_changed,
+            moved=changes.chunks_moved,
+            deleted=changes.chunks_deleted,
+            reused=ledger.total - other_chunks,
+        ),
+        texts=TextChanges(
+            sent=bought.texts_sent,
+            out=bought.texts_out,
+            reused=max(0, usable - bought.texts_sent - bought.texts_out),
+        ),
+        saved=saved,
+    )
 
 
-def _chunks(ledger: Ledger) -> dict[str, int]:
+def _chunks(ledger: Ledger) -> IndexChunks:
     states, total = ledger.chunks, ledger.total
-    return {
-        "total": total,
-        "new": ledger.changes.ids_new,
-        "reused": total - ledger.changes.ids_new,
-        "deleted": ledger.changes.ids_gone,
-        "ready": states["ready"],
-        "pending": states["pending"],
-        "processing": states["processing"],
-        "failed": states["failed"],
-    }
+    return IndexChunks(
+        total=total,
+        new=ledger.changes.ids_new,
+        reused=total - ledger.changes.ids_new,
+        deleted=ledger.changes.ids_gone,
+        ready=states["ready"],
+        pending=states["pending"],
+        processing=states["processing"],
+        failed=states["failed"],
+    )

@@ -1,34 +1,35 @@
 """One run of `index` over one commit: the order of its steps (docs/design.md, 5)."""
 
-import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
 
 from codechunk import providers
+from codechunk.documents import IndexDocument, TokenFigures, to_json
 from codechunk.errors import CodechunkError, Stopped, UsageError
 from codechunk.git.repository import OpenedRepository
 from codechunk.indexing import report
 from codechunk.indexing.cut import Comparison, Indexing
-from codechunk.indexing.publish import BUSY_PATIENCE_S, Outline, Publication, saved
+from codechunk.indexing.mode import Choice, Mode, choose
+from codechunk.indexing.publish import BUSY_PATIENCE_S, Publication, saved, tokens_of
 from codechunk.pool.cut_settings import changed_settings, fingerprint
 from codechunk.progress import Reporter
 from codechunk.sending.owner import is_gone
 from codechunk.state import IndexRow, JobRow, SizedSource, State
 from codechunk.state.compare import Changes
+from codechunk.text.money import usd
 from codechunk.workspace import vectors_of_index
 from codechunk.workspace.commit_rules import cut_settings, files_identity, read_attributes, skip_rules
+from codechunk.workspace.outline import Outline
 from codechunk.workspace.sender import open_sender
 from codechunk.workspace.vector_session import VectorSession
 from codechunk.workspace.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-Mode = Literal["auto", "batch", "sequential"]
 # Before there were several operators, the fact that its users were told had no name in it.
 FIRST_OPERATOR = "Google"
 # What happens to secrets in the code, for the sentence before the first text is sent.
@@ -70,13 +71,13 @@ class Run:
         self._changes = Changes()
         self._provider = providers.get(index.space.provider)
 
-    def go(self, wishes: Wishes) -> dict[str, Any]:
+    def go(self, wishes: Wishes) -> IndexDocument:
         """Index the commit, or find that nothing is to do."""
         workspace, opened, state = self._workspace, self._opened, self._state
         token_mode = cut_settings(workspace.config, wishes.jobs, {}).token_mode
         current = self._current(token_mode)
         if current is not None:
-            return self._unchanged(current)
+            return self._unchanged(*current)
         workspace.vector_backend.prepare()
         attributes = read_attributes(opened)
         settings = cut_settings(workspace.config, wishes.jobs, attributes)
@@ -101,16 +102,17 @@ class Run:
 
     def _embed(
         self, indexing: Indexing, comparison: Comparison, identity: str, token_mode: str, wishes: Wishes
-    ) -> dict[str, Any]:
+    ) -> IndexDocument:
         """Ask for vectors, choose how, tell what it costs, send directly or in batch jobs, and publish."""
         state, job, provider, generation = self._state, self._job, self._provider, indexing.generation
+        batch = self._workspace.config.batch_processing
         if provider.free:  # what a killed run had claimed is counted as not made yet
-            state.queue.free_abandoned(is_gone, lease_s=self._workspace.config.batch_processing.lease.total_seconds())
+            state.queue.free_abandoned(is_gone, lease_s=batch.lease.total_seconds())
         # Before any text waits: from then on a worker beside this run may buy it, whatever --max-cost says.
         unsettled = self._session.unsettled(self._index, generation)
         texts, tokens = vectors_of_index.missing(state, self._index, unsettled)
-        mode, reason = self._choose(texts, wishes.mode)
-        estimate = self._workspace.estimates.estimate_usd(self._index, tokens, mode)
+        choice = choose(batch, texts, wishes.mode, why_direct=provider.why_direct)
+        estimate = self._workspace.estimates.estimate_usd(self._index, tokens, choice.mode)
         if not provider.free:
             self._tell_changed_space(texts, estimate)
             _within(wishes.max_cost_usd, estimate, texts, self._index.space.model)
@@ -120,11 +122,9 @@ class Run:
             out = self._workspace.estimates.estimate_usd(self._index, max(0, all_tokens - tokens), "batch")
             estimate = None if estimate is None or out is None else estimate + out
         if not texts and waited_for and provider.batch is not None:
-            mode, reason = "batch", f"{waited_for:,} texts are in batch jobs already"
-        log.debug("Chose how to embed", extra={"action": "mode_chosen", "mode": mode, "why": reason})
-        outline = self._outline(
-            indexing, comparison, identity, token_mode, (mode, reason), estimate, max(tokens, all_tokens)
-        )
+            choice = Choice(mode="batch", reason=f"{waited_for:,} texts are in batch jobs already")
+        log.debug("Chose how to embed", extra={"action": "mode_chosen", "mode": choice.mode, "why": choice.reason})
+        outline = self._outline(indexing, comparison, identity, token_mode, choice, estimate, max(tokens, all_tokens))
         state.catalog.plan_job(job.id, outline.dump())
         publication = self._publication(outline)
         self._tell_who_reads(texts)
@@ -132,7 +132,7 @@ class Run:
         if self._still_open(generation):
             if wishes.publish_partial and not provider.free:
                 publication.publish_early(self._session)
-            made, left = self._send(mode, wishes, generation=generation, texts=waited_for)
+            made, left = self._send(choice.mode, wishes, generation=generation, texts=waited_for)
             if left:
                 return publication.waiting(self._session)
         return publication.publish(self._session, made=made if provider.free else None)
@@ -196,7 +196,7 @@ class Run:
         more = self._workspace.estimates.estimate_usd(index, tokens, "sequential")
         self._reporter.say(
             f"{count:,} texts whose batch jobs ended badly are sent directly"
-            + (f" (about ${more:.4f})." if more is not None else ".")
+            + (f" (about {usd(more)})." if more is not None else ".")
         )
         _within(max_cost_usd, None if more is None else spent + more, count, index.space.model)
 
@@ -215,20 +215,6 @@ class Run:
     def _request(self, sources: Sequence[SizedSource]) -> None:
         vectors_of_index.request(state=self._state, index=self._index, sources=sources, job_id=self._job.id)
 
-    def _choose(self, texts: int, wished: Mode) -> tuple[str, str]:
-        """The mode and its reason."""
-        batch = self._workspace.config.batch_processing
-        if self._provider.why_direct is not None:
-            return "sequential", self._provider.why_direct
-        if wished != "auto":
-            return wished, f"--mode {wished}"
-        if not texts:
-            return "sequential", "no text is new"
-        if not batch.enabled:
-            return "sequential", "batch_processing.enabled is false"
-        mode, than = ("batch", "at least") if batch.takes(texts) else ("sequential", "fewer than")
-        return mode, f"{texts:,} texts to embed, {than} batch_processing.threshold_chunks ({batch.threshold_chunks:,})"
-
     def _tell_changed_space(self, texts: int, estimate: float | None) -> None:
         """Say what a change of model or dimensions means, when this is the first index in a new vector space."""
         index = self._index
@@ -240,7 +226,7 @@ class Run:
         if index.generation or not others:
             return
         old, new = others[0].space, index.space
-        price = "" if estimate is None else f", about ${estimate:.4f}"
+        price = "" if estimate is None else f", about {usd(estimate)}"
         self._reporter.say(
             f"{index.repository}@{index.ref} was indexed with {old.model} at {old.dimensions} dimensions and is now "
             f"with {new.model} at {new.dimensions}: a new collection is made, {texts:,} texts are embedded{price}; "
@@ -249,35 +235,60 @@ class Run:
 
     # ------------------------------------------------------------------ what is there already
 
-    def _current(self, token_mode: str) -> dict[str, Any] | None:
-        """The last run's document, if it indexed this commit with these settings to its end and nobody touched the
-        vectors since."""
+    def _current(self, token_mode: str) -> tuple[report.Ledger, TokenFigures] | None:
+        """How the index stands, if the last run indexed this commit with these settings to its end and nobody touched
+        the vectors since."""
         index = self._index
         last = self._state.catalog.last_finished_job(index.id)
-        if last is None or last.status != "succeeded" or last.report is None or index.fingerprint is None:
+        if last is None or last.status != "succeeded" or index.fingerprint is None:
             return None
         # The same commit has the same attributes, so they are not read for this.
         settings = cut_settings(self._workspace.config, 1, {})
         identity = f"{fingerprint(settings)} files={files_identity(self._workspace.config)}"
-        same = changed_settings(index.fingerprint, identity, ignore=("attributes",))
-        previous: dict[str, Any] = json.loads(last.report)
         as_it_was = (
             self._job.attempts == 1
             and not self._job.redo
-            and not same
+            and not changed_settings(index.fingerprint, identity, ignore=("attributes",))
             and index.commit == last.commit == self._opened.commit
-            and previous["tokens"]["mode"] == token_mode
             and index.whole
             and not self._state.contents.has_rubbish(index.id, index.generation)
             and not self._state.contents.has_next(index.id, index.generation)
         )
-        if not as_it_was:
+        standing = self._standing(Outline.load(last.plan), token_mode) if as_it_was else None
+        if standing is None:
             return None
         # Last, because it may have to store vectors.
         here = self._session.is_current(index) or self._session.follows(
             index, self._reporter, patience_s=BUSY_PATIENCE_S
         )
-        return previous if here else None
+        return standing if here else None
+
+    def _standing(self, last: Outline | None, token_mode: str) -> tuple[report.Ledger, TokenFigures] | None:
+        """What the last run wrote down of the index, or what the rows say where it wrote nothing (older versions, or a
+        value that cannot be read). None when tokens must be counted in another way than they were."""
+        if last is not None and last.token_mode != token_mode:
+            return None
+        if last is not None and last.outcome is not None:
+            return report.as_it_was(last.outcome, token_mode)
+        index, contents = self._index, self._state.contents
+        tokens = tokens_of(self._state, index, index.generation, token_mode)
+        counted = token_mode == "on_demand" or (
+            token_mode == "all" and tokens.total is not None and not tokens.estimated
+        )
+        if last is None and not counted:
+            return None
+        files = contents.file_counts(index.id, index.generation)
+        ledger = report.Ledger(
+            discovered=sum(files.values()),
+            files=files,
+            unchanged=sum(files.values()),
+            deleted_files=0,
+            chunks=self._session.ledger(index, index.generation),
+            changes=Changes(),
+            bought=report.Bought(),
+            secrets=contents.secrets(index.id, index.generation),
+        )
+        return ledger, tokens
 
     def _must_redo(self, identity: str) -> bool:
         old = self._index.fingerprint
@@ -291,17 +302,41 @@ class Run:
             )
         return bool(changed)
 
-    def _unchanged(self, previous: Mapping[str, Any]) -> dict[str, Any]:
+    def _unchanged(self, ledger: report.Ledger, tokens: TokenFigures) -> IndexDocument:
         """The document of a run that has nothing to do: nothing is read for it but what the last one wrote."""
-        chunks, total = previous["chunks"]["total"], previous["tokens"]["total"]
-        document = report.unchanged(
-            previous,
+        index, choice = self._index, Choice(mode="sequential", reason="nothing changed")
+        document = report.document(
             job_id=self._job.id,
-            seconds=max(0.0, time.time() - self._started_at),
-            saved=saved(self._workspace, self._index, total, 0, chunks),
+            index=index,
+            commit=self._opened.commit,
+            mode=choice,
+            ledger=ledger,
+            tokens=tokens,
+            saved=saved(self._workspace, index, tokens.total, 0, ledger.total),
+            published=True,
+            secrets_mode=self._workspace.config.secrets,
+            seconds=time.time() - self._started_at,
         )
-        self._state.catalog.finish_job(self._job.id, status=document["status"], report=document)
-        self._session.finish([self._index.id])
+        outline = Outline(
+            generation=index.generation,
+            commit=self._opened.commit,
+            identity=index.fingerprint or "",
+            token_mode=tokens.mode,
+            discovered=ledger.discovered,
+            unchanged=ledger.unchanged,
+            deleted_files=0,
+            mode=choice.mode,
+            mode_reason=choice.reason,
+            estimated_usd=0.0,
+            started_at=self._started_at,
+            changes=Changes().dump(),
+            tokens_to_send=0,
+            outcome=report.outcome(ledger, tokens),
+        )
+        self._state.catalog.finish_job(
+            self._job.id, status=document.status, report=to_json(document), plan=outline.dump()
+        )
+        self._session.finish([index.id])
         return document
 
     # ------------------------------------------------------------------ parts of the above
@@ -312,7 +347,7 @@ class Run:
         comparison: Comparison,
         identity: str,
         token_mode: str,
-        mode: tuple[str, str],
+        choice: Choice,
         estimated_usd: float | None,
         tokens_to_send: int,
     ) -> Outline:
@@ -324,8 +359,8 @@ class Run:
             discovered=comparison.discovered,
             unchanged=comparison.unchanged,
             deleted_files=len(comparison.gone),
-            mode=mode[0],
-            mode_reason=mode[1],
+            mode=choice.mode,
+            mode_reason=choice.reason,
             estimated_usd=estimated_usd,
             started_at=self._started_at,
             changes=self._changes.dump(),
@@ -349,7 +384,7 @@ def _within(max_cost_usd: float | None, estimate_usd: float | None, texts: int, 
         raise UsageError(f"--max-cost needs a price, and none is known of {model}; set it under `pricing`.")
     if estimate_usd > max_cost_usd:
         raise CodechunkError(
-            f"embedding {texts:,} texts would cost about ${estimate_usd:.4f}, more than --max-cost ${max_cost_usd:g}; "
+            f"embedding {texts:,} texts would cost about {usd(estimate_usd)}, more than --max-cost ${max_cost_usd:g}; "
             f"nothing of it was sent. The chunks are kept: the same command with a higher limit goes on from here."
         )
 

@@ -12,6 +12,7 @@ from math import sqrt
 
 import numpy as np
 
+from codechunk.documents import Answer
 from codechunk.search.path_glob import PathGlob
 from codechunk.state import Filter, FoundChunk, IndexRow, State
 from codechunk.state.embeddings import Vectors
@@ -61,25 +62,6 @@ class Query:
     kinds: Sequence[str] = ()
     path: str | None = None
     context: int = CONTEXT_TOKENS
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """A span of code, with the symbol and kind of the chunk that earned its place."""
-
-    score: float
-    repository: str
-    ref: str
-    commit: str
-    path: str
-    language: str
-    kind: str
-    symbol: str | None
-    start_line: int
-    end_line: int
-    text: str
-    chunk_ids: list[str]
-    hit_lines: tuple[int, int]  # of the chunk that was found, within the answer's
 
 
 @dataclass(slots=True)

@@ -65,9 +65,13 @@ class BatchJobs:
 
     def plan(self, *, job_id: str | None = None) -> int:
         """Make intents of batch jobs from all texts that wait (of one run of index). Returns how many jobs."""
-        made = 0
+        return len(self.plan_ids(job_id=job_id))
+
+    def plan_ids(self, *, job_id: str | None = None) -> list[str]:
+        """As `plan`. Returns the ids of the jobs."""
+        made: list[str] = []
         self._stop.raise_if_asked()
-        while self._context.state.batches.plan(
+        while batch := self._context.state.batches.plan(
             self._context.space_id,
             prefix=self._context.settings.prefix,
             priority=self._context.settings.priority,
@@ -75,7 +79,7 @@ class BatchJobs:
             most_tokens=self._context.settings.max_tokens,
             job_id=job_id,
         ):
-            made += 1
+            made.append(batch.id)
             crash("batch planned")
         return made
 
@@ -183,6 +187,10 @@ class NoBatchJobs:
     def plan(self, *, job_id: str | None = None) -> int:  # noqa: ARG002 - of no run
         """No job is made."""
         return 0
+
+    def plan_ids(self, *, job_id: str | None = None) -> list[str]:  # noqa: ARG002 - of no run
+        """No job is made."""
+        return []
 
     def submit(self) -> StepResult:
         """Nothing is submitted."""

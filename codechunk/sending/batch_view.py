@@ -1,37 +1,33 @@
 """The queue and its batch jobs as people see them. Read from rows at the moment it is asked, never from a counter."""
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from codechunk import providers
+from codechunk.documents import QueueStatus
 from codechunk.progress import BatchView
-from codechunk.providers.pricing import PriceMode, price_usd
-from codechunk.state import BatchRow, Space, State
-
-Prices = Mapping[str, Mapping[PriceMode, float]]
+from codechunk.state import BatchRow, State
 
 SHORT_ID = 12
 
 
-def queue_status(state: State) -> dict[str, Any]:
+def queue_status(state: State) -> QueueStatus:
     """The document of `queue status --json`: texts by state, batch jobs by state, and what holds submissions back."""
     counts = state.queue.counts()
     throttle = state.queue.throttle()
-    return {
-        "pending": counts.pending,
-        "processing": counts.processing,
-        "ready": counts.ready,
-        "failed": counts.failed,
-        "batches": dict(state.batches.by_state()),
-        "throttled_until": None if throttle is None else throttle.until,
-        "throttle_reason": None if throttle is None else throttle.reason,
-    }
+    return QueueStatus(
+        pending=counts.pending,
+        processing=counts.processing,
+        ready=counts.ready,
+        failed=counts.failed,
+        batches={str(name): count for name, count in state.batches.by_state().items()},
+        throttled_until=None if throttle is None else throttle.until,
+        throttle_reason=None if throttle is None else throttle.reason,
+    )
 
 
-def batch_views(state: State, rows: Sequence[BatchRow], prices: Prices) -> list[BatchView]:
-    """Batch jobs as people see them; `prices` is the configuration's own price list."""
-    waiting, spaces, now = state.batches.open_texts(), state.catalog.spaces(), time.time()
+def batch_views(state: State, rows: Sequence[BatchRow], costs: Sequence[float | None]) -> list[BatchView]:
+    """Batch jobs as people see them; `costs` in USD, one for each."""
+    waiting, now = state.batches.open_texts(), time.time()
     return [
         BatchView(
             id=row.id[:SHORT_ID],
@@ -40,10 +36,10 @@ def batch_views(state: State, rows: Sequence[BatchRow], prices: Prices) -> list[
             texts=row.texts,
             done=_done(row, waiting.get(row.id, 0)),
             age_s=_age_s(row, now),
-            cost_usd=_cost_usd(row, spaces[row.space_id], prices),
+            cost_usd=cost,
             note=_note(row, now),
         )
-        for row in rows
+        for row, cost in zip(rows, costs, strict=True)
     ]
 
 
@@ -60,13 +56,6 @@ def _done(row: BatchRow, waiting: int) -> int:
 
 def _age_s(row: BatchRow, now: float) -> float:
     return max(0.0, (row.finished_at or now) - (row.submitted_at or row.created_at))
-
-
-def _cost_usd(row: BatchRow, space: Space, prices: Prices) -> float | None:
-    """What its results cost by the provider's count; before there are any, what they will cost by ours."""
-    tokens = row.billed_tokens or (0 if row.ended and not row.rows_ok else row.tokens)
-    listed = providers.get(space.provider).prices if providers.is_known(space.provider) else {}
-    return price_usd(model=space.model, mode="batch", tokens=tokens, overrides=prices, listed=listed)
 
 
 def _note(row: BatchRow, now: float) -> str:

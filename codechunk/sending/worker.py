@@ -46,6 +46,8 @@ class Flushed:
     texts: int
     waiting: int
     reason: str | None
+    ids: tuple[str, ...] = ()
+    """Ids of the batch jobs made."""
 
 
 class Worker:
@@ -89,32 +91,32 @@ class Worker:
             finally:
                 self._state.queue.release(self._owner)
 
-    def flush(self, *, force: bool = False) -> Flushed:
+    def flush(self, *, force: bool = False, min_size: int | None = None) -> Flushed:
         """Make batch jobs of what waits, when it is enough, has waited long enough, or `force` says so.
 
-        Without batch processing it is sent directly.
+        Without batch processing it is sent directly. `min_size`: how many texts are enough; None: as configured.
         """
         waiting, _ = self._state.queue.waiting(self._space_id, fallen_back=False)
         if waiting and not self._pace.batches:
             sent = self._direct.run().texts
             return Flushed(batches=0, texts=sent, waiting=waiting - sent, reason=self._pace.why_direct)
-        reason = None if force or not waiting else self._why_not(waiting)
+        reason = None if force or not waiting else self._why_not(waiting, min_size or self._pace.min_queue_size)
         if reason is not None or not waiting:
             return Flushed(batches=0, texts=0, waiting=waiting, reason=reason)
-        made = self._batch_jobs.plan()
+        made = self._batch_jobs.plan_ids()
         left, _ = self._state.queue.waiting(self._space_id, fallen_back=False)
-        return Flushed(batches=made, texts=waiting - left, waiting=left, reason=None)
+        return Flushed(batches=len(made), texts=waiting - left, waiting=left, reason=None, ids=tuple(made))
 
-    def _why_not(self, waiting: int) -> str | None:
+    def _why_not(self, waiting: int, enough: int) -> str | None:
         pace = self._pace
-        if waiting >= min(pace.min_queue_size, pace.max_queue_size):
+        if waiting >= min(enough, pace.max_queue_size):
             return None
         since = self._state.queue.counts(self._space_id).oldest_pending_at
         waited_s = 0.0 if since is None else time.time() - since
         if since is None or waited_s >= pace.max_wait_s:
             return None
         return (
-            f"{waiting} texts wait, and {pace.min_queue_size} make a batch job worth while; it is made anyway in "
+            f"{waiting} texts wait, and {enough} make a batch job worth while; it is made anyway in "
             f"{(pace.max_wait_s - waited_s) / 60:.0f} min (queue_limits.max_wait_time), or now with --force"
         )
 

@@ -248,10 +248,22 @@ class Catalog:
         connection.execute(update(repositories).where(repositories.c.id == mine).values(epoch=repositories.c.epoch + 1))
 
     def finish_job(
-        self, job_id: str, *, status: str, error: str | None = None, report: dict[str, Any] | None = None
+        self,
+        job_id: str,
+        *,
+        status: str,
+        error: str | None = None,
+        report: dict[str, Any] | None = None,
+        plan: str | None = None,
     ) -> None:
-        """Record how a job ended; `embedding` is not an end, its chunks still wait."""
+        """Record how a job ended; `embedding` is not an end, its chunks still wait.
+
+        Args:
+            report: the document that was shown, kept for people; nothing reads it back.
+            plan: replaces the plan of the job, which the next run and `jobs` read; None: it stays.
+        """
         final = status != "embedding"
+        planned = {} if plan is None else {"plan": plan}
         with self._db.begin() as connection:
             connection.execute(
                 update(jobs)
@@ -261,6 +273,7 @@ class Catalog:
                     error=error,
                     report=None if report is None else json.dumps(report),
                     finished_at=time.time() if final else None,
+                    **planned,
                 )
             )
 

@@ -4,34 +4,20 @@ The questions themselves are in `questions`; here they are asked, and answered i
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from sqlalchemy import Connection, func, select, text
 
+from codechunk.documents import Finding
 from codechunk.state.database import Database
 from codechunk.state.embeddings import STORED
 from codechunk.state.lexical import lexical_of
 from codechunk.state.questions import QUESTIONS, REPORT, TEXT_STATES, Moment, Question
 from codechunk.state.tables import embeddings, vectors
 
-Status = Literal["ok", "warning", "error", "skipped"]
-
 # Vectors read at once when all of them are looked at; at 768 dimensions 6 MB.
 VECTORS_AT_ONCE = 4_000
 REASONS_SHOWN = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """The answer to one question: how many things are wrong, in words, and what mends it (empty when all is well)."""
-
-    check: str
-    status: Status
-    count: int
-    message: str
-    mend: str = ""
 
 
 class Checks:

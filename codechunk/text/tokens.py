@@ -49,6 +49,8 @@ _load_lock = threading.Lock()
 class VocabularyError(CodechunkError):
     """The shipped vocabulary is missing or damaged: the installation is incomplete."""
 
+    kind = "damaged"
+
 
 def count_tokens(text: str) -> int:
     """Number of cl100k tokens in `text`, exactly as tiktoken counts ordinary text.

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from codechunk.documents import Backup, GarbageDocument, KeptVectors
 from codechunk.errors import IndexBusy, StateError, VectorStoreError
 from codechunk.process.crash import crash
 from codechunk.process.locks import FileLock, only_one
@@ -62,7 +62,7 @@ class Look:
 
 def collect(
     workspace: Workspace, reporter: Reporter, *, dry_run: bool = False, drop_cache: bool = False
-) -> dict[str, Any]:
+) -> GarbageDocument:
     """Remove what nothing refers to, or only count it; the document of `gc --json`.
 
     Args:
@@ -80,19 +80,27 @@ def collect(
     if before is not None and after is not None:
         tally.bytes_freed += max(0, before[0] - after[0])
     backups = sorted(workspace.config.data_dir.glob("state.db.backup-*"))
-    names = ("indexes", "files", "contents", "chunks", "texts", "vectors", "collections", "mirrors", "leftovers")
-    return {
-        "dry_run": dry_run,
-        **{name: tally.counts[name] for name in names},
-        "tokens": tally.counts["tokens"],
-        "bytes_freed": tally.bytes_freed,
-        "kept": {
-            "vectors": kept[0],
-            "tokens": kept[1],
-            "backups": [{"file": str(path), "bytes": path.stat().st_size} for path in backups],
-        },
-        "skipped": tally.skipped,
-    }
+    counts = tally.counts
+    return GarbageDocument(
+        dry_run=dry_run,
+        indexes=counts["indexes"],
+        files=counts["files"],
+        contents=counts["contents"],
+        chunks=counts["chunks"],
+        texts=counts["texts"],
+        vectors=counts["vectors"],
+        collections=counts["collections"],
+        mirrors=counts["mirrors"],
+        leftovers=counts["leftovers"],
+        tokens=counts["tokens"],
+        bytes_freed=tally.bytes_freed,
+        kept=KeptVectors(
+            vectors=kept[0],
+            tokens=kept[1],
+            backups=[Backup(file=str(path), bytes=path.stat().st_size) for path in backups],
+        ),
+        skipped=tally.skipped,
+    )
 
 
 @contextmanager

@@ -8,109 +8,70 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from codechunk.errors import IndexBusy, UsageError, VectorStoreError
+from codechunk.documents import IndexEntry, RefDetails, RepositoryDocument, RepositoryRemoved, UnfinishedJob
+from codechunk.errors import IndexBusy, VectorStoreError
 from codechunk.git.repository import mirror_path, parse_source
 from codechunk.process.crash import crash
 from codechunk.process.locks import FileLock, only_one
 from codechunk.progress import Reporter
-from codechunk.state import Holding, IndexRow, RepositoryRow, State
+from codechunk.state import Holding, IndexRow, State
+from codechunk.workspace.references import named
 from codechunk.workspace.workspace import Workspace
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Named:
-    """What a person named: a repository with all its refs (`whole`), or the indexes of one ref of it."""
-
-    repository: RepositoryRow
-    indexes: Sequence[IndexRow]
-    whole: bool
-
-
-def named(state: State, name: str) -> Named:
-    """What `NAME` or `NAME@REF` is. In place of the name the URL or path of the repository will do.
-
-    Raises:
-        UsageError: there is no such thing, or more than one, because names and refs may contain an `@`.
-    """
-    indexes = state.catalog.every_index()
-    by_repository = {row.id: row for row in state.inventory.repositories()}
-    found: dict[tuple[int, str | None], Named] = {}
-    for row in by_repository.values():
-        if name in {row.name, row.url}:
-            mine = [index for index in indexes if index.repository_id == row.id]
-            found[row.id, None] = Named(repository=row, indexes=mine, whole=True)
-    for index in indexes:
-        if name in {f"{index.repository}@{index.ref}", f"{index.url}@{index.ref}"}:
-            key = (index.repository_id, index.ref)
-            same = [other for other in indexes if (other.repository_id, other.ref) == key]
-            found[key] = Named(repository=by_repository[index.repository_id], indexes=same, whole=False)
-    if len(found) == 1:
-        return next(iter(found.values()))
-    if not found:
-        known = sorted({f"{index.repository}@{index.ref}" for index in indexes})
-        there = f"there is {', '.join(known)}" if known else "nothing is indexed yet"
-        raise UsageError(f"No repository {name!r}; {there}.")
-    ways = [one.repository.url if one.whole else f"{one.repository.url}@{one.indexes[0].ref}" for one in found.values()]
-    raise UsageError(f"{name!r} may be several things; say which: {' or '.join(ways)}.")
-
 
 # ---------------------------------------------------------------------- list and show
 
 
-def repositories(state: State) -> list[dict[str, Any]]:
+def repositories(state: State) -> list[IndexEntry]:
     """Every index as in `repos list --json`, by repository and ref."""
     holdings, now = state.inventory.holdings(), time.time()
     return [_index(index, holdings.get(index.id, Holding()), now) for index in state.catalog.every_index()]
 
 
-def repository(workspace: Workspace, name: str) -> dict[str, Any]:
-    """One repository, or one ref of it, as in `repos show --json`. Raises UsageError when the name is none."""
+def repository(workspace: Workspace, name: str) -> RepositoryDocument:
+    """One repository, or one ref of it, as in `repos show --json`. Raises UsageError as `named` does."""
     state = workspace.state
     found = named(state, name)
     holdings, now = state.inventory.holdings(), time.time()
     mirror = mirror_of(workspace, found.repository.url)
-    refs = []
-    for index in found.indexes:
-        details = state.inventory.details(index.id, index.generation)
-        refs.append(
-            {
-                **_index(index, holdings.get(index.id, Holding()), now),
-                "languages": _largest_first(details.languages),
-                "kinds": _largest_first(details.kinds),
-                "files_left_out": _largest_first(details.left_out),
-                "shared_chunks": details.shared_chunks,
-            }
-        )
-    return {
-        "repository": found.repository.name,
-        "url": found.repository.url,
-        "mirror_bytes": None if mirror is None or not mirror.is_dir() else size_of(mirror),
-        "refs": refs,
-    }
+    return RepositoryDocument(
+        repository=found.repository.name,
+        url=found.repository.url,
+        mirror_bytes=None if mirror is None or not mirror.is_dir() else size_of(mirror),
+        refs=[_details(state, index, holdings.get(index.id, Holding()), now) for index in found.indexes],
+    )
 
 
-def _index(index: IndexRow, holding: Holding, now: float) -> dict[str, Any]:
+def _details(state: State, index: IndexRow, holding: Holding, now: float) -> RefDetails:
+    details, entry = state.inventory.details(index.id, index.generation), _index(index, holding, now)
+    return RefDetails(
+        **{item.name: getattr(entry, item.name) for item in fields(entry)},
+        languages=_largest_first(details.languages),
+        kinds=_largest_first(details.kinds),
+        files_left_out=_largest_first(details.left_out),
+        shared_chunks=details.shared_chunks,
+    )
+
+
+def _index(index: IndexRow, holding: Holding, now: float) -> IndexEntry:
     published = index.generation > 0
-    job = None if holding.job_id is None else {"id": holding.job_id, "status": holding.job_status}
-    return {
-        "repository": index.repository,
-        "ref": index.ref,
-        "url": index.url,
-        "commit": index.commit,
-        "updated_at": _utc(index.updated_at) if published else None,
-        "age_s": round(max(0.0, now - index.updated_at), 1) if published else None,
-        "files": holding.files,
-        "chunks": holding.chunks,
-        "provider": index.space.provider,
-        "model": index.space.model,
-        "dimensions": index.space.dimensions,
-        "job": job,
-    }
+    return IndexEntry(
+        repository=index.repository,
+        ref=index.ref,
+        url=index.url,
+        commit=index.commit,
+        updated_at=_utc(index.updated_at) if published else None,
+        age_s=round(max(0.0, now - index.updated_at), 1) if published else None,
+        files=holding.files,
+        chunks=holding.chunks,
+        provider=index.space.provider,
+        model=index.space.model,
+        dimensions=index.space.dimensions,
+        job=None if holding.job_id is None else UnfinishedJob(id=holding.job_id, status=holding.job_status),
+    )
 
 
 def _utc(seconds: float) -> str:
@@ -124,7 +85,7 @@ def _largest_first(counts: dict[str, int]) -> dict[str, int]:
 # ---------------------------------------------------------------------- remove
 
 
-def remove(workspace: Workspace, name: str, reporter: Reporter) -> dict[str, Any]:
+def remove(workspace: Workspace, name: str, reporter: Reporter) -> RepositoryRemoved:
     """Take a repository, or one ref of it, out of the index; the document of `repos remove --json`.
 
     Searches lose it in one transaction. Then goes what only it had: contents, texts that wait, its collections, and
@@ -156,21 +117,21 @@ def remove(workspace: Workspace, name: str, reporter: Reporter) -> dict[str, Any
         crash("mirror removed")
         if last:
             state.removal.drop_repository(row.id)
-    return {
-        "repository": row.name,
-        "url": row.url,
-        "refs": sorted({index.ref for index in found.indexes}),
-        "files": files,
-        "contents": contents,
-        "chunks": chunks,
-        "texts": dropped,
-        "vectors_kept": texts["ready"],
-        "texts_without_vector": texts["pending"] + texts["failed"],
-        "texts_out": texts["processing"],
-        "jobs_ended": [job.job_id for job in jobs],
-        "collections_left": left,
-        "mirror_bytes": mirror,
-    }
+    return RepositoryRemoved(
+        repository=row.name,
+        url=row.url,
+        refs=sorted({index.ref for index in found.indexes}),
+        files=files,
+        contents=contents,
+        chunks=chunks,
+        texts=dropped,
+        vectors_kept=texts["ready"],
+        texts_without_vector=texts["pending"] + texts["failed"],
+        texts_out=texts["processing"],
+        jobs_ended=[job.job_id for job in jobs],
+        collections_left=left,
+        mirror_bytes=mirror,
+    )
 
 
 def drop_contents(state: State, repository_id: int, reporter: Reporter) -> tuple[int, int]:

@@ -10,23 +10,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from codechunk.documents import CacheExported, CacheImported, CacheSpace
 from codechunk.errors import CodechunkError, UsageError
 from codechunk.progress import Reporter
 from codechunk.state import Space, State
 from codechunk.state.vector_rows import Record, Section
 from codechunk.upkeep.vector_file_format import CacheReader, is_cache, write
-from codechunk.workspace.references import published_as
+from codechunk.workspace.references import published
 
 REPORTED_EVERY = 1000
 
 
-def export_cache(state: State, path: Path, *, repository: str | None, reporter: Reporter) -> dict[str, Any]:
+def export_cache(state: State, path: Path, *, repository: str | None, reporter: Reporter) -> CacheExported:
     """Write all vectors to the file `path`, mode 0600, and return the document of `cache export --json`.
 
     A cache file that is there is replaced, all at once; after an error, a kill or Ctrl-C it is as it was.
 
     Args:
-        repository: NAME or NAME@REF: only what its published indexes use.
+        repository: NAME, NAME@REF, URL or path: only what its published indexes use.
 
     Raises:
         UsageError: nothing is indexed under that name, or `path` is there and is no cache file.
@@ -34,7 +35,7 @@ def export_cache(state: State, path: Path, *, repository: str | None, reporter: 
     """
     started = time.monotonic()
     target = Path(os.path.realpath(path))  # through a link, not in its place
-    used_by = None if repository is None else published_as(state.catalog.indexes(), repository)
+    used_by = None if repository is None else published(state, repository)
     with _told(f"{path} cannot be written"):
         _refuse_to_replace(target, path)
         with state.cache.content(used_by) as content, _replacing(target) as file:
@@ -43,10 +44,10 @@ def export_cache(state: State, path: Path, *, repository: str | None, reporter: 
             write(file, content.sections, _counted(content.records, reporter))
             reporter.reach(total, total=total)
         size = target.stat().st_size
-    return _document(path, size, content.sections, started)
+    return CacheExported(**_figures(path, size, content.sections, started))
 
 
-def import_cache(path: Path, *, open_state: Callable[[], State], reporter: Reporter) -> dict[str, Any]:
+def import_cache(path: Path, *, open_state: Callable[[], State], reporter: Reporter) -> CacheImported:
     """Take in the vectors of the file `path` and return the document of `cache import --json`.
 
     1. The file is read to its end and every record checked. What is wrong with it is told here, and then nothing, not
@@ -67,8 +68,7 @@ def import_cache(path: Path, *, open_state: Callable[[], State], reporter: Repor
         for block in reader.blocks():
             new += state.cache.add(rows[block.section], block.records)
             reporter.advance(len(block.records))
-    document = _document(path, reader.size_bytes, reader.sections, started)
-    return {**document, "new": new, "known": total - new}
+    return CacheImported(**_figures(path, reader.size_bytes, reader.sections, started), new=new, known=total - new)
 
 
 def _refuse_to_replace(target: Path, path: Path) -> None:
@@ -151,18 +151,19 @@ def _space(section: Section) -> Space:
     )
 
 
-def _document(path: Path, size_bytes: int, sections: Sequence[Section], started: float) -> dict[str, Any]:
+def _figures(path: Path, size_bytes: int, sections: Sequence[Section], started: float) -> dict[str, Any]:
+    """What both documents say of the file."""
     return {
         "file": str(path),
         "bytes": size_bytes,
         "vectors": sum(section.vectors for section in sections),
         "spaces": [
-            {
-                "provider": section.provider,
-                "model": section.model,
-                "dimensions": section.dimensions,
-                "vectors": section.vectors,
-            }
+            CacheSpace(
+                provider=section.provider,
+                model=section.model,
+                dimensions=section.dimensions,
+                vectors=section.vectors,
+            )
             for section in sections
         ],
         "seconds": round(time.monotonic() - started, 3),

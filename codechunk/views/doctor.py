@@ -5,19 +5,22 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from codechunk import providers
 from codechunk.config.settings import Config
-from codechunk.errors import IndexBusy, StateError, VectorStoreError
+from codechunk.documents import Finding, RemoteBatch
+from codechunk.errors import IndexBusy, ProviderError, StateError, UsageError, VectorStoreError
+from codechunk.process.log import mask_secrets
 from codechunk.state import IndexRow, State
-from codechunk.state.checks import Checks, Finding
+from codechunk.state.checks import Checks
 from codechunk.views.jobs import generation_of, utc
 from codechunk.workspace.vector_session import VectorSession
 
-__all__ = ["Finding", "check_invariants", "doctor"]
+__all__ = ["Finding", "check_invariants", "doctor", "masked", "remote_jobs"]
 
 Alone = Callable[[IndexRow], AbstractContextManager[None]]
 
@@ -78,6 +81,32 @@ def _invariants(state: State, config: Config, session: VectorSession) -> list[Fi
     except VectorStoreError:  # `vector_index` tells it
         store_id = None
     return check_invariants(state, max_job_age_s=max_job_age_s, store_id=store_id)
+
+
+def remote_jobs(ask: Callable[[], Sequence[RemoteBatch]]) -> Finding:
+    """Jobs at the provider that bear our name and that no row here knows; that it says nothing is a finding too."""
+    check = "remote_jobs"
+    try:
+        jobs = ask()
+    except (UsageError, ProviderError) as exc:
+        mend = "the sentence says it; the other checks did not need the provider"
+        return Finding(check=check, status="error", count=1, message=str(exc), mend=mend)
+    lost = [job.name for job in jobs if job.relation == "lost"]
+    foreign = sum(job.relation == "foreign" for job in jobs)
+    return _finding(
+        check,
+        f"{len(lost):,} jobs at the provider are ours and nobody here knows them: {', '.join(lost[:5])}"
+        if lost
+        else None,
+        fine=f"no job of ours is lost at the provider ({len(jobs):,} jobs there, {foreign:,} not ours)",
+        mend="codechunk queue remote shows them; --cancel NAME or --delete NAME removes one",
+        count=len(lost),
+    )
+
+
+def masked(finding: Finding) -> Finding:
+    """The finding without keys and passwords, which may stand in what a provider or a file said."""
+    return replace(finding, message=mask_secrets(finding.message), mend=mask_secrets(finding.mend))
 
 
 def _finding(check: str, wrong: str | None, *, fine: str, mend: str, level: str = "warning", count: int = 1) -> Finding:

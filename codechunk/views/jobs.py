@@ -4,29 +4,45 @@ Everything is read from rows at the moment it is asked, never from a counter: a 
 it waits, whatever was written down when its command ended. Only `cancel_job` and `take_up_job` change something.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
-from codechunk.errors import CodechunkError, UsageError
-from codechunk.sending.batch_view import Prices, batch_views
+from codechunk import providers
+from codechunk.documents import (
+    BatchJob,
+    Cost,
+    FailedChunk,
+    IndexChunks,
+    JobCancelled,
+    JobChunks,
+    JobDetails,
+    JobDocument,
+    KeptBatch,
+    PathReason,
+)
+from codechunk.errors import CodechunkError, NotFound, UsageError
+from codechunk.sending.batch_view import batch_views
 from codechunk.state import BatchRow, IndexRow, JobRow, Space, State
+from codechunk.text.money import rounded_usd
+from codechunk.workspace.estimates import Estimates
+from codechunk.workspace.outline import Outcome, Outline
 
 FAILED_CHUNKS_SHOWN = 100
 
 
-def job_documents(state: State, *, limit: int | None = None) -> list[dict[str, Any]]:
+def job_documents(state: State, *, limit: int | None = None) -> list[JobDocument]:
     """The runs of `index`, the newest first, each as in `jobs list --json`."""
     known: dict[tuple[int, int], dict[str, int]] = {}
-    return [_job(state, job, index, known) for job, index in state.catalog.jobs(limit=limit)]
+    return [JobDocument(**_job(state, job, index, known)) for job, index in state.catalog.jobs(limit=limit)]
 
 
-def job_document(state: State, job_id: str, prices: Prices) -> dict[str, Any]:
+def job_document(state: State, job_id: str, estimates: Estimates) -> JobDetails:
     """One run as in `jobs show --json`: with its batch jobs, and its failed chunks with their reasons.
 
     Raises:
-        UsageError: when there is no run with this id, or beginning of an id, or more than one.
+        NotFound: when there is no run with this id, or beginning of an id, or more than one.
     """
     job, index = find_job(state, job_id)
     generation = generation_of(job, index)
@@ -36,22 +52,22 @@ def job_document(state: State, job_id: str, prices: Prices) -> dict[str, Any]:
         else state.embeddings.failures(index.id, index.space_id, generation, limit=FAILED_CHUNKS_SHOWN)
     )
     files = [] if generation is None else state.contents.failed_files(index.id, generation, limit=FAILED_CHUNKS_SHOWN)
-    report = json.loads(job.report) if job.report else {}
-    return {
+    outline = _ended(job)
+    return JobDetails(
         **_job(state, job, index, {}),
-        "mode": report.get("mode"),
-        "cost": report.get("cost"),
-        "batches": _batch_documents(state, state.batches.rows(job_id=job.id), prices),
-        "failed_chunks": [{"place": place, "reason": reason} for place, reason in failed],
-        "failed_files": [{"path": path, "reason": reason} for path, reason in files],
-    }
+        mode=None if outline is None else outline.mode,
+        cost=None if outline is None else _cost(state, job, index, outline, estimates),
+        batches=_batch_documents(state, state.batches.rows(job_id=job.id), estimates),
+        failed_chunks=[FailedChunk(place=place, reason=reason) for place, reason in failed],
+        failed_files=[PathReason(path=path, reason=reason) for path, reason in files],
+    )
 
 
 def find_job(state: State, job_id: str) -> tuple[JobRow, IndexRow]:
-    """A run by its id or the beginning of it, with what it makes. Raises UsageError when that names not one run."""
+    """A run by its id or the beginning of it, with what it makes. Raises NotFound when that names not one run."""
     found = state.catalog.job(job_id) if job_id else None
     if found is None:
-        raise UsageError(f"No job {job_id!r}, or more than one; `codechunk jobs list` shows them all.")
+        raise NotFound(f"No job {job_id!r}, or more than one; `codechunk jobs list` shows them all.")
     return found
 
 
@@ -62,7 +78,7 @@ def take_up_job(state: State, job_id: str, space: Space) -> tuple[str, str]:
         UsageError: when there is no such run, it is over, or it makes vectors that this configuration does not make.
     """
     job, index = find_job(state, job_id)
-    status = _job(state, job, index, {})["status"]
+    status = JobDocument(**_job(state, job, index, {})).status
     if status in {"succeeded", "superseded"}:
         why = "it succeeded" if status == "succeeded" else "a newer run of the same index has replaced it"
         raise UsageError(f"Job {job.id} is over: {why}. `codechunk index {index.url} --ref {index.ref}` starts anew.")
@@ -75,7 +91,7 @@ def take_up_job(state: State, job_id: str, space: Space) -> tuple[str, str]:
     return index.url, index.ref
 
 
-def cancel_job(state: State, job_id: str, cancel_batch: Callable[[str], object]) -> dict[str, Any]:
+def cancel_job(state: State, job_id: str, cancel_batch: Callable[[str], object]) -> JobCancelled:
     """End a run: drop the texts that wait for it alone, and cancel the batch jobs that carry nothing else.
 
     The caller holds the repository's lock, so no process works on the run. `cancel_batch` is given the id of a batch
@@ -89,26 +105,21 @@ def cancel_job(state: State, job_id: str, cancel_batch: Callable[[str], object])
         raise UsageError(f"Job {job.id} has ended already ({job.status}); there is nothing to cancel.")
     dropped = state.catalog.cancel_job(job, index)
     alone, shared = state.catalog.batches_of_job(job, index)
-    cancelled, kept = [], [{"id": batch_id, "reason": "other jobs need its texts too"} for batch_id in shared]
+    cancelled, kept = [], [KeptBatch(id=batch_id, reason="other jobs need its texts too") for batch_id in shared]
     for batch_id in alone:
         try:
             cancel_batch(batch_id)
         except CodechunkError as exc:
-            kept.append({"id": batch_id, "reason": str(exc)})
+            kept.append(KeptBatch(id=batch_id, reason=str(exc)))
         else:
             cancelled.append(batch_id)
-    return {
-        "id": job.id,
-        "status": "cancelled",
-        "texts_dropped": dropped,
-        "batches_cancelled": cancelled,
-        "batches_kept": kept,
-    }
+    return JobCancelled(id=job.id, texts_dropped=dropped, batches_cancelled=cancelled, batches_kept=kept)
 
 
 def _job(state: State, job: JobRow, index: IndexRow, known: dict[tuple[int, int], dict[str, int]]) -> dict[str, Any]:
-    """A run as a document. `known` keeps the ledgers that were read, by index and generation."""
-    report = json.loads(job.report) if job.report else {}
+    """What both documents say of a run. `known` keeps the ledgers that were read, by index and generation."""
+    outline = _ended(job)
+    outcome = None if outline is None else outline.outcome
     generation = generation_of(job, index)
     if generation is None:
         ledger = None
@@ -125,13 +136,40 @@ def _job(state: State, job: JobRow, index: IndexRow, known: dict[tuple[int, int]
         "commit": job.commit,
         "model": index.space.model,
         "dimensions": index.space.dimensions,
-        "status": _status(job, ledger, failed_files=report.get("files", {}).get("failed", 0)),
+        "status": _status(job, ledger, failed_files=_failed_files(state, job, index, generation, outcome)),
         "error": job.error,
         "attempts": job.attempts,
         "started_at": utc(job.started_at),
         "finished_at": utc(job.finished_at),
-        "chunks": report.get("chunks") if ledger is None else _chunks(ledger),
+        "chunks": _chunks_then(outcome) if ledger is None else _chunks(ledger),
     }
+
+
+def _ended(job: JobRow) -> Outline | None:
+    """What a run wrote down when it ended or its texts went out; None for one that did neither."""
+    over = job.status in {"succeeded", "partial", "embedding", "superseded"}
+    return Outline.load(job.plan) if over else None
+
+
+def _failed_files(state: State, job: JobRow, index: IndexRow, generation: int | None, outcome: Outcome | None) -> int:
+    """Files of a run that could not be cut: as it wrote down, or by their rows."""
+    if outcome is not None:
+        return sum(count for status, _, count in outcome.files if status == "failed")
+    if generation is None or job.status not in {"succeeded", "partial"}:
+        return 0
+    return len(state.contents.failed_files(index.id, generation, limit=1))
+
+
+def _cost(state: State, job: JobRow, index: IndexRow, outline: Outline, estimates: Estimates) -> Cost | None:
+    """What a run cost: as it wrote down, or by the rows of what was bought for it."""
+    if outline.outcome is not None:
+        spent = outline.outcome.spent_usd
+    elif job.status in {"succeeded", "partial"}:
+        free = providers.is_free(index.space.provider)
+        spent = 0.0 if free else estimates.spent_usd(index, state.queue.bought(job.id))
+    else:
+        return None
+    return Cost(currency="USD", estimated=rounded_usd(outline.estimated_usd), spent=rounded_usd(spent))
 
 
 def generation_of(job: JobRow, index: IndexRow) -> int | None:
@@ -139,7 +177,8 @@ def generation_of(job: JobRow, index: IndexRow) -> int | None:
     if job.status == "superseded":
         return None
     if job.status not in {"succeeded", "partial"}:
-        planned = json.loads(job.plan)["generation"] if job.plan else index.generation + 1
+        outline = Outline.load(job.plan)
+        planned = index.generation + 1 if outline is None else outline.generation
         return planned if planned >= index.generation else None
     return index.generation if job.last and index.commit == job.commit else None
 
@@ -155,26 +194,33 @@ def _status(job: JobRow, ledger: Mapping[str, int] | None, *, failed_files: int)
     return "succeeded"
 
 
-def _chunks(ledger: Mapping[str, int]) -> dict[str, int]:
+def _chunks(ledger: Mapping[str, int]) -> JobChunks:
     states = ("ready", "pending", "processing", "failed")
-    return {"total": sum(ledger[state] for state in states), **{state: ledger[state] for state in states}}
+    return JobChunks(total=sum(ledger[state] for state in states), **{state: ledger[state] for state in states})
 
 
-def _batch_documents(state: State, rows: Sequence[BatchRow], prices: Prices) -> list[dict[str, Any]]:
+def _chunks_then(outcome: Outcome | None) -> IndexChunks | None:
+    """The chunks of a run that a later one has replaced, as they were when it ended; None when it wrote none down."""
+    if outcome is None:
+        return None
+    return IndexChunks(**{item.name: outcome.chunks.get(item.name, 0) for item in fields(IndexChunks)})
+
+
+def _batch_documents(state: State, rows: Sequence[BatchRow], estimates: Estimates) -> list[BatchJob]:
     return [
-        {
-            "id": row.id,
-            "state": row.state,
-            "remote_name": row.remote_name,
-            "remote_state": view.remote_state,
-            "rows": view.texts,
-            "done": view.done,
-            "failed": row.rows_failed,
-            "age_s": round(view.age_s, 1),
-            "cost_usd": view.cost_usd,
-            "error": row.error,
-        }
-        for row, view in zip(rows, batch_views(state, rows, prices), strict=True)
+        BatchJob(
+            id=row.id,
+            state=row.state,
+            remote_name=row.remote_name,
+            remote_state=view.remote_state,
+            rows=view.texts,
+            done=view.done,
+            failed=row.rows_failed,
+            age_s=round(view.age_s, 1),
+            cost_usd=view.cost_usd,
+            error=row.error,
+        )
+        for row, view in zip(rows, batch_views(state, rows, estimates.of_batches(rows)), strict=True)
     ]
 
 

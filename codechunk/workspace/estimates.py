@@ -1,11 +1,36 @@
 """Money: the only place where tokens become dollars. Every sentence, limit and document asks here."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from codechunk import providers
 from codechunk.config.settings import Config
 from codechunk.providers import Client, TokenCounter
 from codechunk.providers.pricing import PriceMode, price_usd
 from codechunk.sending.calibration import Calibrator
-from codechunk.state import BoughtTexts, IndexRow, Space, State
+from codechunk.state import BatchRow, BoughtTexts, IndexRow, Space, State
+from codechunk.text.money import usd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prices:
+    """What the same tokens cost directly and in batch jobs, in USD; None where nobody knows.
+
+    `as_of` is the day of the list prices (ISO 8601), None when the prices are configured.
+    """
+
+    model: str
+    direct: float | None
+    batch: float | None
+    as_of: str | None
+
+    @property
+    def words(self) -> str | None:
+        """`$0.0030 direct, $0.0015 batch (list prices of 2026-11-01)`; None when a price is not known."""
+        if self.direct is None or self.batch is None:
+            return None
+        dated = f" (list prices of {self.as_of})" if self.as_of else ""
+        return f"{usd(self.direct)} direct, {usd(self.batch)} batch{dated}"
 
 
 class Estimates:
@@ -38,12 +63,42 @@ class Estimates:
         listed, overrides = provider.prices, self._config.pricing
         return price_usd(model=space.model, mode=mode, tokens=tokens, overrides=overrides, listed=listed)
 
+    def prices(self, space: Space, tokens: int) -> Prices:
+        """What embedding `tokens` by our count in a vector space will cost; the space may be new."""
+        known = {found: space_id for space_id, found in self._state.catalog.spaces().items()}
+        space_id, model = known.get(space), space.model
+        theirs = tokens if space_id is None else round(tokens * self.calibrator(space_id, space).mean)
+        listed = None if model in self._config.pricing else providers.get(space.provider).prices.get(model)
+        return Prices(
+            model=model,
+            direct=self.usd(space, "direct", theirs),
+            batch=self.usd(space, "batch", theirs),
+            as_of=None if listed is None else listed.as_of.isoformat(),
+        )
+
     def estimate_usd(self, index: IndexRow, tokens: int, mode: str) -> float | None:
         """What embedding `tokens` by our count will cost in a mode (`batch` or `sequential`)."""
         if providers.is_free(index.space.provider):
             return 0.0
-        theirs = round(tokens * self.calibrator(index.space_id, index.space).mean)
-        return self.usd(index.space, "batch" if mode == "batch" else "direct", theirs)
+        prices = self.prices(index.space, tokens)
+        return prices.batch if mode == "batch" else prices.direct
+
+    def of_batches(self, rows: Sequence[BatchRow]) -> list[float | None]:
+        """What each batch job costs: by the provider's count of its results; before there are any, what they will.
+
+        None also where nobody here knows the provider any more.
+        """
+        spaces = self._state.catalog.spaces()
+        known = {row.space_id for row in rows if providers.is_known(spaces[row.space_id].provider)}
+        means = {space_id: self.calibrator(space_id, spaces[space_id]).mean for space_id in known}
+        costs: list[float | None] = []
+        for row in rows:
+            if row.space_id not in known:
+                costs.append(None)
+                continue
+            coming = 0 if row.ended and not row.rows_ok else round(row.tokens * means[row.space_id])
+            costs.append(self.usd(spaces[row.space_id], "batch", row.billed_tokens or coming))
+        return costs
 
     def spent_usd(self, index: IndexRow, bought: BoughtTexts) -> float | None:
         """What was paid: by the provider's counts where it told them, else by ours."""

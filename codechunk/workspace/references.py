@@ -1,19 +1,112 @@
-"""What a person means by NAME or NAME@REF."""
+"""What a person means by a repository: the only resolver of NAME, NAME@REF, a URL or a path."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
 
-from codechunk.errors import UsageError
-from codechunk.state import IndexRow
+from codechunk.errors import CodechunkError, NotFound, UsageError
+from codechunk.git.address import parse_source
+from codechunk.state import IndexRow, RepositoryRow, State
 
 
-def published_as(indexes: Sequence[IndexRow], name: str) -> list[IndexRow]:
-    """Those of the published indexes that NAME or NAME@REF means: what `--repo` restricts a command to.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """What a person named: a repository with all its refs (`whole`), or the indexes of one ref of it."""
+
+    repository: RepositoryRow
+    indexes: Sequence[IndexRow]
+    whole: bool
+
+
+def named(state: State, name: str) -> Named:
+    """The repository, or the ref of one, that `name` means.
+
+    1. A repository's name or URL as they are shown, alone or with `@REF`.
+    2. If that is nobody's: the address of a repository as `index` takes it, alone or with `@REF`. So a path may be
+       relative, `.`, a folder inside the repository, or end in `/` or `/.git`, and a URL may lack its `.git`.
 
     Raises:
-        UsageError: it means none of them; the sentence lists what there is.
+        NotFound: there is no such thing; the sentence lists what there is.
+        UsageError: there is more than one, because names, paths and refs may contain an `@`; the sentence names them.
     """
-    named = [index for index in indexes if name in {index.repository, f"{index.repository}@{index.ref}"}]
-    if not named:
-        known = ", ".join(sorted({f"{index.repository}@{index.ref}" for index in indexes}))
-        raise UsageError(f"No index of {name!r}; there is {known or 'none at all yet'}.")
-    return named
+    indexes = state.catalog.every_index()
+    repositories = state.inventory.repositories()
+    address = _addresses()
+    for means in (
+        lambda row, words: words in {row.name, row.url},
+        lambda row, words: row.url == address(words),
+        lambda row, words: _bare(row.url) == _bare(address(words)),
+    ):
+        found = _matching(repositories, indexes, name, means)
+        if found:
+            break
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        known = sorted({f"{index.repository}@{index.ref}" for index in indexes})
+        there = f"there is {', '.join(known)}" if known else "nothing is indexed yet"
+        raise NotFound(f"No repository {name!r}; {there}.")
+    ways = [one.repository.url if one.whole else f"{one.repository.url}@{one.indexes[0].ref}" for one in found]
+    raise UsageError(f"{name!r} may be several things; say which: {' or '.join(ways)}.")
+
+
+def published(state: State, name: str) -> list[IndexRow]:
+    """The published indexes of what `name` means (see `named`): what `--repo` restricts a command to.
+
+    Raises:
+        NotFound: there is no such thing, or it was never published.
+        UsageError: there is more than one.
+    """
+    ids = {index.id for index in named(state, name).indexes}
+    every = state.catalog.indexes()
+    found = [index for index in every if index.id in ids]
+    if not found:
+        known = ", ".join(sorted({f"{index.repository}@{index.ref}" for index in every})) or "none at all yet"
+        raise NotFound(
+            f"No index of {name!r} is published yet; there is {known}. `codechunk jobs list` shows how far its runs "
+            f"are."
+        )
+    return found
+
+
+def _matching(
+    repositories: Sequence[RepositoryRow],
+    indexes: Sequence[IndexRow],
+    name: str,
+    means: Callable[[RepositoryRow, str], bool],
+) -> list[Named]:
+    """Every repository that the whole of `name` means, and every ref for which the part before its `@REF` does."""
+    found: list[Named] = []
+    for row in repositories:
+        mine = [index for index in indexes if index.repository_id == row.id]
+        if means(row, name):
+            found.append(Named(repository=row, indexes=mine, whole=True))
+        for ref in sorted({index.ref for index in mine}):
+            if name.endswith(f"@{ref}") and means(row, name.removesuffix(f"@{ref}")):
+                same = [index for index in mine if index.ref == ref]
+                found.append(Named(repository=row, indexes=same, whole=False))
+    return found
+
+
+def _addresses() -> Callable[[str], str]:
+    """A function that gives the URL or path which `index` would read for some words; they are looked up once each.
+
+    A word alone is a name, also when a folder is called so: only what looks like a path or a URL is one. What is none,
+    or is not there any more, stays as it is.
+    """
+
+    @cache
+    def address(words: str) -> str:
+        if not any(mark in words for mark in "/:.~"):
+            return words
+        try:
+            return parse_source(words).url
+        except CodechunkError:
+            return words
+
+    return address
+
+
+def _bare(url: str) -> str:
+    """A URL or path without what people write or leave out at its end."""
+    return url.rstrip("/").removesuffix(".git").rstrip("/")

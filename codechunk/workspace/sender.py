@@ -151,4 +151,5 @@ def _batch_settings(config: Config, limits: BatchLimits) -> BatchSettings:
 def _views(workspace: Workspace, job_id: str | None) -> list[BatchView]:
     """The batch jobs as they are shown: those of a run of index, or all that are open; the oldest first."""
     rows = workspace.state.batches.rows(open_only=job_id is None, job_id=job_id)
-    return batch_views(workspace.state, rows[::-1], workspace.config.pricing)
+    rows = rows[::-1]
+    return batch_views(workspace.state, rows, workspace.estimates.of_batches(rows))

@@ -66,7 +66,7 @@ def indexed(
         app = App(loaded)
         report = app.index(IndexRequest(source=str(repository)), Silence())
         with app.searcher(None, Silence()) as ask:
-            yield Indexed(ask, report["tokens"]["total"], report["chunks"]["total"])
+            yield Indexed(ask, report.tokens.total, report.chunks.total)
 
 
 @contextmanager

@@ -135,7 +135,7 @@ def test_an_export_of_one_repository_holds_what_its_published_indexes_use(tmp_pa
             state.catalog.publish(index.id, commit="c" * 40, fingerprint="f", generation=1, whole=True)
         for name in (None, "o/n", "o/n@main", "o/n@next"):
             told = export_cache(state, tmp_path / "v.ccv", repository=name, reporter=Silence())
-            counts[name] = told["vectors"]
+            counts[name] = told.vectors
         with pytest.raises(UsageError, match="there is o/n@main, o/n@next"):
             export_cache(state, tmp_path / "w.ccv", repository="o/n@not published", reporter=Silence())
     assert counts == {None: 6, "o/n": 4, "o/n@main": 2, "o/n@next": 3}
@@ -153,7 +153,7 @@ def test_what_an_unfinished_run_has_cut_is_not_published_yet(tmp_path: Path) -> 
         with state.database.begin() as connection:  # as the next generation is while it is written
             connection.exec_driver_sql("UPDATE files SET from_generation = 2")
         told = export_cache(state, tmp_path / "v.ccv", repository="o/n", reporter=Silence())
-    assert told["vectors"] == 0
+    assert told.vectors == 0
 
 
 def test_texts_that_wait_for_a_provider_are_ready_with_the_cache(
@@ -270,11 +270,11 @@ def test_a_file_that_is_no_cache_is_never_replaced_and_a_cache_is(tmp_path: Path
 def test_an_export_without_an_index_is_an_empty_cache(tmp_path: Path) -> None:
     file = tmp_path / "v.ccv"
     with State(tmp_path / "state.db") as state:
-        assert export_cache(state, file, repository=None, reporter=Silence())["vectors"] == 0
-        with pytest.raises(UsageError, match="none at all yet"):
+        assert export_cache(state, file, repository=None, reporter=Silence()).vectors == 0
+        with pytest.raises(UsageError, match="nothing is indexed yet"):
             export_cache(state, file, repository="x", reporter=Silence())
     document = import_cache(file, open_state=lambda: State(tmp_path / "two.db"), reporter=Silence())
-    assert (document["new"], document["known"], document["spaces"]) == (0, 0, [])
+    assert (document.new, document.known, document.spaces) == (0, 0, [])
 
 
 # ---------------------------------------------------------------- ends in the middle
@@ -327,7 +327,7 @@ def test_an_export_that_is_interrupted_leaves_the_file_as_it_was_and_nothing_bes
                     export_cache(state, file, repository=None, reporter=Stopped(after))
                 assert (file.read_bytes() if file.exists() else None) == old
                 assert [path.name for path in folder.iterdir()] == ([file.name] if old else [])
-        assert export_cache(state, file, repository=None, reporter=Stopped(4))["vectors"] == 3000
+        assert export_cache(state, file, repository=None, reporter=Stopped(4)).vectors == 3000
 
 
 def test_an_import_that_is_interrupted_goes_on_when_it_is_run_again(tmp_path: Path) -> None:
@@ -344,7 +344,7 @@ def test_an_import_that_is_interrupted_goes_on_when_it_is_run_again(tmp_path: Pa
         known.append(target.exists() and len(rows(State(target), "SELECT 1 FROM vectors")))
     assert known == [False, False, 4096, 8192]
     document = import_cache(file, open_state=lambda: State(target), reporter=Silence())
-    assert (document["new"], document["known"]) == (808, 8192)
+    assert (document.new, document.known) == (808, 8192)
     query = "SELECT text_sha, vector FROM embeddings JOIN vectors ON embedding_id = id ORDER BY 1"
     assert rows(State(target), query) == expected
 

@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, Phase, example, given, note, settings
 
 from codechunk.app import App, IndexRequest
 from codechunk.config.load import load_config
+from codechunk.documents import to_json
 from codechunk.indexing import cut
 from codechunk.pool.pool import ChunkPool, ParseResult, ParseTask
 from codechunk.progress import Silence
@@ -79,7 +80,9 @@ class Home:
     def index(self, source: str, branch: str, *, full: bool = False) -> dict[str, Any]:
         """Index a branch. Returns the document."""
         with self.app as app:
-            return app.index(IndexRequest(source=source, ref=branch, jobs=1, full=full), Silence())
+            document = app.index(IndexRequest(source=source, ref=branch, jobs=1, full=full), Silence())
+        values: dict[str, Any] = to_json(document)
+        return values
 
     def published(self, branch: str) -> dict[str, list[Any]]:
         """Everything that must be equal however the index of a branch came about."""

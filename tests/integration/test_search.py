@@ -15,10 +15,11 @@ from git_helpers import GitRepo
 
 from codechunk.app import App, IndexRequest
 from codechunk.config.load import load_config
+from codechunk.documents import Answer
 from codechunk.errors import UsageError
 from codechunk.progress import Silence
 from codechunk.providers import synthetic
-from codechunk.search.ranking import Answer, Query, scan, search
+from codechunk.search.ranking import Query, scan, search
 from codechunk.state import Filter, IndexRow
 from codechunk.state.embeddings import Vectors
 

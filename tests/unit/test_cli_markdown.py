@@ -5,9 +5,11 @@ import re
 from typing import Any
 
 import pytest
+from document_helpers import built
 from markdown_it import MarkdownIt
 
-from codechunk.cli.markdown import plan_summary, run_summary
+from codechunk.cli import markdown
+from codechunk.documents import DryRunDocument, IndexDocument
 
 PLAN: dict[str, Any] = {
     "dry_run": True,
@@ -24,7 +26,7 @@ PLAN: dict[str, Any] = {
         "by_language": {"c": 800},
     },
     "secrets": {"mode": "redact", "found": 3, "files": 2, "by_kind": {}, "places": []},
-    "chunks": {"total": 15866, "texts": 15825, "texts_to_embed": 1200},
+    "chunks": {"total": 15866, "texts": 15825, "texts_to_embed": 1200, "texts_out": 0, "texts_failed": 0},
     "tokens": {"total": 2704347, "to_embed": 204347},
     "cost": {"currency": "USD", "model": "gemini-embedding-001", "direct": 0.0307, "batch": 0.0153},
     "skipped": [],
@@ -93,6 +95,16 @@ NAMES = [
     " ",
     "",
 ]
+
+
+def plan_summary(values: dict[str, Any]) -> str:
+    """The summary of a plan with these values."""
+    return markdown.plan_summary(built(DryRunDocument, values))
+
+
+def run_summary(values: dict[str, Any]) -> str:
+    """The summary of a run with these values."""
+    return markdown.run_summary(built(IndexDocument, values))
 
 
 def changed(document: dict[str, Any], **values: Any) -> dict[str, Any]:

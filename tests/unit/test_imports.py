@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent.parent / "codechunk"
 # From the top down. A room (a package, or a module of the root) imports rooms of lower lines only.
 LAYERS = [
     {"__main__"},
-    {"cli"},
+    {"cli", "library"},
     {"app"},
     {"indexing", "search", "views", "upkeep"},
     {"workspace"},
@@ -20,7 +20,7 @@ LAYERS = [
     {"chunking"},
     {"selection"},
     {"text"},
-    {"process", "progress"},
+    {"process", "progress", "documents"},
     {"errors"},
 ]
 EDGES = {"git", "state", "vectors", "pool", "providers"}
