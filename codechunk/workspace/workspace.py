@@ -22,10 +22,9 @@ from codechunk.providers.models import DOCUMENT_TASK, Form
 from codechunk.state import IndexRow, Space, State
 from codechunk.state.embeddings import Vectors
 from codechunk.vectors.chroma import VectorStore, prepare
+from codechunk.versions import HEADER_VERSION
 from codechunk.workspace.estimates import Estimates
 
-# Form of the text that is embedded: header, newline, chunk. A new form is a new vector space.
-HEADER_VERSION = 1
 GIT_STAGES = {
     "counting": "Counting objects",
     "compressing": "Compressing objects",

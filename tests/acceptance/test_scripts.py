@@ -14,6 +14,7 @@ import sys
 import time
 import tomllib
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,8 @@ case "$1 ${2:-}" in
   "-m venv") mkdir -p "$3/bin"; touch "$3/pyvenv.cfg"; cp "$0" "$3/bin/python"; echo "venv" >>"$NOTES" ;;
   "-m pip")
     echo "pip ${*: -4}" >>"$NOTES"
-    if [ -n "${FAKE_PIP_SLEEP:-}" ]; then touch "$NOTES.busy"; sleep "$FAKE_PIP_SLEEP"; fi
+    case $* in *requirements*) for n in $(seq 1 "${FAKE_PIP_COLLECTS:-0}"); do echo "Collecting p$n==1"; done ;; esac
+    if [ -n "${FAKE_PIP_SLEEP:-}" ]; then "$SLEEPER" -c "$SLEEP" "$NOTES.busy" "$FAKE_PIP_SLEEP"; fi
     if [ -n "${FAKE_PIP_FAILS:-}" ]; then seq 1 100; echo "ERROR: no such package" >&2; exit 1; fi
     case $* in *--editable*)
       printf '#!/usr/bin/env bash\necho "$@"\nexit ${FAKE_EXIT:-0}\n' >"$here/codechunk"
@@ -39,6 +41,29 @@ case "$1 ${2:-}" in
     esac ;;
   "-m compileall") echo "compileall" >>"$NOTES" ;;
   *) echo "$@"; exit "${FAKE_EXIT:-0}" ;;
+esac
+"""
+
+# The sleeper itself says that it is busy: a bash that is about to start one can drop the Ctrl-C that comes meanwhile.
+SLEEP = "import pathlib, sys, time; pathlib.Path(sys.argv[1]).touch(); time.sleep(float(sys.argv[2]))"
+
+UV_STAND_IN = r"""#!/usr/bin/env bash
+case "$1 ${2:-}" in
+  "--version "*) echo "uv 0.13.9" ;;
+  "venv "*)
+    echo "uv-venv" >>"$NOTES"
+    if [ -n "${FAKE_UV_FAILS:-}" ]; then echo "error: no route to the index" >&2; exit 2; fi
+    folder="${*: -1}"; mkdir -p "$folder/bin"; echo "uv = 0.13.9" >"$folder/pyvenv.cfg"
+    cp "$(command -v python3)" "$folder/bin/python" ;;
+  "pip install")
+    echo "uv-pip" >>"$NOTES"
+    printf '%s\n' "$*" >>"$NOTES.uv"
+    echo "Resolved 83 packages in 5ms"
+    case $* in *--editable*)
+      printf '#!/usr/bin/env bash\necho "$@"\nexit ${FAKE_EXIT:-0}\n' >"${4%/*}/codechunk"
+      chmod +x "${4%/*}/codechunk" ;;
+    esac ;;
+  *) exit 9 ;;
 esac
 """
 
@@ -66,7 +91,17 @@ class Checkout:
             "PATH": f"{self.bin}:{os.environ['PATH']}",
             "HOME": str(folder),
             "NOTES": str(self.notes_file),
+            "SLEEPER": sys.executable,
+            "SLEEP": SLEEP,
+            # Whatever this machine has; tests of uv bring a stand-in.
+            "CODECHUNK_INSTALLER": "pip",
         }
+
+    def add_uv(self) -> None:
+        """From now on uv is on PATH: a stand-in that takes notes, too."""
+        (self.bin / "uv").write_text(UV_STAND_IN)
+        (self.bin / "uv").chmod(0o755)
+        del self.env["CODECHUNK_INSTALLER"]
 
     def start(self, script: str, *words: str, **env: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -198,6 +233,73 @@ def test_ctrl_c_while_installing_leaves_no_lock(checkout: Checkout) -> None:
     process.communicate(timeout=30)
     assert process.returncode == 130
     assert not (checkout.root / ".venv.lock").is_symlink()
+
+
+def test_uv_installs_where_it_is_there_and_later_runs_do_nothing(checkout: Checkout) -> None:
+    checkout.add_uv()
+    code, _, err = checkout.run("index", "repo")
+    assert code == 0
+    assert checkout.notes() == ["uv-venv", "uv-pip", "uv-pip", "compileall"]
+    assert "with uv" in err
+    first, second = Path(f"{checkout.notes_file}.uv").read_text().splitlines()
+    assert "--no-deps -r" in first
+    assert "--no-deps --no-build-isolation --editable" in second
+    assert checkout.run("index", "repo")[0] == 0
+    assert checkout.notes() == []
+
+
+def test_where_uv_fails_pip_installs_and_says_why(checkout: Checkout) -> None:
+    checkout.add_uv()
+    code, _, err = checkout.run("index", "repo", FAKE_UV_FAILS="1")
+    assert code == 0
+    assert checkout.notes() == ["uv-venv", *INSTALLED]
+    assert err.index("no route to the index") < err.index("trying pip")
+
+
+def test_an_environment_of_uv_is_made_again_when_uv_is_gone_and_something_changed(checkout: Checkout) -> None:
+    checkout.add_uv()
+    checkout.run("index", "repo")
+    checkout.notes()
+    with (checkout.root / "requirements.lock").open("a") as lock:
+        lock.write("# one more pin\n")
+    assert checkout.run("index", "repo", CODECHUNK_INSTALLER="pip")[0] == 0
+    assert checkout.notes() == INSTALLED
+
+
+def test_an_unknown_installer_is_one_sentence(checkout: Checkout) -> None:
+    code, _, err = checkout.run("index", "repo", CODECHUNK_INSTALLER="conda")
+    assert (code, checkout.notes()) == (1, [])
+    assert err == "codechunk: CODECHUNK_INSTALLER is conda; it can be uv or pip.\n"
+
+
+def test_installing_says_which_step_it_is_at(checkout: Checkout) -> None:
+    err = checkout.run("index", "repo", FAKE_PIP_COLLECTS="45")[2]
+    told = [line.removeprefix("codechunk: ").strip() for line in err.splitlines()]
+    assert [line[:11] for line in told if line.startswith("step")] == ["step 1 of 3", "step 2 of 3", "step 3 of 3"]
+    pinned = pins("requirements.lock") | pins("requirements-build.lock")
+    assert f"step 2 of 3: {len(pinned)} packages, with pip ..." in told
+    assert [line for line in told if line[:1].isdigit()] == [f"{n} of {len(pinned)} packages ..." for n in (20, 40)]
+
+
+def test_on_a_terminal_installing_is_one_line_that_changes(checkout: Checkout) -> None:
+    primary, secondary = os.openpty()
+    process = subprocess.Popen(
+        [checkout.root / "scripts" / "index", "repo"],
+        env=checkout.env | {"FAKE_PIP_COLLECTS": "3"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=secondary,
+        start_new_session=True,
+    )
+    os.close(secondary)
+    shown = b""
+    with suppress(OSError):  # the terminal is gone when the last process that has it ends
+        while piece := os.read(primary, 4096):
+            shown += piece
+    assert process.wait(timeout=30) == 0
+    os.close(primary)
+    number = len(pins("requirements.lock") | pins("requirements-build.lock"))
+    assert f"\r\x1b[K  2 of {number} packages: p2".encode() in shown
 
 
 def test_two_first_uses_at_once_install_once(checkout: Checkout) -> None:

@@ -21,7 +21,7 @@ LAYERS = [
     {"selection"},
     {"text"},
     {"process", "progress"},
-    {"errors"},
+    {"errors", "versions"},
 ]
 EDGES = {"git", "state", "vectors", "pool", "providers"}
 # What an edge may know of another one: the words for batch jobs are the same everywhere.
