@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 import tomllib
-import zipfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -452,19 +451,3 @@ def test_the_locks_pin_everything_that_pyproject_asks_for_within_its_bounds() ->
     for name in build.keys() & (run | dev).keys():
         assert build[name].specifier == (run | dev)[name].specifier
     assert bench.keys() & run.keys() == set()
-
-
-def test_the_wheel_carries_the_data_and_the_migrations(tmp_path: Path) -> None:
-    pytest.importorskip("hatchling", reason="in the environment that scripts/test makes")
-    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", tmp_path]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
-    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        inside = set(wheel.namelist())
-    package = ROOT / "codechunk"
-    wanted = {
-        path.relative_to(ROOT).as_posix()
-        for path in package.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    }
-    assert wanted - inside == set()
-    assert "codechunk/data/cl100k_base.tiktoken" in inside
