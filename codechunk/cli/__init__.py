@@ -195,7 +195,7 @@ def estimate(
     ref: options.Ref = None,
     json: Json = False,
 ) -> None:
-    """What indexing a repository with Gemini would cost: files, chunks, tokens, price. Needs no key, buys nothing.
+    """Show what indexing a repository would cost: files, chunks, tokens, price. Needs no key, buys nothing.
 
     [bold]Example[/bold]
 
@@ -215,7 +215,7 @@ def doctor(
     ] = False,
     json: Json = False,
 ) -> None:
-    """What is stuck, missing or misconfigured, and how to fix it. Exit 1 when something is wrong.
+    """Show what is stuck, missing or misconfigured, and how to fix it. Exit 1 when something is wrong.
 
     [bold]Example[/bold]
 
