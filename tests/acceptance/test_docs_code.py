@@ -19,7 +19,9 @@ from gemini_emulator import Faults, GeminiEmulator
 from git_helpers import GitRepo
 
 import codechunk
+from codechunk.chunking import available_languages, rules
 from codechunk.config.load import load_config
+from codechunk.text.chunks import Kind
 
 # (page, beginning of the command): why no test runs it.
 NOT_RUN = {
@@ -102,7 +104,7 @@ def test_every_command_that_a_page_shows_works_in_the_order_of_the_page(page: st
 
 PYTHON = [block for page in PAGES for block in blocks(page, "python")]
 # Parts of a file that is explained around them, not programs.
-FRAGMENTS = {"docs/languages.md": "an entry of a table; test_chunking_symbols.py has whole tables"}
+FRAGMENTS = {"docs/languages.md": "an entry of a table"}
 
 
 @pytest.mark.parametrize("block", [block for block in PYTHON if block.page not in FRAGMENTS], ids=str)
@@ -118,9 +120,12 @@ def test_every_program_that_a_page_shows_runs(
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python") and page in FRAGMENTS])
-def test_a_fragment_is_python_at_least(page: str) -> None:
+def test_an_entry_of_a_table_is_one(page: str) -> None:
     for block in blocks(page, "python"):
-        compile(f"{{\n{block.text}\n}}", str(block), "exec")
+        words = {name: getattr(rules, name) for name in ("RuleTable", "InnerWords", "define")} | {"Kind": Kind}
+        for language, table in eval(f"{{{block.text}}}", words).items():
+            assert language in available_languages()
+            assert isinstance(table, rules.RuleTable)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "yaml")])
