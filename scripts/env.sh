@@ -152,6 +152,7 @@ install_with_pip() {
   fi
   say "step 2 of 3: $packages packages, with pip ..."
   must "$venv/bin/python" -m pip install --progress-bar off --no-input --disable-pip-version-check --no-user "$@"
+  local packages=1
   say "step 3 of 3: codechunk itself ..."
   must "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check --no-user \
     --no-deps --no-build-isolation --editable "$root"
@@ -167,8 +168,10 @@ install_with_uv() {
     step uv venv --no-project --python "$python" "$venv" || return 1
   fi
   say "step 2 of 3: $packages packages, with uv ..."
-  # Compiled at once, as pip does: a first start that compiles takes seconds longer.
-  step uv pip install --python "$venv/bin/python" --compile-bytecode "$@" || return 1
+  # To compile everything takes longer than to install it; Python compiles what it imports, unless it is told not to.
+  if [ -n "${PYTHONDONTWRITEBYTECODE:-}" ]; then set -- --compile-bytecode "$@"; fi
+  step uv pip install --python "$venv/bin/python" "$@" || return 1
+  local packages=1
   say "step 3 of 3: codechunk itself ..."
   step uv pip install --python "$venv/bin/python" --no-deps --no-build-isolation --editable "$root"
 }
