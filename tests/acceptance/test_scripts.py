@@ -14,6 +14,7 @@ import sys
 import time
 import tomllib
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -451,3 +452,58 @@ def test_the_locks_pin_everything_that_pyproject_asks_for_within_its_bounds() ->
     for name in build.keys() & (run | dev).keys():
         assert build[name].specifier == (run | dev)[name].specifier
     assert bench.keys() & run.keys() == set()
+
+
+# What chromadb requires and codechunk never loads (docs/decisions/0055-pinned-environment.md).
+LEFT_OUT = {"kubernetes", "onnxruntime", "tokenizers", "uvicorn"}
+
+
+def needed(asked: list[str]) -> set[str]:
+    """The names of these packages and of all that they require here, but for what is left out."""
+    found: set[str] = set()
+    todo = [(Requirement(text), "") for text in asked]
+    while todo:
+        requirement, extra = todo.pop()
+        name = canonicalize_name(requirement.name)
+        if name in LEFT_OUT or (requirement.marker and not requirement.marker.evaluate({"extra": extra})):
+            continue
+        known = name in found
+        found.add(name)
+        for part in requirement.extras if known else {"", *requirement.extras}:
+            todo += [(Requirement(text), part) for text in metadata.distribution(name).requires or ()]
+    return found
+
+
+def test_the_locks_name_every_package_because_they_are_installed_without_dependencies() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    run = pins("requirements.lock").keys()
+    build, dev = pins("requirements-build.lock").keys(), pins("requirements-dev.lock").keys()
+    assert needed(project["project"]["dependencies"]) - run == set()
+    assert needed(project["project"]["optional-dependencies"]["dev"]) - run - dev == set()
+    assert needed(project["build-system"]["requires"]) - run - build == set()
+    assert run & LEFT_OUT == set()
+
+
+def test_what_the_lock_leaves_out_is_loaded_by_nothing() -> None:
+    script = (
+        "import sys, tempfile\n"
+        f"left_out = {sorted(LEFT_OUT)!r}\n"
+        "sys.modules.update(dict.fromkeys(left_out))\n"  # whoever imports one meets an ImportError
+        "from pathlib import Path\n"
+        "import codechunk.app, codechunk.cli.index, codechunk.vectors.chroma\n"
+        "import chromadb\n"
+        "from chromadb.config import Settings\n"
+        "client = chromadb.PersistentClient(tempfile.mkdtemp(), settings=Settings(anonymized_telemetry=False))\n"
+        "made = client.create_collection('abc', embedding_function=None)\n"
+        "made.upsert(ids=['a'], embeddings=[[1.0, 0.0]])\n"
+        "print(made.query(query_embeddings=[[1.0, 0.0]], n_results=1)['ids'])\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout == "[['a']]\n", done.stderr[-800:]
+
+
+def test_what_is_left_out_for_uv_is_the_same() -> None:
+    lines = (ROOT / "requirements-overrides.txt").read_text().splitlines()
+    overrides = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    assert {each.name for each in overrides} == LEFT_OUT
+    assert not any(each.marker is None or each.marker.evaluate() for each in overrides)
