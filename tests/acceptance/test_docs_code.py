@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,15 +140,17 @@ def test_every_configuration_that_a_page_shows_is_valid(page: str, tmp_path: Pat
         load_config(config_file=file, flags={}, environ={"HOME": os.environ["HOME"]}, cwd=tmp_path)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "json")])
-def test_every_document_that_a_page_shows_is_json(page: str) -> None:
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "json", "toml")])
+def test_every_document_that_a_page_shows_can_be_read(page: str) -> None:
     for block in blocks(page, "json"):
         json.loads(block.text)
+    for block in blocks(page, "toml"):
+        assert tomllib.loads(block.text), str(block)
 
 
 def test_every_shell_script_in_a_page_has_somebody_who_checks_it() -> None:
     assert {page for page in PAGES if blocks(page, "sh")} == set(SHELL_PAGES)
-    known = {"", "text", "console", "python", "yaml", "json", "sh"}
+    known = {"", "text", "console", "python", "yaml", "json", "toml", "sh"}
     strange = [f"{block}: {block.language}" for page in PAGES for block in blocks(page) if block.language not in known]
     assert strange == []
 
