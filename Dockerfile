@@ -1,14 +1,14 @@
-# codechunk and git, nothing else. Build: docker build -t OWNER/codechunk:0.1.0 .
-# Run: docker run --rm -v codechunk-data:/data -e CODECHUNK_GEMINI_API_KEY OWNER/codechunk:0.1.0 index <url> --no-wait
+# codechunk and git, nothing else. Build: docker build -t OWNER/codechunk:TAG .
+# Run: docker run --rm -v codechunk-data:/data -e CODECHUNK_GEMINI_API_KEY OWNER/codechunk:TAG index <url> --no-wait
 
 FROM python:3.12-slim AS build
 WORKDIR /src
 # The pins first: as long as they stay, their layer is not built again.
 COPY requirements.lock requirements-build.lock ./
 RUN python -m venv /opt/codechunk \
- && /opt/codechunk/bin/pip install --no-cache-dir --no-input --disable-pip-version-check -r requirements.lock \
+ && /opt/codechunk/bin/pip install --no-cache-dir --no-input --disable-pip-version-check --no-deps -r requirements.lock \
  && python -m pip install --no-cache-dir --no-input --disable-pip-version-check -r requirements-build.lock
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY codechunk codechunk
 # The tools that build it stay in this stage.
 RUN python -m pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels . \

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from codechunk.chunking import ChunkSettings, chunk_source
     from codechunk.errors import CodechunkError
     from codechunk.library import Codechunk, open
+    from codechunk.process.stop import Stop
     from codechunk.progress import Event
     from codechunk.text.chunks import Chunk
 
@@ -26,6 +27,7 @@ __all__ = [
     "Codechunk",
     "CodechunkError",
     "Event",
+    "Stop",
     "__version__",
     "chunk_source",
     "open",
@@ -37,6 +39,7 @@ _ROOMS = {
     "Codechunk": "codechunk.library",
     "CodechunkError": "codechunk.errors",
     "Event": "codechunk.progress",
+    "Stop": "codechunk.process.stop",
     "chunk_source": "codechunk.chunking",
     "open": "codechunk.library",
 }

@@ -96,13 +96,84 @@ drop_lock() {
   lock_is_ours=no
 }
 
-# Runs a step of the installation silently; when it fails, its own last lines are shown.
+# Runs a step of the installation. Its output goes to a log; people see how far it is. When it fails, the last lines of
+# the log are shown.
 step() {
-  local output
-  if ! output=$("$@" 2>&1 </dev/null); then
-    printf '%s\n' "$output" | tail -n 15 >&2
-    fail "the installation failed, see the lines above; the same command tries again."
+  if ! "$@" </dev/null 2>&1 | watch_step; then
+    if [ -f "$log" ]; then tail -n 15 "$log" >&2; fi
+    return 1
   fi
+}
+
+must() { step "$@" || fail "the installation failed, see the lines above; the same command tries again."; }
+
+# Reads what pip or uv says: on a terminal it is one line that changes, elsewhere a plain line now and then.
+watch_step() {
+  local line word name count=0 live=no
+  if [ -t 2 ]; then live=yes; fi
+  : >"$log"
+  while IFS= read -r line; do
+    printf '%s\n' "$line" >>"$log"
+    read -r word name _ <<<"$line" || true
+    if [ "$word" = Collecting ] || [ "$word" = Processing ]; then count=$((count + 1)); fi
+    if [ "$live" = yes ]; then
+      case $word in
+        Collecting | Processing) printf '\r\033[K  %s of %s packages: %.50s' "$count" "$packages" "$name" >&2 ;;
+        Downloading | Resolved | Prepared | Installed | Installing) printf '\r\033[K  %.70s' "$line" >&2 ;;
+      esac
+    else
+      case $word in
+        Resolved | Prepared | Installed) if [ "$packages" -gt 1 ]; then say "  $line"; fi ;;
+        Installing) if [ "$packages" -gt 1 ]; then say "  all are here; unpacking them, the longer half ..."; fi ;;
+        Collecting | Processing) if [ $((count % 20)) -eq 0 ]; then say "  $count of $packages packages ..."; fi ;;
+      esac
+    fi
+  done
+  if [ "$live" = yes ]; then printf '\r\033[K' >&2; fi
+}
+
+# uv installs in a third of pip's time; pip is always there. CODECHUNK_INSTALLER=pip or uv names one of them.
+find_installer() {
+  case ${CODECHUNK_INSTALLER:-} in
+    pip | uv) printf '%s\n' "$CODECHUNK_INSTALLER" ;;
+    "") if uv --version >/dev/null 2>&1 </dev/null; then echo uv; else echo pip; fi ;;
+    *) fail "CODECHUNK_INSTALLER is $CODECHUNK_INSTALLER; it can be uv or pip." ;;
+  esac
+}
+
+# $1: the Python to make the environment of, or nothing when it is there. The rest: what to install.
+install_with_pip() {
+  local python=$1
+  shift
+  if [ -n "$python" ]; then
+    say "step 1 of 3: an environment for $("$python" -V 2>&1) ..."
+    rm -rf "$venv"
+    must "$python" -m venv "$venv"
+  fi
+  say "step 2 of 3: $packages packages, with pip ..."
+  must "$venv/bin/python" -m pip install --progress-bar off --no-input --disable-pip-version-check --no-user "$@"
+  local packages=1
+  say "step 3 of 3: codechunk itself ..."
+  must "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check --no-user \
+    --no-deps --no-build-isolation --editable "$root"
+}
+
+# The same with uv; fails when uv does.
+install_with_uv() {
+  local python=$1
+  shift
+  if [ -n "$python" ]; then
+    say "step 1 of 3: an environment for $("$python" -V 2>&1) ..."
+    rm -rf "$venv"
+    step uv venv --no-project --python "$python" "$venv" || return 1
+  fi
+  say "step 2 of 3: $packages packages, with uv ..."
+  # To compile everything takes longer than to install it; Python compiles what it imports, unless it is told not to.
+  if [ -n "${PYTHONDONTWRITEBYTECODE:-}" ]; then set -- --compile-bytecode "$@"; fi
+  step uv pip install --python "$venv/bin/python" "$@" || return 1
+  local packages=1
+  say "step 3 of 3: codechunk itself ..."
+  step uv pip install --python "$venv/bin/python" --no-deps --no-build-isolation --editable "$root"
 }
 
 write_stamp() {
@@ -111,27 +182,37 @@ write_stamp() {
 }
 
 install_env() {
-  local kind=$1 python=$2 fresh=yes
+  local kind=$1 python=$2 wanted=$2 fresh=yes installer packages log=$venv.log
+  installer=$(find_installer) || exit 1
   # An environment without any stamp was interrupted half-way: it is made again, never trusted.
   if [ -f "$venv/stamp-run" ] && [ "$(head -n 2 "$venv/stamp-run")" = "$(recipe run 2>/dev/null | sed -n 1,2p)" ]; then
     fresh=no
   fi
+  # What uv made has no pip in it.
+  if [ "$installer" = pip ] && grep -q '^uv = ' "$venv/pyvenv.cfg" 2>/dev/null; then fresh=yes; fi
   if [ "$fresh" = yes ] && [ -e "$venv" ] && [ ! -f "$venv/pyvenv.cfg" ] && [ -n "$(ls -A "$venv")" ]; then
     fail "$venv is not empty and no environment of Python; name another folder with CODECHUNK_VENV."
   fi
   rm -f "$venv/stamp-run" "$venv/stamp-dev" "$venv/stamp-bench"
-  if [ "$fresh" = yes ]; then
-    say "installing into $venv (only on first use, a minute or two) ..."
-    rm -rf "$venv"
-    step "$python" -m venv "$venv"
-  else
-    say "updating $venv ..."
-  fi
   set -- -r "$root/requirements.lock" -r "$root/requirements-build.lock"
   if [ "$kind" != run ]; then set -- "$@" -r "$root/requirements-$kind.lock"; fi
-  step "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check --no-user "$@"
-  step "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check --no-user \
-    --no-deps --no-build-isolation --editable "$root"
+  # The locks of run and dev name every package. With dependencies, what chromadb asks for and codechunk never loads
+  # would come too (docs/decisions/0055-pinned-environment.md).
+  if [ "$kind" != bench ]; then set -- --no-deps "$@"; fi
+  packages=$(sed -n 's/==.*//p' "$root"/requirements.lock "$root"/requirements-build.lock \
+    "$root/requirements-${kind/#run/build}.lock" | sort -u | wc -l | tr -d ' ')
+  if [ "$fresh" = yes ]; then
+    say "installing into $venv (only on first use, about a minute) ..."
+  else
+    say "updating $venv ..."
+    python=""
+  fi
+  if [ "$installer" = uv ] && ! install_with_uv "$python" "$@"; then
+    say "uv could not do it, see the lines above; trying pip ..."
+    installer=pip python=$wanted
+  fi
+  if [ "$installer" = pip ]; then install_with_pip "$python" "$@"; fi
+  rm -f "$log"
   # Last, and by renaming: whoever sees a stamp sees a whole environment.
   if [ "$kind" != run ]; then write_stamp "$kind"; fi
   write_stamp run

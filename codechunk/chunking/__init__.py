@@ -26,6 +26,7 @@ from codechunk.chunking.syntax import syntax_outline, too_hostile_to_parse
 from codechunk.text.chunks import Chunk
 from codechunk.text.notebook_text import NOTEBOOK
 from codechunk.text.tokens import count_tokens
+from codechunk.versions import CHUNKER_VERSION
 
 __all__ = [
     "CHUNKER_VERSION",
@@ -37,8 +38,6 @@ __all__ = [
     "with_tokens",
 ]
 
-# Part of the index fingerprint: raise it whenever the same bytes can give other chunks than before.
-CHUNKER_VERSION = 3
 _DEFAULTS = ChunkSettings()
 # Formats that are read by their lines and need no grammar: file, max_tokens and min_tokens to outline.
 _BY_LINES: dict[str, Callable[[Source, int, int], Outline]] = {

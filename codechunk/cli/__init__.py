@@ -1,7 +1,7 @@
 """Words typed by people -> one call -> words printed.
 
-This file and its two neighbours (session.py, groups.py) hold the commands and their help, and import nothing heavy:
-`codechunk --help` must be instant. What a command does is imported when it runs.
+This file and its neighbours (session.py, groups.py, options.py) hold the commands and their help. They import nothing
+heavy: `codechunk --help` must be instant. What a command does is imported when it runs.
 """
 
 import io
@@ -10,11 +10,11 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-from codechunk import __version__
+from codechunk.cli import options
 from codechunk.cli.groups import GROUPS
 from codechunk.cli.session import Json, Session, Source, exit_codes
 
@@ -35,7 +35,9 @@ for _name, _group in GROUPS.items():
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"codechunk {__version__}")
+        from codechunk.cli.version import show
+
+        show(json=False)
         raise typer.Exit
 
 
@@ -51,7 +53,9 @@ def _global_options(
     log_format: Annotated[
         str | None, typer.Option(help="Log lines on stderr: text or json.", metavar="text|json")
     ] = None,
-    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the versions that matter.")
+    ] = False,
 ) -> None:
     if verbose and quiet:
         raise typer.BadParameter("-v and -q exclude each other.")
@@ -64,68 +68,24 @@ def _global_options(
         session.flags["log.format"] = log_format
 
 
-Mode = Literal["auto", "batch", "sequential"]
-
-
 @app.command()
 def index(
     context: typer.Context,
     source: Source,
-    ref: Annotated[str | None, typer.Option(help="Branch, tag or commit.", show_default="HEAD", metavar="REF")] = None,
-    mode: Annotated[
-        Mode,
-        typer.Option(
-            help="How Gemini is called: batch (half the price, takes a while), sequential (at once), auto (batch when "
-            "there is much to do).",
-        ),
-    ] = "auto",
-    token_mode: Annotated[
-        str | None,
-        typer.Option(help="Count tokens of all chunks, of a sample, or not: all, sample, on_demand.", metavar="MODE"),
-    ] = None,
-    test_embeddings: Annotated[
-        bool, typer.Option("--test-embeddings", help="Synthetic vectors: offline, free, deterministic.")
-    ] = False,
-    include: Annotated[
-        list[str] | None, typer.Option(help="Index only these files (gitignore glob).", metavar="GLOB")
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="Leave these files out (gitignore glob).", metavar="GLOB")
-    ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(min=1, help="Processes that cut files.", show_default="all cores", metavar="N"),
-    ] = None,
-    wait: Annotated[
-        bool,
-        typer.Option(help="Wait for batch jobs, or leave them to `worker start` and `queue sync`."),
-    ] = True,
-    working_tree: Annotated[
-        bool,
-        typer.Option("--working-tree", help="Also uncommitted changes and untracked files that git does not ignore."),
-    ] = False,
-    publish_partial: Annotated[
-        bool,
-        typer.Option(
-            "--publish-partial", help="Let searches use the new commit at once, not when its last vector has come."
-        ),
-    ] = False,
-    full: Annotated[bool, typer.Option("--full", help="Cut every file again; nothing is paid again.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and why not.")] = False,
-    max_cost: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            help="Stop before anything is sent when the estimate is higher; the bill may differ by a fifth.",
-            metavar="USD",
-        ),
-    ] = None,
-    summary: Annotated[
-        Path | None,
-        typer.Option(
-            help='Append a summary in Markdown to this file: "$GITHUB_STEP_SUMMARY" in GitHub Actions.', metavar="FILE"
-        ),
-    ] = None,
+    ref: options.Ref = None,
+    mode: options.Mode = "auto",
+    token_mode: options.TokenMode = None,
+    test_embeddings: options.TestEmbeddings = False,
+    include: options.Include = None,
+    exclude: options.Exclude = None,
+    jobs: options.Jobs = None,
+    wait: options.Wait = True,
+    working_tree: options.WorkingTree = False,
+    publish_partial: options.PublishPartial = False,
+    full: options.Full = False,
+    dry_run: options.DryRun = False,
+    max_cost: options.MaxCost = None,
+    summary: options.Summary = None,
     json: Json = False,
 ) -> None:
     """Index a repository: clone, cut into chunks, embed, store.
@@ -232,10 +192,10 @@ def chunk(
 def estimate(
     context: typer.Context,
     source: Source,
-    ref: Annotated[str | None, typer.Option(help="Branch, tag or commit.", show_default="HEAD", metavar="REF")] = None,
+    ref: options.Ref = None,
     json: Json = False,
 ) -> None:
-    """What indexing a repository with Gemini would cost: files, chunks, tokens, price. Needs no key, buys nothing.
+    """Show what indexing a repository would cost: files, chunks, tokens, price. Needs no key, buys nothing.
 
     [bold]Example[/bold]
 
@@ -255,7 +215,7 @@ def doctor(
     ] = False,
     json: Json = False,
 ) -> None:
-    """What is stuck, missing or misconfigured, and the mend. Exit 1 when something is wrong.
+    """Show what is stuck, missing or misconfigured, and how to fix it. Exit 1 when something is wrong.
 
     [bold]Example[/bold]
 
@@ -290,6 +250,20 @@ def gc(
         from codechunk.cli.gc import run
 
         run(context.obj.load(), dry_run=dry_run, drop_cache=drop_cache, json=json, quiet=context.obj.quiet)
+
+
+@app.command()
+def version(json: Json = False) -> None:
+    """Show the versions that matter: of codechunk, of what it stands on, and of what it writes.
+
+    [bold]Example[/bold]
+
+    codechunk version --json
+    """
+    with exit_codes():
+        from codechunk.cli.version import show
+
+        show(json=json)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""`codechunk doctor`: what is stuck, missing or misconfigured, and the mend."""
+"""`codechunk doctor`: what is stuck, missing or misconfigured, and how to fix it."""
 
 from collections.abc import Sequence
 
@@ -27,7 +27,7 @@ def run(loaded: Loaded, *, remote: bool, json: bool, quiet: bool) -> int:
 
 
 def _show(console: Console, found: Sequence[Finding], *, quiet: bool) -> None:
-    """One line a finding and the mend below it; what is wrong comes last, where the eye is."""
+    """One line a finding and the fix below it; what is wrong comes last, where the eye is."""
     order = ("skipped", "ok", "warning", "error")
     width = max(len(finding.check) for finding in found) + 2
     for status in order[2:] if quiet else order:
@@ -37,7 +37,7 @@ def _show(console: Console, found: Sequence[Finding], *, quiet: bool) -> None:
             line = Text(f"{status:<9}", style=STYLES[status]) + Text(f"{finding.check:<{width}}")
             console.print(line + Text(shown(finding.message)))
             if finding.mend:
-                console.print(Text(f"{'':<9}{'':<{width}}mend: {shown(finding.mend)}", style="dim"))
+                console.print(Text(f"{'':<9}{'':<{width}}fix: {shown(finding.mend)}", style="dim"))
     counts = {status: sum(finding.status == status for finding in found) for status in order}
     told = [f"{counts[level]:,} {level}{'' if counts[level] == 1 else 's'}" for level in ("error", "warning")]
     console.print(Text(f"{told[0]}, {told[1]}, {counts['ok']:,} checks are fine"))

@@ -13,7 +13,7 @@ config_app = typer.Typer(
 )
 queue_app = typer.Typer(
     no_args_is_help=True,
-    help="Texts and batch jobs that wait, are out, or came back.\n\n[bold]Example[/bold]\n\ncodechunk queue status",
+    help="Show and move what waits, is out, or came back.\n\n[bold]Example[/bold]\n\ncodechunk queue status",
 )
 worker_app = typer.Typer(
     no_args_is_help=True,
@@ -21,15 +21,15 @@ worker_app = typer.Typer(
 )
 jobs_app = typer.Typer(
     no_args_is_help=True,
-    help="The runs of index, and how they stand.\n\n[bold]Example[/bold]\n\ncodechunk jobs list",
+    help="Show, resume and cancel runs of index.\n\n[bold]Example[/bold]\n\ncodechunk jobs list",
 )
 repos_app = typer.Typer(
     no_args_is_help=True,
-    help="What is indexed, by repository and ref.\n\n[bold]Example[/bold]\n\ncodechunk repos list",
+    help="Show and remove what is indexed, by repository and ref.\n\n[bold]Example[/bold]\n\ncodechunk repos list",
 )
 cache_app = typer.Typer(
     no_args_is_help=True,
-    help="Vectors that were embedded once, as one file for another machine.\n\n[bold]Example[/bold]\n\n"
+    help="Write vectors to one file for another machine, and read them there.\n\n[bold]Example[/bold]\n\n"
     "codechunk cache export vectors.ccv",
 )
 GROUPS = {
@@ -44,7 +44,7 @@ GROUPS = {
 
 @queue_app.command("status")
 def queue_status(context: typer.Context, json: Json = False) -> None:
-    """How many texts and batch jobs wait, are out, are back or have failed.
+    """Show how many texts and batch jobs wait, are out, are back or have failed.
 
     [bold]Example[/bold]
 
@@ -113,7 +113,7 @@ def queue_remote(
     delete: Annotated[str | None, typer.Option(help="First delete this job at the provider.", metavar="NAME")] = None,
     json: Json = False,
 ) -> None:
-    """The batch jobs at the provider beside ours; marks those that are lost, or not ours.
+    """Show the batch jobs at the provider beside ours; mark those that are lost, or not ours.
 
     [bold]Example[/bold]
 
@@ -152,7 +152,7 @@ def jobs_list(
     limit: Annotated[int, typer.Option("-n", min=1, help="How many, the newest first.", metavar="N")] = 20,
     json: Json = False,
 ) -> None:
-    """The runs of index, the newest first.
+    """List the runs of index, the newest first.
 
     [bold]Example[/bold]
 
@@ -166,7 +166,7 @@ def jobs_list(
 
 @jobs_app.command("show")
 def jobs_show(context: typer.Context, job_id: JobId, json: Json = False) -> None:
-    """One run: its chunks, its batch jobs, and what failed with the reason.
+    """Show one run: its chunks, its batch jobs, and what failed with the reason.
 
     [bold]Example[/bold]
 
@@ -209,7 +209,7 @@ def jobs_cancel(context: typer.Context, job_id: JobId, json: Json = False) -> No
 
 @config_app.command("show")
 def config_show(context: typer.Context, json: Json = False) -> None:
-    """Every setting with its value and where the value comes from.
+    """Show every setting with its value and where the value comes from.
 
     [bold]Example[/bold]
 
@@ -241,7 +241,7 @@ CacheFile = Annotated[Path, typer.Argument(help="The file.", metavar="FILE", dir
 
 @repos_app.command("list")
 def repos_list(context: typer.Context, json: Json = False) -> None:
-    """Every index: repository, ref, commit, age, chunks.
+    """List every index: repository, ref, commit, age, chunks.
 
     [bold]Example[/bold]
 
@@ -255,7 +255,7 @@ def repos_list(context: typer.Context, json: Json = False) -> None:
 
 @repos_app.command("show")
 def repos_show(context: typer.Context, name: RepoName, json: Json = False) -> None:
-    """One repository: its refs, files, chunks, languages, where it came from.
+    """Show one repository: its refs, files, chunks, languages, where it came from.
 
     [bold]Example[/bold]
 

@@ -67,7 +67,7 @@ def show(loaded: Loaded, *, job_id: str, json: bool) -> None:
         table.add(
             "chunks",
             f"{chunks.total:,} = {chunks.ready:,} ready + {chunks.pending:,} pending "
-            f"+ {chunks.processing:,} in work + {chunks.failed:,} failed",
+            f"+ {chunks.processing:,} processing + {chunks.failed:,} failed",
         )
     if document.error:
         table.add("error", shown(mask_secrets(document.error)))

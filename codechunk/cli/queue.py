@@ -29,7 +29,7 @@ def status(loaded: Loaded, *, json: bool) -> None:
     table = Rows()
     table.add(
         "texts",
-        f"{document.pending:,} pending, {document.processing:,} in work, {document.ready:,} ready, "
+        f"{document.pending:,} pending, {document.processing:,} processing, {document.ready:,} ready, "
         f"{document.failed:,} failed",
     )
     batches = {state: count for state, count in document.batches.items() if count}

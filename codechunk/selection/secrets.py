@@ -1,6 +1,6 @@
 """Secrets in files: where they are, and what stands in their place before a chunk is made, stored or sent.
 
-Pure: bytes in, spans out. Prefixes, lengths and alphabets of the tokens follow the rules of gitleaks. When in doubt
+Pure: bytes in, spans out. Prefixes, lengths and alphabets of tokens are in secret_rules.py. When in doubt
 between a word and a random string, the word stays: a file that loses its words is of no use to a search.
 """
 
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+
+from codechunk.selection.secret_rules import TOKENS
 
 SecretsMode = Literal["redact", "skip", "fail", "off"]
 """What happens to secrets: a marker takes their place, their file is skipped, the run fails, or nothing."""
@@ -44,65 +46,6 @@ _LEAD_BYTES = 6
 _IN_RUN = np.zeros(256, np.bool_)
 _IN_RUN[list(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-")] = True
 
-# Kind, what it begins with (alternatives that each start with a letter or digit), the rest.
-_TOKENS: Sequence[tuple[str, str, str]] = (
-    ("aws-access-key", r"A3T[A-Z0-9]|A(?:KIA|SIA|BIA|CCA)", r"[A-Z0-9]{16}(?![A-Za-z0-9+/=])"),
-    ("aws-bedrock-key", r"ABSK", r"[A-Za-z0-9+/]{100,270}={0,2}"),
-    ("github-token", r"gh[pousr]_", r"[A-Za-z0-9_]{36,255}"),
-    ("github-token", r"github_pat_", r"\w{40,255}"),
-    ("gitlab-token", r"gl(?:pat|dt|ft|soat|rt|cbt|ptt|imt|oas|agent|ffct)-", r"[\w.-]{20,300}"),
-    ("gitlab-token", r"GR1348941", r"[\w-]{20,}"),
-    ("google-api-key", r"AIza", r"[\w-]{35}(?![\w-])"),
-    ("google-oauth-secret", r"GOCSPX-", r"[\w-]{20,}"),
-    ("google-oauth-token", r"ya29\.", r"[\w-]{20,}"),
-    ("google-oauth-token", r"1//0", r"[\w-]{40,}"),
-    ("slack-token", r"xox[abeoprs][.-]", r"(?=[\w.-]{0,16}\d)[\w.-]{10,}"),
-    ("slack-token", r"xapp-\d-", r"[A-Za-z0-9-]{20,}"),
-    ("stripe-key", r"sk_(?:live|test|prod)_|rk_(?:live|test|prod)_", r"[A-Za-z0-9]{16,}"),
-    ("stripe-key", r"whsec_", r"[A-Za-z0-9+/]{32,}"),
-    ("anthropic-key", r"sk-ant-", r"[\w-]{24,}"),
-    ("openai-key", r"sk-(?:proj|svcacct|admin|None|or-v1)-", r"[\w-]{20,}"),
-    ("openai-key", r"sk-", r"(?=[A-Za-z]{0,30}\d)[A-Za-z0-9]{32,}(?![\w-])"),
-    ("npm-token", r"npm_", r"[A-Za-z0-9]{36}(?!\w)"),
-    ("pypi-token", r"pypi-", r"[\w-]{50,}"),
-    ("sendgrid-key", r"SG\.", r"[\w-]{16,32}\.[\w-]{16,64}"),
-    ("twilio-key", r"SK", r"[0-9a-f]{32}(?!\w)"),
-    ("mailgun-key", r"key-", r"[0-9a-f]{32}(?!\w)"),
-    ("huggingface-token", r"hf_|api_org_", r"[A-Za-z0-9]{34,}"),
-    ("digitalocean-token", r"do[opr]_v1_", r"[0-9a-f]{64}"),
-    ("shopify-token", r"shp(?:at|ca|pa|ss)_", r"[0-9a-fA-F]{32}"),
-    ("vault-token", r"hv[sbr]\.", r"[\w-]{20,}"),
-    ("grafana-token", r"glsa_|glc_", r"[A-Za-z0-9+/_]{32,}={0,2}"),
-    ("databricks-token", r"dapi", r"[0-9a-f]{32}(?:-\d)?(?!\w)"),
-    ("rubygems-token", r"rubygems_", r"[0-9a-f]{48}"),
-    ("docker-token", r"dckr_(?:pat|oat)_", r"[\w-]{24,}"),
-    ("atlassian-token", r"ATATT3|ATCTT3", r"[\w=-]{60,}"),
-    ("postman-key", r"PMAK-", r"[0-9a-f]{24}-[0-9a-f]{34}"),
-    ("linear-key", r"lin_api_", r"[A-Za-z0-9]{40}"),
-    ("notion-token", r"ntn_", r"[A-Za-z0-9]{40,}"),
-    ("newrelic-key", r"NRAK-", r"[A-Z0-9]{27}"),
-    ("pulumi-token", r"pul-", r"[0-9a-f]{40}"),
-    ("planetscale-token", r"pscale_(?:tkn|oauth|pw)_", r"[\w=.-]{32,64}"),
-    ("doppler-token", r"dp\.(?:pt|st|ct|sa)\.", r"[\w.-]{40,}"),
-    ("airtable-token", r"pat", r"[A-Za-z0-9]{14}\.[0-9a-f]{64}"),
-    ("sentry-token", r"sntry[us]_", r"[\w+/=]{40,}"),
-    ("square-token", r"sq0(?:atp|csp)-", r"[\w-]{22,60}"),
-    ("facebook-token", r"EAA[A-Z]", r"[A-Za-z0-9]{90,}(?![A-Za-z0-9+/=])"),
-    ("alibaba-key", r"LTAI", r"[A-Za-z0-9]{17,20}(?!\w)"),
-    ("flyio-token", r"fo1_|fm[12][ar]?_", r"[\w+/=,-]{43,}"),
-    ("perplexity-key", r"pplx-", r"[A-Za-z0-9]{40,}"),
-    ("groq-key", r"gsk_", r"[A-Za-z0-9]{50,}"),
-    ("xai-key", r"xai-", r"[A-Za-z0-9]{70,}"),
-    ("replicate-token", r"r8_", r"[A-Za-z0-9]{37,}"),
-    ("supabase-token", r"sbp_|sb_secret_", r"[\w-]{30,}"),
-    ("figma-token", r"figd_", r"[\w-]{38,}"),
-    ("netlify-token", r"nfp_", r"[A-Za-z0-9]{36,}"),
-    ("artifactory-token", r"AKCp|cmVmd", r"[A-Za-z0-9]{59,73}(?!\w)"),
-    ("onepassword-token", r"ops_eyJ", r"[A-Za-z0-9+/]{100,}={0,3}"),
-    ("age-key", r"AGE-SECRET-KEY-1", r"[0-9A-Z]{58}"),
-    ("jwt", r"eyJ", r"[\w-]{14,}\.eyJ?[\w-]{10,}\.[\w-]{8,}"),
-)
-
 
 def _by_first_letter(starts: Sequence[str]) -> str:
     """One pattern for all beginnings that looks at a letter once, not once for each of them."""
@@ -113,8 +56,8 @@ def _by_first_letter(starts: Sequence[str]) -> str:
 
 
 # The byte before counts as well: it must be no letter or digit, and searching for it is fast.
-_BEGINNING = re.compile(f"[^A-Za-z0-9](?:{_by_first_letter([start for _, start, _ in _TOKENS])})".encode())
-_TOKEN = re.compile("|".join(f"((?:{start}){rest})" for _, start, rest in _TOKENS).encode())
+_BEGINNING = re.compile(f"[^A-Za-z0-9](?:{_by_first_letter([start for _, start, _ in TOKENS])})".encode())
+_TOKEN = re.compile("|".join(f"((?:{start}){rest})" for _, start, rest in TOKENS).encode())
 
 # --- what has another shape: (kind, text that must be there, pattern); a group 1 is the secret itself -------------
 
@@ -291,7 +234,7 @@ def _prefixed(data: bytes) -> Iterator[Span]:
 
 
 def _token_span(token: re.Match[bytes]) -> Span:
-    return Span(token.start(), token.end(), _TOKENS[(token.lastindex or 1) - 1][0])
+    return Span(token.start(), token.end(), TOKENS[(token.lastindex or 1) - 1][0])
 
 
 def _of_other_shape(data: bytes) -> Iterator[Span]:

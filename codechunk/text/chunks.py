@@ -60,7 +60,7 @@ class Chunk:
 
 
 def with_header(header: str, text: str, language: str | None) -> str:
-    """The form of what is embedded; another form is another HEADER_VERSION (parts.py).
+    """The form of what is embedded; another form is another HEADER_VERSION (versions.py).
 
     It depends on nothing else, so that stored chunks give the same text as new ones. The lines of a notebook's cells
     are embedded as what was typed there, not as the strings of JSON that they are in the file.

@@ -20,12 +20,11 @@ from codechunk.progress import Reporter
 from codechunk.providers import DOCUMENT_TASK, Client, ClientSettings, Provider
 from codechunk.state import IndexRow, Space, State
 from codechunk.vectors import Backend, Place, backend
+from codechunk.versions import HEADER_VERSION
 from codechunk.workspace.estimates import Estimates
 from codechunk.workspace.state_rows import StateRows
 from codechunk.workspace.vector_session import Gate, VectorSession
 
-# Form of the text that is embedded: header, newline, chunk. A new form is a new vector space.
-HEADER_VERSION = 1
 GIT_STAGES = {
     "counting": "Counting objects",
     "compressing": "Compressing objects",

@@ -13,7 +13,8 @@ import subprocess
 import sys
 import time
 import tomllib
-import zipfile
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,8 @@ case "$1 ${2:-}" in
   "-m venv") mkdir -p "$3/bin"; touch "$3/pyvenv.cfg"; cp "$0" "$3/bin/python"; echo "venv" >>"$NOTES" ;;
   "-m pip")
     echo "pip ${*: -4}" >>"$NOTES"
-    if [ -n "${FAKE_PIP_SLEEP:-}" ]; then touch "$NOTES.busy"; sleep "$FAKE_PIP_SLEEP"; fi
+    case $* in *requirements*) for n in $(seq 1 "${FAKE_PIP_COLLECTS:-0}"); do echo "Collecting p$n==1"; done ;; esac
+    if [ -n "${FAKE_PIP_SLEEP:-}" ]; then "$SLEEPER" -c "$SLEEP" "$NOTES.busy" "$FAKE_PIP_SLEEP"; fi
     if [ -n "${FAKE_PIP_FAILS:-}" ]; then seq 1 100; echo "ERROR: no such package" >&2; exit 1; fi
     case $* in *--editable*)
       printf '#!/usr/bin/env bash\necho "$@"\nexit ${FAKE_EXIT:-0}\n' >"$here/codechunk"
@@ -41,6 +43,29 @@ case "$1 ${2:-}" in
     esac ;;
   "-m compileall") echo "compileall" >>"$NOTES" ;;
   *) echo "$@"; exit "${FAKE_EXIT:-0}" ;;
+esac
+"""
+
+# The sleeper itself says that it is busy: a bash that is about to start one can drop the Ctrl-C that comes meanwhile.
+SLEEP = "import pathlib, sys, time; pathlib.Path(sys.argv[1]).touch(); time.sleep(float(sys.argv[2]))"
+
+UV_STAND_IN = r"""#!/usr/bin/env bash
+case "$1 ${2:-}" in
+  "--version "*) echo "uv 0.13.9" ;;
+  "venv "*)
+    echo "uv-venv" >>"$NOTES"
+    if [ -n "${FAKE_UV_FAILS:-}" ]; then echo "error: no route to the index" >&2; exit 2; fi
+    folder="${*: -1}"; mkdir -p "$folder/bin"; echo "uv = 0.13.9" >"$folder/pyvenv.cfg"
+    cp "$(command -v python3)" "$folder/bin/python" ;;
+  "pip install")
+    echo "uv-pip" >>"$NOTES"
+    printf '%s\n' "$*" >>"$NOTES.uv"
+    echo "Resolved 83 packages in 5ms"
+    case $* in *--editable*)
+      printf '#!/usr/bin/env bash\necho "$@"\nexit ${FAKE_EXIT:-0}\n' >"${4%/*}/codechunk"
+      chmod +x "${4%/*}/codechunk" ;;
+    esac ;;
+  *) exit 9 ;;
 esac
 """
 
@@ -68,7 +93,17 @@ class Checkout:
             "PATH": f"{self.bin}:{os.environ['PATH']}",
             "HOME": str(folder),
             "NOTES": str(self.notes_file),
+            "SLEEPER": sys.executable,
+            "SLEEP": SLEEP,
+            # Whatever this machine has; tests of uv bring a stand-in.
+            "CODECHUNK_INSTALLER": "pip",
         }
+
+    def add_uv(self) -> None:
+        """From now on uv is on PATH: a stand-in that takes notes, too."""
+        (self.bin / "uv").write_text(UV_STAND_IN)
+        (self.bin / "uv").chmod(0o755)
+        del self.env["CODECHUNK_INSTALLER"]
 
     def start(self, script: str, *words: str, **env: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -199,6 +234,73 @@ def test_ctrl_c_while_installing_leaves_no_lock(checkout: Checkout) -> None:
     process.communicate(timeout=30)
     assert process.returncode == 130
     assert not (checkout.root / ".venv.lock").is_symlink()
+
+
+def test_uv_installs_where_it_is_there_and_later_runs_do_nothing(checkout: Checkout) -> None:
+    checkout.add_uv()
+    code, _, err = checkout.run("index", "repo")
+    assert code == 0
+    assert checkout.notes() == ["uv-venv", "uv-pip", "uv-pip", "compileall"]
+    assert "with uv" in err
+    first, second = Path(f"{checkout.notes_file}.uv").read_text().splitlines()
+    assert "--no-deps -r" in first
+    assert "--no-deps --no-build-isolation --editable" in second
+    assert checkout.run("index", "repo")[0] == 0
+    assert checkout.notes() == []
+
+
+def test_where_uv_fails_pip_installs_and_says_why(checkout: Checkout) -> None:
+    checkout.add_uv()
+    code, _, err = checkout.run("index", "repo", FAKE_UV_FAILS="1")
+    assert code == 0
+    assert checkout.notes() == ["uv-venv", *INSTALLED]
+    assert err.index("no route to the index") < err.index("trying pip")
+
+
+def test_an_environment_of_uv_is_made_again_when_uv_is_gone_and_something_changed(checkout: Checkout) -> None:
+    checkout.add_uv()
+    checkout.run("index", "repo")
+    checkout.notes()
+    with (checkout.root / "requirements.lock").open("a") as lock:
+        lock.write("# one more pin\n")
+    assert checkout.run("index", "repo", CODECHUNK_INSTALLER="pip")[0] == 0
+    assert checkout.notes() == INSTALLED
+
+
+def test_an_unknown_installer_is_one_sentence(checkout: Checkout) -> None:
+    code, _, err = checkout.run("index", "repo", CODECHUNK_INSTALLER="conda")
+    assert (code, checkout.notes()) == (1, [])
+    assert err == "codechunk: CODECHUNK_INSTALLER is conda; it can be uv or pip.\n"
+
+
+def test_installing_says_which_step_it_is_at(checkout: Checkout) -> None:
+    err = checkout.run("index", "repo", FAKE_PIP_COLLECTS="45")[2]
+    told = [line.removeprefix("codechunk: ").strip() for line in err.splitlines()]
+    assert [line[:11] for line in told if line.startswith("step")] == ["step 1 of 3", "step 2 of 3", "step 3 of 3"]
+    pinned = pins("requirements.lock") | pins("requirements-build.lock")
+    assert f"step 2 of 3: {len(pinned)} packages, with pip ..." in told
+    assert [line for line in told if line[:1].isdigit()] == [f"{n} of {len(pinned)} packages ..." for n in (20, 40)]
+
+
+def test_on_a_terminal_installing_is_one_line_that_changes(checkout: Checkout) -> None:
+    primary, secondary = os.openpty()
+    process = subprocess.Popen(
+        [checkout.root / "scripts" / "index", "repo"],
+        env=checkout.env | {"FAKE_PIP_COLLECTS": "3"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=secondary,
+        start_new_session=True,
+    )
+    os.close(secondary)
+    shown = b""
+    with suppress(OSError):  # the terminal is gone when the last process that has it ends
+        while piece := os.read(primary, 4096):
+            shown += piece
+    assert process.wait(timeout=30) == 0
+    os.close(primary)
+    number = len(pins("requirements.lock") | pins("requirements-build.lock"))
+    assert f"\r\x1b[K  2 of {number} packages: p2".encode() in shown
 
 
 def test_two_first_uses_at_once_install_once(checkout: Checkout) -> None:
@@ -375,17 +477,56 @@ def test_the_locks_pin_everything_that_pyproject_asks_for_within_its_bounds() ->
     assert bench.keys() & run.keys() == set()
 
 
-def test_the_wheel_carries_the_data_and_the_migrations(tmp_path: Path) -> None:
-    pytest.importorskip("hatchling", reason="in the environment that scripts/test makes")
-    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", tmp_path]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
-    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        inside = set(wheel.namelist())
-    package = ROOT / "codechunk"
-    wanted = {
-        path.relative_to(ROOT).as_posix()
-        for path in package.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    }
-    assert wanted - inside == set()
-    assert "codechunk/data/cl100k_base.tiktoken" in inside
+# What chromadb requires and codechunk never loads (docs/decisions/0055-pinned-environment.md).
+LEFT_OUT = {"kubernetes", "onnxruntime", "tokenizers", "uvicorn"}
+
+
+def needed(asked: list[str]) -> set[str]:
+    """The names of these packages and of all that they require here, but for what is left out."""
+    found: set[str] = set()
+    todo = [(Requirement(text), "") for text in asked]
+    while todo:
+        requirement, extra = todo.pop()
+        name = canonicalize_name(requirement.name)
+        if name in LEFT_OUT or (requirement.marker and not requirement.marker.evaluate({"extra": extra})):
+            continue
+        known = name in found
+        found.add(name)
+        for part in requirement.extras if known else {"", *requirement.extras}:
+            todo += [(Requirement(text), part) for text in metadata.distribution(name).requires or ()]
+    return found
+
+
+def test_the_locks_name_every_package_because_they_are_installed_without_dependencies() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    run = pins("requirements.lock").keys()
+    build, dev = pins("requirements-build.lock").keys(), pins("requirements-dev.lock").keys()
+    assert needed(project["project"]["dependencies"]) - run == set()
+    assert needed(project["project"]["optional-dependencies"]["dev"]) - run - dev == set()
+    assert needed(project["build-system"]["requires"]) - run - build == set()
+    assert run & LEFT_OUT == set()
+
+
+def test_what_the_lock_leaves_out_is_loaded_by_nothing() -> None:
+    script = (
+        "import sys, tempfile\n"
+        f"left_out = {sorted(LEFT_OUT)!r}\n"
+        "sys.modules.update(dict.fromkeys(left_out))\n"  # whoever imports one meets an ImportError
+        "from pathlib import Path\n"
+        "import codechunk.app, codechunk.cli.index, codechunk.vectors.chroma\n"
+        "import chromadb\n"
+        "from chromadb.config import Settings\n"
+        "client = chromadb.PersistentClient(tempfile.mkdtemp(), settings=Settings(anonymized_telemetry=False))\n"
+        "made = client.create_collection('abc', embedding_function=None)\n"
+        "made.upsert(ids=['a'], embeddings=[[1.0, 0.0]])\n"
+        "print(made.query(query_embeddings=[[1.0, 0.0]], n_results=1)['ids'])\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout == "[['a']]\n", done.stderr[-800:]
+
+
+def test_what_is_left_out_for_uv_is_the_same() -> None:
+    lines = (ROOT / "requirements-overrides.txt").read_text().splitlines()
+    overrides = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    assert {each.name for each in overrides} == LEFT_OUT
+    assert not any(each.marker is None or each.marker.evaluate() for each in overrides)

@@ -21,7 +21,7 @@ LAYERS = [
     {"selection"},
     {"text"},
     {"process", "progress", "documents"},
-    {"errors"},
+    {"errors", "versions"},
 ]
 EDGES = {"git", "state", "vectors", "pool", "providers"}
 MOST_LINES = 600

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from secret_samples import IN_CONTEXT, PASSWORD, TOKENS, private_key
 
-from codechunk.selection import secrets
+from codechunk.selection import secret_rules, secrets
 from codechunk.selection.secrets import Place, Span, counts, find, fingerprint, mask, places, redact
 
 
@@ -38,7 +38,7 @@ def test_a_token_is_found_whole_wherever_it_stands(kind: str, around: str) -> No
 
 
 def test_every_prefixed_kind_has_a_sample() -> None:
-    assert {kind for kind, _, _ in secrets._TOKENS} - set(TOKENS) == set()
+    assert {kind for kind, _, _ in secret_rules.TOKENS} - set(TOKENS) == set()
 
 
 @pytest.mark.parametrize("name", IN_CONTEXT)

@@ -1,0 +1,53 @@
+"""The options of `codechunk index`, with their help. As light as the front of the room."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Ref = Annotated[str | None, typer.Option(help="Branch, tag or commit.", show_default="HEAD", metavar="REF")]
+Mode = Annotated[
+    Literal["auto", "batch", "sequential"],
+    typer.Option(
+        help="How the provider is called: batch (half the price, takes a while), sequential (at once), auto (batch "
+        "when there is much to do).",
+    ),
+]
+TokenMode = Annotated[
+    str | None,
+    typer.Option(help="Count tokens of all chunks, of a sample, or not: all, sample, on_demand.", metavar="MODE"),
+]
+TestEmbeddings = Annotated[
+    bool, typer.Option("--test-embeddings", help="Synthetic vectors: offline, free, deterministic.")
+]
+Include = Annotated[list[str] | None, typer.Option(help="Index only these files (gitignore glob).", metavar="GLOB")]
+Exclude = Annotated[list[str] | None, typer.Option(help="Leave these files out (gitignore glob).", metavar="GLOB")]
+Jobs = Annotated[
+    int | None, typer.Option(min=1, help="Processes that cut files.", show_default="all cores", metavar="N")
+]
+Wait = Annotated[bool, typer.Option(help="Wait for batch jobs, or leave them to `worker start` and `queue sync`.")]
+WorkingTree = Annotated[
+    bool, typer.Option("--working-tree", help="Also uncommitted changes and untracked files that git does not ignore.")
+]
+PublishPartial = Annotated[
+    bool,
+    typer.Option(
+        "--publish-partial", help="Let searches use the new commit at once, not when its last vector has come."
+    ),
+]
+Full = Annotated[bool, typer.Option("--full", help="Cut every file again; nothing is paid again.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and why not.")]
+MaxCost = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        help="Stop before anything is sent when the estimate is higher; the bill may differ by a fifth.",
+        metavar="USD",
+    ),
+]
+Summary = Annotated[
+    Path | None,
+    typer.Option(
+        help='Append a summary in Markdown to this file: "$GITHUB_STEP_SUMMARY" in GitHub Actions.', metavar="FILE"
+    ),
+]
