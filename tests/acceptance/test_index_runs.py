@@ -94,9 +94,13 @@ def test_an_index_that_cannot_be_finished_keeps_no_other_from_being_finished(
     other.commit({"b.py": "def a_third_one():\n    return 'nothing of the others'\n"}, "second")
     assert cli.paid("index", other.path, *BATCH).code == 0
     emulator.finish()
-    worked = cli.paid("worker", "start", "--once")
-    assert (worked.code, "does not balance" in worked.err) == (1, True), worked.err
-    assert cli.sql("SELECT count(*) FROM embeddings WHERE state = 'processing'") == [(0,)]
+
+    def taken_in() -> bool:  # a job is looked at a second after it was submitted, and not before
+        worked = cli.paid("worker", "start", "--once")
+        assert (worked.code, "does not balance" in worked.err) == (1, True), worked.err
+        return cli.sql("SELECT count(*) FROM embeddings WHERE state = 'processing'") == [(0,)]
+
+    wait_until(taken_in, "the results are taken in")
 
 
 def test_a_finished_run_is_left_for_later_while_another_process_writes_vectors(
