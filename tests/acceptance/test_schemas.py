@@ -66,7 +66,8 @@ def test_every_command_writes_what_its_schema_says(tmp_path: Path, emulator: Gem
     cli.document("jobs-cancel", "jobs", "cancel", later["job_id"])
     cli.document("jobs-list", "jobs", "list")
     cli.document("repos-remove", "repos", "remove", "demo")
-    assert {path.stem for path in SCHEMAS.iterdir()} - cli.seen == {"version"}, "a command was not looked at"
+    cli.document("version", "version")
+    assert {path.stem for path in SCHEMAS.iterdir()} == cli.seen, "a command was not looked at"
 
 
 def test_a_schema_finds_a_key_that_is_missing_strange_or_of_another_type() -> None:
