@@ -87,7 +87,7 @@ def test_its_nearest_are_those_of_comparing_all_vectors(app: App, tmp_path: Path
     app.index(request(repo), Silence())
     state = app.workspace.state
     [index] = state.catalog.indexes()
-    pages = list(state.lookup.vectors(index.id, index.space_id, index.generation, Filter()))
+    pages = list(state.lookup.vectors(index.published, Filter()))
     ids = [chunk_id for page, _ in pages for chunk_id in page]
     matrix = np.concatenate([vectors for _, vectors in pages]).astype(np.float64)
     assert len(ids) > 100
