@@ -16,7 +16,7 @@ from sqlalchemy.schema import CreateTable
 
 import codechunk.state.migrations
 from codechunk.errors import StateError
-from codechunk.state import CutFile, Filter, IndexRow, PlannedFile, Space, State
+from codechunk.state import CutFile, Filter, Generation, IndexRow, PlannedFile, Space, State
 from codechunk.state.database import KNOWN_REVISIONS, SCHEMA_REVISION
 from codechunk.state.tables import metadata
 from codechunk.text.chunks import Chunk, Kind, chunk_ids
@@ -179,6 +179,31 @@ def test_other_spaces_and_refs_are_other_indexes(state: State) -> None:
     }
     assert len(ids) == 4
     assert open_index(state).id == open_index(state).id
+
+
+def test_a_run_writes_the_generation_after_the_published_one_and_publishes_it(state: State) -> None:
+    index = open_index(state)
+    assert index.published == Generation(index_id=index.id, space_id=index.space_id, number=0)
+    assert index.next == index.at(1) != index.published
+    state.catalog.publish(index.next, commit="c1", fingerprint="f", whole=True)
+    after = state.catalog.refreshed(index)
+    assert after.published == index.next
+    assert after.next == index.at(2)
+
+
+def test_generations_of_two_indexes_with_one_number_do_not_mix(state: State) -> None:
+    main, dev = open_index(state), open_index(state, "dev")
+    cut(state, main, 1, {"a.py": [chunk("a.py", "one")]})
+    cut(state, dev, 1, {"b.py": [chunk("b.py", "two"), chunk("b.py", "three")]})
+    assert [path for path, _ in state.lookup.files(main.next)] == ["a.py"]
+    assert [path for path, _ in state.lookup.files(dev.next)] == ["b.py"]
+    assert [state.embeddings.ledger(index.next)["pending"] for index in (main, dev)] == [1, 2]
+    state.catalog.publish(dev.next, commit="c", fingerprint="f", whole=True)
+    state.contents.abandon(dev.next)
+    state.catalog.sweep(dev.next)
+    assert list(state.lookup.files(dev.next)) == []
+    assert [path for path, _ in state.lookup.files(main.next)] == ["a.py"]
+    assert state.catalog.refreshed(main).published == main.published
 
 
 def test_readers_stay_on_the_published_generation_until_the_switch(state: State) -> None:
