@@ -159,7 +159,7 @@ def _cost(state: State, job: JobRow, index: IndexRow, outline: Outline, estimate
     """What a run cost: as it wrote down, or by the rows of what was bought for it."""
     if outline.outcome is not None:
         spent = outline.outcome.spent_usd
-    elif job.status in {"succeeded", "partial"}:
+    elif job.status in {"succeeded", "partial", "embedding"}:
         free = providers.is_free(index.space.provider)
         spent = 0.0 if free else estimates.spent_usd(index, state.queue.bought(job.id))
     else:
