@@ -443,7 +443,7 @@ class App:
         state = self.workspace.state
         found: set[str] = set()
         for index in state.catalog.indexes():
-            found.update(state.lookup.languages(index.id, index.generation))
+            found.update(state.lookup.languages(index.published))
         return sorted(found)
 
     def _processes(self, request: IndexRequest) -> int:
