@@ -21,7 +21,7 @@ from codechunk.sending.owner import is_gone
 from codechunk.state import IndexRow, JobRow, SizedSource, State
 from codechunk.state.compare import Changes
 from codechunk.text.money import usd
-from codechunk.workspace import vectors_of_index
+from codechunk.workspace import wanted_texts
 from codechunk.workspace.commit_rules import cut_settings, files_identity, read_attributes, skip_rules
 from codechunk.workspace.outline import Outline
 from codechunk.workspace.sender import open_sender
@@ -110,7 +110,7 @@ class Run:
             state.queue.free_abandoned(is_gone, lease_s=batch.lease.total_seconds())
         # Before any text waits: from then on a worker beside this run may buy it, whatever --max-cost says.
         unsettled = self._session.unsettled(self._index, generation)
-        texts, tokens = vectors_of_index.missing(state, self._index, unsettled)
+        texts, tokens = wanted_texts.missing(state, self._index, unsettled)
         choice = choose(batch, texts, wishes.mode, why_direct=provider.why_direct)
         estimate = self._workspace.estimates.estimate_usd(self._index, tokens, choice.mode)
         if not provider.free:
@@ -213,7 +213,7 @@ class Run:
         return waiting
 
     def _request(self, sources: Sequence[SizedSource]) -> None:
-        vectors_of_index.request(state=self._state, index=self._index, sources=sources, job_id=self._job.id)
+        wanted_texts.request(state=self._state, index=self._index, sources=sources, job_id=self._job.id)
 
     def _tell_changed_space(self, texts: int, estimate: float | None) -> None:
         """Say what a change of model or dimensions means, when this is the first index in a new vector space."""
