@@ -17,7 +17,7 @@ from codechunk.git.worktree import WORKING_TREE_REF
 from codechunk.indexing.dry_run import DryRun, dry_run, dry_run_document, estimate_document
 from codechunk.indexing.mode import Mode, choose
 from codechunk.indexing.publish import settle
-from codechunk.indexing.run import Run, Wishes, recorded
+from codechunk.indexing.run import Run, RunOptions, recorded
 from codechunk.process.cpus import usable_cpus
 from codechunk.process.stop import Stop
 from codechunk.progress import Reporter, Silence, Stoppable
@@ -116,7 +116,7 @@ class App:
                 if job.attempts > 1:
                     reporter.say(f"Taking up the unfinished run of {index.repository} again (job {job.id}).")
                 run = Run(self.workspace, session, opened, index, job, reporter, started_at)
-                wishes = Wishes(
+                options = RunOptions(
                     jobs=self._processes(request),
                     mode=request.mode,
                     wait=request.wait,
@@ -124,7 +124,7 @@ class App:
                     publish_partial=request.publish_partial,
                 )
                 with recorded(state, job):
-                    return run.go(wishes)
+                    return run.go(options)
 
     def dry_run(self, request: IndexRequest, reporter: Reporter) -> documents.DryRunDocument:
         """What `index` would do, without writing anything but the git mirror."""

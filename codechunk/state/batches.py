@@ -382,7 +382,7 @@ class Batches:
             )
             return {row.batch_id: row.n for row in found}
 
-    # ------------------------------------------------------------------ a person's wishes
+    # ------------------------------------------------------------------ what a person asks for
 
     def hurry(self) -> None:
         """Let every remote job be looked at now, not when it is due."""
