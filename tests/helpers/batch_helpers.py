@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -239,7 +238,6 @@ class Bench:
         assert self.sql(held.format("embeddings")) == [(0,)]
 
 
-@cache
 @contextmanager
 def bench(
     folder: Path,
