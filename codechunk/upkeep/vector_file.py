@@ -130,8 +130,8 @@ def _told(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        mend = "; free some space and run the same command again" if exc.errno in {errno.ENOSPC, errno.EDQUOT} else ""
-        raise CodechunkError(f"{what}: {exc.strerror or exc}{mend}.") from exc
+        fix = "; free some space and run the same command again" if exc.errno in {errno.ENOSPC, errno.EDQUOT} else ""
+        raise CodechunkError(f"{what}: {exc.strerror or exc}{fix}.") from exc
 
 
 def _counted(records: Iterable[Record], reporter: Reporter) -> Iterator[Record]:

@@ -107,14 +107,14 @@ class Workspace:
         backups = sorted(path.parent.glob(f"{path.name}.backup-*"))
         vectors = path.parent / "chroma" / "chroma.sqlite3"
         if backups:
-            mend = f"copy {backups[-1].name} back to {path.name}"
+            fix = f"copy {backups[-1].name} back to {path.name}"
         elif vectors.exists():
-            mend = f"restore it from your own backup, or remove {vectors.parent} to start anew"
+            fix = f"restore it from your own backup, or remove {vectors.parent} to start anew"
         else:
             return
         raise StateError(
             f"the state database {path} is {'empty' if path.exists() else 'missing'}, and with it what was embedded; "
-            f"{mend}. Starting anew would embed and pay for everything again"
+            f"{fix}. Starting anew would embed and pay for everything again"
         )
 
     @property
