@@ -201,7 +201,7 @@ class Run:
         _within(max_cost_usd, None if more is None else spent + more, count, index.space.model)
 
     def _still_open(self, generation: int) -> int:
-        """How many texts of the run, or chunks of the generation, have neither come nor failed."""
+        """How many texts of the run, or chunks of the generation, are still out or waiting."""
         waiting = self._state.queue.still_open(self._job.id)
         if waiting:
             return waiting

@@ -51,7 +51,7 @@ class Flushed:
 
 
 class Worker:
-    """One process's hands for the texts of one vector space."""
+    """Sends the texts of one vector space, in batch jobs or directly, for one process."""
 
     def __init__(
         self,

@@ -72,7 +72,7 @@ def import_cache(path: Path, *, open_state: Callable[[], State], reporter: Repor
 
 
 def _refuse_to_replace(target: Path, path: Path) -> None:
-    """What is no cache file was not written here, and may be somebody's only copy; an empty file is nobody's."""
+    """Refuse to replace a file that is not a cache file: it was not written here. An empty one may be replaced."""
     try:
         mode = target.stat().st_mode
     except FileNotFoundError:

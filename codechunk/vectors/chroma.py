@@ -121,7 +121,7 @@ class ChromaStore:
             self._start_over(directory, str(exc.__cause__))
 
     def _start_over(self, directory: Path, reason: str) -> None:
-        """Throw everything away; the caller's older Collection objects are no longer usable."""
+        """Throw everything away; older Collection objects cannot be used any more."""
         if self._client is not None:
             self._client.close()
             self._client = None

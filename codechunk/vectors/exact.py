@@ -162,7 +162,7 @@ class ExactCollection:
         self._fitting(vectors)
 
     def delete(self, ids: Sequence[str]) -> None:  # noqa: ARG002 - the protocol's
-        """Nothing: the rows of the state database are what is searched."""
+        """Do nothing: the rows of the state database are searched."""
         self._writable()
 
     def query(self, vectors: Vectors, n: int, allowed: AbstractSet[str] | None = None) -> list[Found]:
@@ -222,7 +222,7 @@ class ExactStore:
         return ExactCollection(name, self._kept, write=self._write)
 
     def drop(self, name: str) -> None:
-        """Nothing: what the state database does not publish is not searched."""
+        """Do nothing: only what the state database publishes is searched."""
         if not self._write:
             raise VectorStoreError(f"The vector index is open for reading; {name} cannot be removed.")
 
@@ -266,7 +266,7 @@ class Exact:
         return False
 
     def prepare(self) -> None:
-        """Nothing is loaded late."""
+        """Do nothing: there is nothing to load."""
 
     def open(self, *, write: bool) -> ExactStore:
         """See `Backend`."""

@@ -185,7 +185,7 @@ def _throttle(state: State) -> Finding:
 
 
 def _runs(state: State, alone: Alone) -> Iterator[Finding]:
-    """Runs of index that nobody works on any more, and those that only have to be finished."""
+    """Runs of index that were interrupted, and those that only have to be finished."""
     dead, done = [], []
     for job, index in state.catalog.jobs():
         if job.status == "running" and not _is_worked_on(index, alone):

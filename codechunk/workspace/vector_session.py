@@ -100,7 +100,7 @@ class VectorSession:
         self.stamp = self._backend.look()
 
     def is_current(self, index: IndexRow) -> bool:
-        """Whether the store holds every vector of what is published, and nobody touched it since the last look."""
+        """Whether the store holds every vector of what is published, and is unchanged since the last look."""
         if self.store_id is None:
             return True
         copy = self._copy(index)
@@ -394,7 +394,7 @@ class VectorSession:
         return f"{missing} vectors are missing" if missing else None
 
     def _fix(self, index: IndexRow, trouble: str, reporter: Reporter) -> None:
-        """Make the collection what it should be, from the state database, if nobody is working on it."""
+        """Make the collection what it should be, from the state database, unless the index is being worked on."""
         name = f"{index.repository}@{index.ref}"
         with self._alone(index):
             now = self._state.catalog.by_collection(index.collection)

@@ -83,7 +83,7 @@ class Workspace:
 
     @property
     def embedded_directory(self) -> Path | None:
-        """Directory of the embedded Chroma; None when there is none of its own."""
+        """Directory of the embedded Chroma; None for another store."""
         embedded = self.config.vectors.backend == "chroma" and self.config.vectors.url is None
         return self.config.data_dir / "chroma" if embedded else None
 
