@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from codechunk import documents
 from codechunk.config.load import Loaded
@@ -18,6 +16,7 @@ from codechunk.indexing.dry_run import DryRun, dry_run, dry_run_document, estima
 from codechunk.indexing.mode import Mode, choose
 from codechunk.indexing.publish import settle
 from codechunk.indexing.run import Run, RunOptions, recorded
+from codechunk.process.closing import Closing
 from codechunk.process.cpus import usable_cpus
 from codechunk.process.stop import Stop
 from codechunk.progress import Reporter, Silence, Stoppable
@@ -57,7 +56,7 @@ class IndexRequest:
     publish_partial: bool = False
 
 
-class App:
+class App(Closing):
     """The product, assembled from one configuration."""
 
     def __init__(self, loaded: Loaded, *, stop: Stop | None = None) -> None:
@@ -69,14 +68,6 @@ class App:
 
     def _stoppable(self, reporter: Reporter) -> Reporter:
         return Stoppable(reporter, self.workspace.stop.raise_if_asked)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Release the state database; the next call opens it again."""

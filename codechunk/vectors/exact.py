@@ -9,12 +9,11 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
 from codechunk.errors import VectorStoreError
+from codechunk.process.closing import Closing
 from codechunk.vectors import Found, Place, Rows
 from codechunk.vectors.arrays import Halves, Vectors
 
@@ -202,7 +201,7 @@ class ExactCollection:
             raise VectorStoreError(f"The vector index is open for reading; {self.name} cannot be changed.")
 
 
-class ExactStore:
+class ExactStore(Closing):
     """See `VectorStore`."""
 
     recovered: str | None = None
@@ -233,14 +232,6 @@ class ExactStore:
     def close(self) -> None:
         """See `VectorStore`."""
         self._closed = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class Exact:

@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from codechunk.errors import IndexBusy, VectorStoreError
+from codechunk.process.closing import Closing
 from codechunk.progress import Reporter
 from codechunk.state import Copy, IndexRow, SizedSource, State
 from codechunk.state.embeddings import Vectors
@@ -55,7 +55,7 @@ class _Reading:
         self.collections: dict[int, Collection] = {}
 
 
-class VectorSession:
+class VectorSession(Closing):
     """A use of the vector store by one run, search or command: a context manager, cheap until it is asked.
 
     It may read or write, one after the other. A writer that leaves without `finish` leaves no record: whoever comes
@@ -75,14 +75,6 @@ class VectorSession:
         self._row: int | None = None
         self.stamp: str | None = None
         """How the store looked when it was last seen by `look`, or opened to write."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     # ------------------------------------------------------------------ how far the copy is
 

@@ -4,8 +4,6 @@ import hashlib
 import threading
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from codechunk import providers
 from codechunk.config.load import Loaded
@@ -13,6 +11,7 @@ from codechunk.errors import CodechunkError, StateError, UsageError
 from codechunk.git.address import Source
 from codechunk.git.repository import OpenedRepository, Progress, open_repository
 from codechunk.git.worktree import open_working_tree
+from codechunk.process.closing import Closing
 from codechunk.process.locks import only_one, only_one_here
 from codechunk.process.log import remember_secrets
 from codechunk.process.stop import Stop
@@ -33,7 +32,7 @@ GIT_STAGES = {
 }
 
 
-class Workspace:
+class Workspace(Closing):
     """The edges of one configuration, made when asked for; the state database is opened once, at its first use.
 
     A context manager. One object may serve several threads.
@@ -48,14 +47,6 @@ class Workspace:
         self._state: State | None = None
         self._backend: Backend | None = None
         self._gate = Gate()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Release the database's connections; the next use opens it again."""
