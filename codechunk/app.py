@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from codechunk import documents
 from codechunk.config.load import Loaded
@@ -22,7 +20,8 @@ from codechunk.git.worktree import WORKING_TREE_REF
 from codechunk.indexing.dry_run import DryRun, dry_run, dry_run_document, estimate_document
 from codechunk.indexing.mode import Mode, choose
 from codechunk.indexing.publish import settle
-from codechunk.indexing.run import Run, Wishes, recorded
+from codechunk.indexing.run import Run, RunOptions, recorded
+from codechunk.process.closing import Closing
 from codechunk.process.cpus import usable_cpus
 from codechunk.process.stop import Stop
 from codechunk.progress import Reporter, Silence, Stoppable
@@ -58,7 +57,7 @@ class IndexRequest:
     publish_partial: bool = False
 
 
-class App:
+class App(Closing):
     """The product, assembled from one configuration."""
 
     def __init__(self, loaded: Loaded, *, stop: Stop | None = None) -> None:
@@ -70,14 +69,6 @@ class App:
 
     def _stoppable(self, reporter: Reporter) -> Reporter:
         return Stoppable(reporter, self.workspace.stop.raise_if_asked)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Release the state database; the next call opens it again."""
@@ -117,7 +108,7 @@ class App:
                 if job.attempts > 1:
                     reporter.say(f"Taking up the unfinished run of {index.repository} again (job {job.id}).")
                 run = Run(self.workspace, session, opened, index, job, reporter, started_at)
-                wishes = Wishes(
+                options = RunOptions(
                     jobs=self._processes(request),
                     mode=request.mode,
                     wait=request.wait,
@@ -125,7 +116,7 @@ class App:
                     publish_partial=request.publish_partial,
                 )
                 with recorded(state, job):
-                    return run.go(wishes)
+                    return run.go(options)
 
     def dry_run(self, request: IndexRequest, reporter: Reporter) -> documents.DryRunDocument:
         """What `index` would do, without writing anything but the git mirror."""

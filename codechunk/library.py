@@ -7,8 +7,7 @@ CodechunkError, whose `kind` says what a program can do about it. It works in an
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from codechunk import documents
 from codechunk.app import App, IndexRequest
@@ -16,6 +15,7 @@ from codechunk.config.load import Loaded, load_config, secrets_only
 from codechunk.errors import CodechunkError, Unavailable, UsageError
 from codechunk.indexing.local_files import cut_local_files
 from codechunk.indexing.mode import Mode
+from codechunk.process.closing import Closing
 from codechunk.process.log import remember_secrets
 from codechunk.process.stop import Stop
 from codechunk.progress import Callback, Event, Reporter, Silence
@@ -60,7 +60,7 @@ def open(
     return Codechunk(loaded, stop=stop)
 
 
-class Codechunk:
+class Codechunk(Closing):
     """An open codechunk: see `open`. A context manager; leaving it gives back the state database.
 
     One object serves as many calls as wanted. Each call is complete: after an error or an interruption, the same call
@@ -72,14 +72,6 @@ class Codechunk:
         self._app = App(loaded, stop=stop)
         self.queue = TextQueue(self._app)
         """The texts that wait for the provider, are there, or came back."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Give back the state database. The next call opens it again."""

@@ -47,19 +47,19 @@ class Silence:
     """A reporter that keeps everything to itself."""
 
     def stage(self, name: str, total: int | None, unit: str) -> None:
-        """Nothing."""
+        """Ignore it."""
 
     def advance(self, count: int = 1) -> None:
-        """Nothing."""
+        """Ignore it."""
 
     def reach(self, current: int, *, total: int | None) -> None:
-        """Nothing."""
+        """Ignore it."""
 
     def say(self, sentence: str) -> None:
-        """Nothing."""
+        """Ignore it."""
 
     def batches(self, rows: Sequence[BatchView]) -> None:
-        """Nothing."""
+        """Ignore it."""
 
 
 class Stoppable:

@@ -281,8 +281,10 @@ def main() -> None:
 
 
 def _leave(code: str | int | None) -> NoReturn:
-    """End at once. To tear down Chroma and the grammars object by object took Python 0.2 to 0.7 s, and nobody needs it:
-    what must be closed was closed, locks and temporary files end with the process."""
+    """End at once: what must be closed was closed, locks and temporary files end with the process.
+
+    To tear down Chroma and the grammars object by object took Python 0.2 to 0.7 s.
+    """
     if isinstance(code, str):
         sys.stderr.write(f"{code}\n")
     logging.shutdown()

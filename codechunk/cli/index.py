@@ -227,7 +227,7 @@ def _cost(cost: Cost, *, out: bool) -> str:
 
 
 def _free_cost(app: App, tokens: int | None) -> str:
-    """Nothing was spent; what the whole repository would cost with the configured model."""
+    """The line about money when nothing was spent: what the whole repository would cost with the configured model."""
     spent = "nothing: synthetic vectors"
     prices = None if tokens is None else app.prices(tokens)
     return (

@@ -35,7 +35,7 @@ STATE_COLOURS = {"processing": "cyan", "retry_scheduled": "yellow", "completed":
 
 
 def stderr() -> Console:
-    """The console for people: stderr, with colour only where somebody looks at it."""
+    """The console for people: stderr, with colour only on a terminal."""
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -65,7 +65,7 @@ class _Stdout(Console):
 
 
 def stdout() -> Console:
-    """The console for results: stdout, with colour only where somebody looks at it; a table in a file is whole."""
+    """The console for results: stdout, with colour only on a terminal; a table in a file is whole."""
     return _Stdout(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
 
 
@@ -188,7 +188,7 @@ class Bars:
         self._console.print(Text(f"! {shown(sentence)}", style="yellow"))
 
     def batches(self, rows: Sequence[BatchView]) -> None:
-        """Draw the table under the bars anew."""
+        """Draw the table under the bars again."""
         self._progress.batch_jobs = tuple(rows)
 
     def _finish(self) -> None:

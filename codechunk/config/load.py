@@ -346,7 +346,7 @@ def _environment_layer(environ: Mapping[str, str]) -> _Layer:
 
 
 def _looks_like_a_setting(rest: str) -> bool:
-    """Whether CODECHUNK_<rest> is a slip of the pen; CODECHUNK_PORT, which Kubernetes sets, is none."""
+    """Whether CODECHUNK_<rest> is probably a misspelled setting. CODECHUNK_PORT, which Kubernetes sets, is not."""
     if (rest.lower(),) in _sections():
         return True
     known = {"__".join(key).upper() for key in _leaves()} | _OTHER_VARIABLES

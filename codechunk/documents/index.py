@@ -93,7 +93,7 @@ class TextChanges:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saved:
-    """What embedding everything anew would have cost more."""
+    """What embedding everything again would have cost more."""
 
     tokens: int | None
     """Tokens of all chunks less those sent; null when tokens are not known."""

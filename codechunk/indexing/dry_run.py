@@ -35,7 +35,7 @@ KNOWN_AT_ONCE = 500
 
 @dataclass(slots=True, kw_only=True)
 class DryRun:
-    """What a run would find. `texts` are distinct; `texts_to_embed` those that nobody has sent; `secrets` are
+    """What a run would find. `texts` are distinct; `texts_to_embed` those that were not sent yet; `secrets` are
     the files and places of all secrets found in what is not skipped."""
 
     head: Mapping[str, str]
@@ -198,7 +198,7 @@ class _Tally:
             self.settle()
 
     def settle(self) -> None:
-        """Count the texts that nobody has sent yet, those that are on their way and those that failed for good."""
+        """Count the texts that were not sent yet, those that are on their way and those that failed for good."""
         states = self.state.embeddings.states(self.space, list(self.fresh))
         unsent = [tokens for sha, tokens in self.fresh.items() if states.get(sha, "pending") == "pending"]
         self.plan.texts_to_embed += len(unsent)

@@ -69,7 +69,7 @@ class Publication:
     def publish(
         self, session: VectorSession, *, made: int | None = None, patience_s: float = BUSY_PATIENCE_S
     ) -> IndexDocument:
-        """Store the vectors, check the ledger, switch searches, then let go of what is gone.
+        """Store the vectors, check the ledger, switch searches, then remove what is gone.
 
         Args:
             made: how many vectors were made here; None: what the rows say was bought.

@@ -21,7 +21,7 @@ from codechunk.sending.owner import is_gone
 from codechunk.state import Generation, IndexRow, JobRow, SizedSource, State
 from codechunk.state.compare import Changes
 from codechunk.text.money import usd
-from codechunk.workspace import vectors_of_index
+from codechunk.workspace import wanted_texts
 from codechunk.workspace.commit_rules import cut_settings, files_identity, read_attributes, skip_rules
 from codechunk.workspace.outline import Outline
 from codechunk.workspace.sender import open_sender
@@ -42,7 +42,7 @@ SECRETS_SENTENCE = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
+class RunOptions:
     """What a person asked of one run: processes that cut, how texts are sent, whether to wait, the most to spend."""
 
     jobs: int
@@ -71,16 +71,16 @@ class Run:
         self._changes = Changes()
         self._provider = providers.get(index.space.provider)
 
-    def go(self, wishes: Wishes) -> IndexDocument:
+    def go(self, options: RunOptions) -> IndexDocument:
         """Index the commit, or find that nothing is to do."""
         workspace, opened, state = self._workspace, self._opened, self._state
-        token_mode = cut_settings(workspace.config, wishes.jobs, {}).token_mode
+        token_mode = cut_settings(workspace.config, options.jobs, {}).token_mode
         current = self._current(token_mode)
         if current is not None:
             return self._unchanged(*current)
         workspace.vector_backend.prepare()
         attributes = read_attributes(opened)
-        settings = cut_settings(workspace.config, wishes.jobs, attributes)
+        settings = cut_settings(workspace.config, options.jobs, attributes)
         identity = f"{fingerprint(settings)} files={files_identity(workspace.config)}"
         indexing = Indexing(
             state=state,
@@ -96,12 +96,12 @@ class Run:
             indexing.cut()
             indexing.count_missing()
         self._changes = state.comparisons.between(self._index.published, indexing.generation)
-        return self._embed(indexing, comparison, identity, settings.token_mode, wishes)
+        return self._embed(indexing, comparison, identity, settings.token_mode, options)
 
     # ------------------------------------------------------------------ vectors
 
     def _embed(
-        self, indexing: Indexing, comparison: Comparison, identity: str, token_mode: str, wishes: Wishes
+        self, indexing: Indexing, comparison: Comparison, identity: str, token_mode: str, options: RunOptions
     ) -> IndexDocument:
         """Ask for vectors, choose how, tell what it costs, send directly or in batch jobs, and publish."""
         state, job, provider, generation = self._state, self._job, self._provider, indexing.generation
@@ -110,12 +110,12 @@ class Run:
             state.queue.free_abandoned(is_gone, lease_s=batch.lease.total_seconds())
         # Before any text waits: from then on a worker beside this run may buy it, whatever --max-cost says.
         unsettled = self._session.unsettled(self._index, generation)
-        texts, tokens = vectors_of_index.missing(state, self._index, unsettled)
-        choice = choose(batch, texts, wishes.mode, why_direct=provider.why_direct)
+        texts, tokens = wanted_texts.missing(state, self._index, unsettled)
+        choice = choose(batch, texts, options.mode, why_direct=provider.why_direct)
         estimate = self._workspace.estimates.estimate_usd(self._index, tokens, choice.mode)
         if not provider.free:
             self._tell_changed_space(texts, estimate)
-            _within(wishes.max_cost_usd, estimate, texts, self._index.space.model)
+            _within(options.max_cost_usd, estimate, texts, self._index.space.model)
         self._request(unsettled)
         waited_for, all_tokens = self._wanted()
         if waited_for > texts:
@@ -130,9 +130,9 @@ class Run:
         self._tell_who_reads(texts)
         made = 0
         if self._still_open(generation):
-            if wishes.publish_partial and not provider.free:
+            if options.publish_partial and not provider.free:
                 publication.publish_early(self._session)
-            made, left = self._send(choice.mode, wishes, generation=generation, texts=waited_for)
+            made, left = self._send(choice.mode, options, generation=generation, texts=waited_for)
             if left:
                 return publication.waiting(self._session)
         return publication.publish(self._session, made=made if provider.free else None)
@@ -157,7 +157,7 @@ class Run:
                 f"{SECRETS_SENTENCE[self._workspace.config.secrets]} This is said once."
             )
 
-    def _send(self, mode: str, wishes: Wishes, *, generation: Generation, texts: int) -> tuple[int, int]:
+    def _send(self, mode: str, options: RunOptions, *, generation: Generation, texts: int) -> tuple[int, int]:
         """Get vectors for every text of the run.
 
         Returns how many came directly, and how many texts are still open when it was not to wait for them.
@@ -178,13 +178,13 @@ class Run:
                 made = worker.send_directly(job.id)
             else:
                 worker.plan(job.id)
-                if not wishes.wait:
+                if not options.wait:
                     worker.submit()
-            if not wishes.wait:  # texts may be out in batch jobs of other runs, also when this one sent directly
+            if not options.wait:  # texts may be out in batch jobs of other runs, also when this one sent directly
                 return made, still_open()
             if still_open():
                 state.catalog.wait_job(job.id)
-                price = partial(self._price, wishes.max_cost_usd)
+                price = partial(self._price, options.max_cost_usd)
                 made += worker.wait_for(job.id, still_open=still_open, batches=mode == "batch", price=price).texts_ready
         return made, 0
 
@@ -201,7 +201,7 @@ class Run:
         _within(max_cost_usd, None if more is None else spent + more, count, index.space.model)
 
     def _still_open(self, generation: Generation) -> int:
-        """How many texts of the run, or chunks of the generation, have neither come nor failed."""
+        """How many texts of the run, or chunks of the generation, are still out or waiting."""
         waiting = self._state.queue.still_open(self._job.id)
         if waiting:
             return waiting
@@ -213,7 +213,7 @@ class Run:
         return waiting
 
     def _request(self, sources: Sequence[SizedSource]) -> None:
-        vectors_of_index.request(state=self._state, index=self._index, sources=sources, job_id=self._job.id)
+        wanted_texts.request(state=self._state, index=self._index, sources=sources, job_id=self._job.id)
 
     def _tell_changed_space(self, texts: int, estimate: float | None) -> None:
         """Say what a change of model or dimensions means, when this is the first index in a new vector space."""

@@ -226,7 +226,7 @@ class _Child:
             yield message
 
     def surrender(self, keep: int = 0) -> list[_Flight]:
-        """The tasks behind the first `keep` that are still this child's; they are nobody's from now on."""
+        """Take the tasks behind the first `keep` from this child, and return them."""
         flights = [flight for flight in list(self.queue)[keep:] if flight.holder is self]
         for flight in flights:
             flight.holder = None
@@ -275,7 +275,7 @@ class ChunkPool:
         child_argv: Sequence[str] | None = None,
         stop: Stop | None = None,
     ) -> None:
-        """Nothing is started yet."""
+        """Start nothing yet."""
         self.replaced = 0
         """Children replaced so far, because they died or were killed."""
         self._stop = stop or Stop()

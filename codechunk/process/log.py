@@ -64,7 +64,7 @@ def mask_secrets(text: str) -> str:
 
 
 def storable(text: str) -> str:
-    """Words of somebody else without what no database takes: zero bytes, and surrogates without their partner."""
+    """Foreign text without what no database takes: zero bytes, and surrogates without their partner."""
     return text.encode("utf-8", "replace").decode().replace("\0", " ")
 
 

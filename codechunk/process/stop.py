@@ -53,7 +53,7 @@ class Stop:
     """
 
     def __init__(self) -> None:
-        """Nobody has asked."""
+        """Begin without an ask."""
         self.reason = ""
         """What the first one who asked said."""
         self._times = 0
@@ -145,7 +145,7 @@ class Stop:
 
 
 def side_by_side(stop: Stop, calls: Sequence[Callable[[], T]], *, name: str) -> list[T]:
-    """Make calls that take long at somebody else's, each in a thread of its own. Returns their results, in order.
+    """Make slow calls to others, each in a thread of its own. Returns their results, in order.
 
     Each goes on to its end although another fails. After somebody asked to stop, they have `stop.patience_s`; one that
     takes longer is left alone, and must find out by itself that what it held has been given to others.

@@ -83,7 +83,7 @@ class Client(Protocol):
         """The vector of a search query, shape (dimensions,), comparable with those of `embed`."""
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
 
 
 @runtime_checkable
@@ -150,7 +150,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchLimits:
-    """What one batch job may carry: texts, and bytes of its input file; None: as many as one likes."""
+    """What one batch job may carry: texts, and bytes of its input file; None: no limit."""
 
     texts: int | None = None
     bytes: int | None = None

@@ -3,13 +3,14 @@
 import numpy as np
 
 from codechunk.errors import IndexBusy, VectorStoreError
+from codechunk.process.closing import Closing
 from codechunk.progress import Reporter
 from codechunk.state import IndexRow
 from codechunk.state.embeddings import Vectors
 from codechunk.workspace.workspace import Workspace
 
 
-class Nearest:
+class Nearest(Closing):
     """Asks the vector store; opened at the first question, checked, and fixed when it can be.
 
     Chroma belongs to one writer. While that is somebody else, searches compare the vectors in the state database
@@ -20,10 +21,8 @@ class Nearest:
         self._session, self._reporter = workspace.vector_session(), reporter
         self._told = ""
 
-    def __enter__(self) -> "Nearest":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Close the vector store."""
         self._session.close()
 
     def __call__(self, index: IndexRow, vector: Vectors, limit: int) -> list[tuple[str, float]] | None:

@@ -45,7 +45,7 @@ CHARACTERS_PER_TOKEN = 3.6
 
 # (index id, chunk id, score), best first.
 Ranking = list[tuple[int, str, float]]
-Nearest = Callable[[IndexRow, Vectors, int], list[tuple[str, float]] | None]
+AskStore = Callable[[IndexRow, Vectors, int], list[tuple[str, float]] | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +85,7 @@ def search(
     query: Query,
     *,
     vector_of: Mapping[int, Vectors],
-    nearest: Nearest,
+    nearest: AskStore,
 ) -> list[Answer]:
     """The best answers over all given indexes.
 
@@ -112,7 +112,7 @@ def _search_once(
     indexes: Sequence[IndexRow],
     query: Query,
     vector_of: Mapping[int, Vectors],
-    nearest: Nearest,
+    nearest: AskStore,
 ) -> list[Answer]:
     wanted = _filter(state, indexes, query)
     by_words = state.lookup.by_words([index.id for index in indexes], query_words(query.text), wanted, limit=CANDIDATES)
@@ -202,7 +202,7 @@ def _by_meaning(
     indexes: Sequence[IndexRow],
     vector_of: Mapping[int, Vectors],
     wanted: Filter,
-    nearest: Nearest,
+    nearest: AskStore,
     by_words: Ranking,
 ) -> list[Ranking]:
     """One ranking for each vector space, by similarity over all indexes in it.
@@ -224,7 +224,7 @@ def _in_one_space(
     indexes: Sequence[IndexRow],
     vector: Vectors,
     wanted: Filter,
-    nearest: Nearest,
+    nearest: AskStore,
     by_words: Ranking,
 ) -> Ranking:
     """Chunks by similarity over indexes of one space; a chunk that several refs have counts once.
@@ -249,7 +249,7 @@ def _in_one_space(
 
 
 def _nearest_in(
-    state: State, index: IndexRow, vector: Vectors, wanted: Filter, nearest: Nearest
+    state: State, index: IndexRow, vector: Vectors, wanted: Filter, nearest: AskStore
 ) -> list[tuple[str, float]]:
     """(chunk id, similarity) in one index, best first.
 

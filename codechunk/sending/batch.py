@@ -140,7 +140,7 @@ class BatchJobs:
         return True
 
     def cancel_foreign(self, name: str) -> None:
-        """Ask for the end of a remote job that is none of ours."""
+        """Ask the provider to cancel a remote job that is not ours."""
         self._context.provider.cancel_batch(name)
 
     # ------------------------------------------------------------------ claims
@@ -185,15 +185,15 @@ class NoBatchJobs:
         self._title = title
 
     def plan(self, *, job_id: str | None = None) -> int:  # noqa: ARG002 - of no run
-        """No job is made."""
+        """Make no job."""
         return 0
 
     def plan_ids(self, *, job_id: str | None = None) -> list[str]:  # noqa: ARG002 - of no run
-        """No job is made."""
+        """Make no job."""
         return []
 
     def submit(self) -> StepResult:
-        """Nothing is submitted."""
+        """Submit nothing."""
         return StepResult()
 
     def poll(self) -> StepResult:
@@ -201,7 +201,7 @@ class NoBatchJobs:
         return StepResult()
 
     def cancel(self, batch_id: str) -> bool:  # noqa: ARG002 - there is none of any id
-        """Nothing can be cancelled."""
+        """Cancel nothing: there is no job."""
         return False
 
     def cancel_foreign(self, name: str) -> None:

@@ -74,7 +74,7 @@ class Poll:
             ) from exc
 
     def _wait_on(self, batch: BatchRow, job: RemoteJob) -> StepResult:
-        """Pending, running or in a state nobody has heard of: wait, but not for ever."""
+        """Pending, running or in an unknown state: wait, but not for ever."""
         settings, now = self._context.settings, time.time()
         age_s = job.age_s if job.age_s is not None else now - (batch.submitted_at or now)
         if batch.cancel_began_at is None and age_s > settings.max_age_s:
@@ -157,7 +157,7 @@ class Poll:
         return done
 
     def _without_results(self, batch: BatchRow, why: str) -> StepResult:
-        """The results cannot be found. Told so once, look again: to believe it costs the price of the whole job."""
+        """The results cannot be found. Look twice before the job is given up: its texts would be bought again."""
         if batch.error == why:
             return self._context.end_badly(batch, why)
         self._context.later(batch, self._context.settings.poller_interval_s, why)

@@ -128,7 +128,7 @@ class Calibrator:
         return f"{exact:,} tokens, and {self._model} takes {limit:,}" if exact > limit else None
 
     def _exact(self, text: str) -> int | None:
-        """The provider's count; None when there is nobody to ask, or it does not count for this model."""
+        """The provider's count; None when its client counts no tokens, or not for this model."""
         if self._count is None:
             return None
         try:

@@ -53,7 +53,7 @@ class Pause:
         self.stopping = threading.Event()
 
     def wait(self) -> None:
-        """Return when nobody needs to wait (any more), or at once when the run stops."""
+        """Return when the wait is over, or at once when the run stops."""
         while (left := self._until - time.monotonic()) > 0 and not self.stopping.is_set():
             self.stopping.wait(left)
 

@@ -69,7 +69,7 @@ class Direct:
         attempts: int = ATTEMPTS,
         first_wait_s: float = FIRST_WAIT_S,
     ) -> None:
-        """Nothing is claimed yet.
+        """Claim nothing yet.
 
         Args:
             owner: name for the claims (see sending.owner); everything it holds is released when the run is stopped.
@@ -252,7 +252,7 @@ class _Run:
         self._callers.submit(call)
 
     def _start_over(self) -> None:
-        """Leases have ended, the machine slept for instance: what others have not taken is claimed anew."""
+        """Leases have ended, the machine slept for instance: claim again what others have not taken."""
         log.warning("The leases of this process ended; it claims anew", extra={"action": "lease_lapsed"})
         self._queue.release(self._direct._owner)
         self._heartbeat.restart()
@@ -337,7 +337,7 @@ class _Run:
             self._fail(*self._suspects.pop())
 
     def _set_aside(self, call: Call, error: Unavailable) -> None:
-        """A call without an answer: when others had one meanwhile, its texts are the cause; else nobody is there."""
+        """A call without an answer: its texts are the cause when others were answered, else the provider is down."""
         if call.accepted_before is None or self._callers.accepted <= call.accepted_before:
             raise _OutOfReachError(error)
         call.given_up += 1

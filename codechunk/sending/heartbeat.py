@@ -41,7 +41,7 @@ class Heartbeat:
         return self._gap or _clock() - self._renewed_at >= self._lease_s
 
     def restart(self) -> None:
-        """Forget the past: everything that was held has been given back, and is claimed anew from here on."""
+        """Begin again: everything that was held has been given back, and is claimed again."""
         self._renewed_at = _clock()
         self._gap = False
 

@@ -25,7 +25,7 @@ MOST_UNREACHABLE = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class WorkerSettings:
     """When the queue is flushed and how often the loop turns; durations in seconds."""
 
     batches: bool
@@ -51,7 +51,7 @@ class Flushed:
 
 
 class Worker:
-    """One process's hands for the texts of one vector space."""
+    """Sends the texts of one vector space, in batch jobs or directly, for one process."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Worker:
         owner: str,
         batch_jobs: BatchJobs | NoBatchJobs,
         direct: Direct,
-        pace: Pace,
+        settings: WorkerSettings,
         others: Callable[[], Sequence[BatchJobs]],
         settle: Callable[[], int],
         watch: Callable[[], None],
@@ -76,7 +76,7 @@ class Worker:
         """
         self._state, self._space_id, self._owner = state, space_id, owner
         self._stop = state.stop
-        self._batch_jobs, self._direct, self._pace = batch_jobs, direct, pace
+        self._batch_jobs, self._direct, self._settings = batch_jobs, direct, settings
         self._others, self._settle_runs, self._watch = others, settle, watch
         self.finished = 0
         """Index runs finished so far."""
@@ -84,9 +84,9 @@ class Worker:
     @contextmanager
     def _at_work(self) -> Iterator[None]:
         """Claims are kept alive while something is done, those of dead processes are freed, and ours given back."""
-        with beating(self._state, self._owner, self._pace.lease_s):
+        with beating(self._state, self._owner, self._settings.lease_s):
             try:
-                self._state.queue.free_abandoned(is_gone, lease_s=self._pace.lease_s)
+                self._state.queue.free_abandoned(is_gone, lease_s=self._settings.lease_s)
                 yield
             finally:
                 self._state.queue.release(self._owner)
@@ -97,10 +97,10 @@ class Worker:
         Without batch processing it is sent directly. `min_size`: how many texts are enough; None: as configured.
         """
         waiting, _ = self._state.queue.waiting(self._space_id, fallen_back=False)
-        if waiting and not self._pace.batches:
+        if waiting and not self._settings.batches:
             sent = self._direct.run().texts
-            return Flushed(batches=0, texts=sent, waiting=waiting - sent, reason=self._pace.why_direct)
-        reason = None if force or not waiting else self._why_not(waiting, min_size or self._pace.min_queue_size)
+            return Flushed(batches=0, texts=sent, waiting=waiting - sent, reason=self._settings.why_direct)
+        reason = None if force or not waiting else self._why_not(waiting, min_size or self._settings.min_queue_size)
         if reason is not None or not waiting:
             return Flushed(batches=0, texts=0, waiting=waiting, reason=reason)
         made = self._batch_jobs.plan_ids()
@@ -108,16 +108,16 @@ class Worker:
         return Flushed(batches=len(made), texts=waiting - left, waiting=left, reason=None, ids=tuple(made))
 
     def _why_not(self, waiting: int, enough: int) -> str | None:
-        pace = self._pace
-        if waiting >= min(enough, pace.max_queue_size):
+        settings = self._settings
+        if waiting >= min(enough, settings.max_queue_size):
             return None
         since = self._state.queue.counts(self._space_id).oldest_pending_at
         waited_s = 0.0 if since is None else time.time() - since
-        if since is None or waited_s >= pace.max_wait_s:
+        if since is None or waited_s >= settings.max_wait_s:
             return None
         return (
             f"{waiting} texts wait, and {enough} make a batch job worth while; it is made anyway in "
-            f"{(pace.max_wait_s - waited_s) / 60:.0f} min (queue_limits.max_wait_time), or now with --force"
+            f"{(settings.max_wait_s - waited_s) / 60:.0f} min (queue_limits.max_wait_time), or now with --force"
         )
 
     def sync(self) -> StepResult:
@@ -234,7 +234,7 @@ class Worker:
                     f"lost: batch jobs that are out go on there, and the same command goes on from here"
                 )
             if still_open():
-                self._stop.wait(self._pause_s(self._pace.poller_interval_s))
+                self._stop.wait(self._pause_s(self._settings.poller_interval_s))
         return total
 
     def loop(self, *, interval_s: float, once: bool, told: Callable[[str], None]) -> None:
@@ -261,14 +261,14 @@ class Worker:
         except CodechunkError as exc:  # of one index: what comes for the others must be fetched all the same
             unfinished = exc
         try:
-            done = self.step(batches=self._pace.batches)
+            done = self.step(batches=self._settings.batches)
             if unfinished is not None:
                 raise unfinished
         except (Denied, ProviderError, CodechunkError) as exc:
             if once:
                 raise
             told(str(exc))
-            return max(interval_s, self._pace.poller_interval_s)
+            return max(interval_s, self._settings.poller_interval_s)
         for why in done.unreachable[:1]:
             told(f"{why}; trying again")
         return self._pause_s(interval_s)
@@ -282,5 +282,5 @@ class Worker:
             None if throttle is None else throttle.until,
         ]
         due = min((at for at in times if at is not None), default=None)
-        shortest = min(0.5, self._pace.poller_interval_s)
+        shortest = min(0.5, self._settings.poller_interval_s)
         return longest_s if due is None else max(shortest, min(longest_s, due - time.time()))

@@ -261,7 +261,7 @@ class Batches:
             ).scalar_one()
 
     def complete(self, batch: BatchRow, *, ignored: int) -> BatchRow:
-        """The results are all taken. A text still waited for, which `take_errors` should have seen, waits anew."""
+        """The results are all taken. A text still waited for, which `take_errors` should have seen, waits again."""
         with self._db.begin() as connection:
             done = self._record(
                 connection,
@@ -382,7 +382,7 @@ class Batches:
             )
             return {row.batch_id: row.n for row in found}
 
-    # ------------------------------------------------------------------ a person's wishes
+    # ------------------------------------------------------------------ what a person asks for
 
     def hurry(self) -> None:
         """Let every remote job be looked at now, not when it is due."""
@@ -431,12 +431,12 @@ _FIELDS = tuple(BatchRow.__dataclass_fields__)
 
 
 def _free(now: float, lease_s: float) -> ColumnElement[bool]:
-    """Whether nobody works on a batch job."""
+    """Whether no process works on a batch job."""
     return or_(batches.c.owner.is_(None), lapsed(batches.c.lease_until, now, lease_s))
 
 
 def _claimed(connection: Connection, batch_id: str, owner: str, *, now: float, lease_s: float) -> BatchRow | None:
-    """The batch job, now of this owner; None when somebody else has it."""
+    """The batch job, now of this owner; None when another owner has it."""
     taken = connection.execute(
         update(batches)
         .where(batches.c.id == batch_id, _free(now, lease_s))

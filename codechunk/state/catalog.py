@@ -300,7 +300,7 @@ class Catalog:
             connection.execute(update(jobs).where(jobs.c.id == job_id).values(plan=plan))
 
     def embedding_jobs(self) -> list[tuple[JobRow, IndexRow]]:
-        """Jobs that asked for vectors and that nobody has finished yet, with their indexes, oldest first.
+        """Unfinished jobs that asked for vectors, with their indexes, oldest first.
 
         Also those whose process was killed while it waited (`running`) or gave up waiting (`failed`).
         """
@@ -309,7 +309,7 @@ class Catalog:
         return self._jobs(query)
 
     def reopen_partial_jobs(self, space_id: int | None = None) -> int:
-        """Let the last job of each index that ended with failures be finished anew: its failed texts wait again."""
+        """Let the last job of each index that ended with failures be finished again: its failed texts wait again."""
         newer = jobs.alias()
         last = (
             select(func.max(newer.c.finished_at))

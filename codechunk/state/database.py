@@ -107,7 +107,7 @@ class Database:
             self._drop_if_closed()
 
     def _drop_if_closed(self) -> None:
-        """A connection that came back after the closing is nobody's any more."""
+        """Close a connection that came back after the database was closed."""
         if self._closed is not None:
             self._closed.dispose()
             self.engine.pool.dispose()

@@ -96,7 +96,7 @@ class Embeddings:
             return len(shas)
 
     def missing(self, space_id: int, source_ids: Sequence[int]) -> list[tuple[str, int]]:
-        """(text_sha, tokens) of the texts of these contents that nobody has sent: those without a row, and the pending.
+        """(text_sha, tokens) of these contents' texts that were not sent yet: those without a row, and the pending.
 
         Tokens are our count, or a careful estimate where none was made.
         """

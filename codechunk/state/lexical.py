@@ -116,7 +116,7 @@ class NoWords:
     """For a database without a lexical index: nothing is kept, and nothing is found."""
 
     def add(self, connection: Connection, chunk_rows: Sequence[int], words: Sequence[ChunkWords]) -> None:
-        """Nothing is kept."""
+        """Keep nothing."""
 
     def remove(self, connection: Connection, source_ids: Sequence[int]) -> None:
         """There is nothing to forget."""
@@ -128,7 +128,7 @@ class NoWords:
         """There is no index."""
 
     def best(self, connection: Connection, words: Sequence[str], rows: Rows | None, *, limit: int) -> list[Match]:
-        """Nothing is found."""
+        """Find nothing."""
         return []
 
     def strays(self, connection: Connection) -> None:
@@ -146,5 +146,5 @@ def _any_of(words: Sequence[str]) -> str:
 
 
 def compact_words(driver: sqlite3.Connection) -> None:
-    """Write anew what holds the words of a SQLite file: those of deleted chunks are only marked as such until then."""
+    """Rewrite what holds the words of a SQLite file: those of deleted chunks are only marked as such until then."""
     driver.execute("INSERT INTO chunk_words(chunk_words) VALUES ('optimize')")

@@ -1,7 +1,7 @@
 """What `codechunk doctor` asks the state database: one row a question, in SQL that both engines know.
 
 A question counts the rows that should not be there. `error`: something that must never be, at whatever moment a
-process is killed. `warning`: something that mends itself, or waits for somebody.
+process is killed. `warning`: something that comes right by itself, or waits for somebody.
 """
 
 from collections.abc import Callable
@@ -308,7 +308,7 @@ QUESTIONS = (
         count=_bought_twice,
         fine="no batch job brought a vector that was there already",
         wrong="{n} vectors of batch jobs came for texts that had theirs already: those were bought twice",
-        mend="nothing is to mend; raise batch_processing.reconcile_grace if replies of the provider get lost often",
+        mend="none is needed; raise batch_processing.reconcile_grace if replies of the provider get lost often",
     ),
     Question(
         check="batch_states",

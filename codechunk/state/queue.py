@@ -66,7 +66,7 @@ class BoughtTexts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Throttle:
-    """Why nobody submits batch jobs before `until` (seconds since 1970); `step` counts the waits in a row."""
+    """Why no batch jobs are submitted before `until` (seconds since 1970); `step` counts the waits in a row."""
 
     until: float
     step: int
@@ -285,7 +285,7 @@ class Queue:
             return int(count), int(total)
 
     def still_open(self, job_id: str) -> int:
-        """How many texts of a run of index have neither come nor failed."""
+        """How many texts of a run of index are still out or waiting."""
         query = select(func.count()).where(
             embeddings.c.job_id == job_id, embeddings.c.state.in_(("pending", "processing"))
         )
@@ -301,7 +301,7 @@ class Queue:
             return None if found is None else json.loads(found)
 
     def amend(self, name: str, change: Callable[[Any], Any]) -> Any:
-        """Replace a remembered JSON value by `change(value)`, which nobody can come between. Returns the new one.
+        """Replace a remembered JSON value by `change(value)`, in one transaction. Returns the new one.
 
         None stands for no value, before and after.
         """

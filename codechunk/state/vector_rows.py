@@ -118,7 +118,7 @@ def _sections(connection: Connection, used_by: Sequence[IndexRow] | None) -> Ite
 
 
 def _open_texts(connection: Connection, space_id: int, shas: Sequence[str]) -> dict[str, int]:
-    """Rows of those texts that have no vector and that nobody is buying one for."""
+    """Rows of those texts that have no vector, and for which none is being bought."""
     found: dict[str, int] = {}
     for start in range(0, len(shas), SHAS_AT_ONCE):
         query = (

@@ -72,7 +72,7 @@ def import_cache(path: Path, *, open_state: Callable[[], State], reporter: Repor
 
 
 def _refuse_to_replace(target: Path, path: Path) -> None:
-    """What is no cache file was not written here, and may be somebody's only copy; an empty file is nobody's."""
+    """Refuse to replace a file that is not a cache file: it was not written here. An empty one may be replaced."""
     try:
         mode = target.stat().st_mode
     except FileNotFoundError:
@@ -130,8 +130,8 @@ def _told(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        mend = "; free some space and run the same command again" if exc.errno in {errno.ENOSPC, errno.EDQUOT} else ""
-        raise CodechunkError(f"{what}: {exc.strerror or exc}{mend}.") from exc
+        fix = "; free some space and run the same command again" if exc.errno in {errno.ENOSPC, errno.EDQUOT} else ""
+        raise CodechunkError(f"{what}: {exc.strerror or exc}{fix}.") from exc
 
 
 def _counted(records: Iterable[Record], reporter: Reporter) -> Iterator[Record]:

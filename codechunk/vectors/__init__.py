@@ -43,7 +43,7 @@ class Collection(Protocol):
         ...
 
     def delete(self, ids: Sequence[str]) -> None:
-        """Let go of vectors; unknown ids are fine."""
+        """Remove vectors; unknown ids are fine."""
         ...
 
     def query(self, vectors: "Vectors", n: int, allowed: AbstractSet[str] | None = None) -> list[Found]:
@@ -82,7 +82,7 @@ class VectorStore(Protocol):
         ...
 
     def close_index(self) -> None:
-        """Be done with it and keep the lock: how it looks can be seen while nobody changes it."""
+        """Close the files and keep the lock, so that how it looks can be recorded while it cannot change."""
         ...
 
     def close(self) -> None:

@@ -14,13 +14,13 @@ from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from functools import cache
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 import numpy as np
 
 from codechunk.errors import VectorStoreError
+from codechunk.process.closing import Closing
 from codechunk.vectors import Found, Place
 from codechunk.vectors.arrays import Vectors
 from codechunk.vectors.chroma_files import (
@@ -49,7 +49,7 @@ _MOST_BYTES = 16 << 20
 _MOST_IDS = 5_000
 
 
-class ChromaStore:
+class ChromaStore(Closing):
     """One Chroma, open: a context manager. Not for two threads at once, and not to be carried across a fork.
 
     A forked child shares the lock of its parent: if the parent is killed, the directory stays locked until
@@ -121,7 +121,7 @@ class ChromaStore:
             self._start_over(directory, str(exc.__cause__))
 
     def _start_over(self, directory: Path, reason: str) -> None:
-        """Throw everything away; the caller's older Collection objects are no longer usable."""
+        """Throw everything away; older Collection objects cannot be used any more."""
         if self._client is not None:
             self._client.close()
             self._client = None
@@ -246,14 +246,6 @@ class ChromaStore:
         finally:
             if self._lock is not None:
                 self._lock.release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class ChromaCollection:

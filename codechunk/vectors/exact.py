@@ -9,12 +9,11 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
 from codechunk.errors import VectorStoreError
+from codechunk.process.closing import Closing
 from codechunk.vectors import Found, Place, Rows
 from codechunk.vectors.arrays import Halves, Vectors
 
@@ -162,7 +161,7 @@ class ExactCollection:
         self._fitting(vectors)
 
     def delete(self, ids: Sequence[str]) -> None:  # noqa: ARG002 - the protocol's
-        """Nothing: the rows of the state database are what is searched."""
+        """Do nothing: the rows of the state database are searched."""
         self._writable()
 
     def query(self, vectors: Vectors, n: int, allowed: AbstractSet[str] | None = None) -> list[Found]:
@@ -202,7 +201,7 @@ class ExactCollection:
             raise VectorStoreError(f"The vector index is open for reading; {self.name} cannot be changed.")
 
 
-class ExactStore:
+class ExactStore(Closing):
     """See `VectorStore`."""
 
     recovered: str | None = None
@@ -222,7 +221,7 @@ class ExactStore:
         return ExactCollection(name, self._kept, write=self._write)
 
     def drop(self, name: str) -> None:
-        """Nothing: what the state database does not publish is not searched."""
+        """Do nothing: only what the state database publishes is searched."""
         if not self._write:
             raise VectorStoreError(f"The vector index is open for reading; {name} cannot be removed.")
 
@@ -233,14 +232,6 @@ class ExactStore:
     def close(self) -> None:
         """See `VectorStore`."""
         self._closed = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class Exact:
@@ -266,7 +257,7 @@ class Exact:
         return False
 
     def prepare(self) -> None:
-        """Nothing is loaded late."""
+        """Do nothing: there is nothing to load."""
 
     def open(self, *, write: bool) -> ExactStore:
         """See `Backend`."""

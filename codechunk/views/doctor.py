@@ -68,8 +68,8 @@ def doctor(
             found += _invariants(state, config, session)
             found += [_throttle(state), *_runs(state, alone), _vector_store(state, session)]
     except StateError as exc:
-        mend = "the sentence says it; nothing else can be checked before"
-        found.append(Finding(check="state_database", status="error", count=1, message=str(exc), mend=mend))
+        fix = "the sentence says it; nothing else can be checked before"
+        found.append(Finding(check="state_database", status="error", count=1, message=str(exc), mend=fix))
     return [*found, *_leaks(config.data_dir, secrets)]
 
 
@@ -89,8 +89,8 @@ def remote_jobs(ask: Callable[[], Sequence[RemoteBatch]]) -> Finding:
     try:
         jobs = ask()
     except (UsageError, ProviderError) as exc:
-        mend = "the sentence says it; the other checks did not need the provider"
-        return Finding(check=check, status="error", count=1, message=str(exc), mend=mend)
+        fix = "the sentence says it; the other checks did not need the provider"
+        return Finding(check=check, status="error", count=1, message=str(exc), mend=fix)
     lost = [job.name for job in jobs if job.relation == "lost"]
     foreign = sum(job.relation == "foreign" for job in jobs)
     return _finding(
@@ -161,7 +161,7 @@ def _folder(data_dir: Path) -> Iterator[Finding]:
 def _api_key(state: State, config: Config, *, has_key: bool) -> Finding:
     """A missing key is only wrong where something waits for the provider."""
     provider, priced = config.provider, config.priced_provider
-    mend = f"set {priced.key_variables[0]}, or use --test-embeddings" if priced.key_variables else ""
+    fix = f"set {priced.key_variables[0]}, or use --test-embeddings" if priced.key_variables else ""
     if has_key or not provider.key_variables:
         fine = "the key is set" if has_key else f"none is needed for {provider.name} vectors"
         return Finding(check="api_key", status="ok", count=0, message=fine)
@@ -170,8 +170,8 @@ def _api_key(state: State, config: Config, *, has_key: bool) -> Finding:
     waiting = sum(count.pending + count.processing for count in counts)
     if waiting:
         message = f"no {priced.title} key is set, and {waiting:,} texts wait for {priced.title}"
-        return Finding(check="api_key", status="error", count=1, message=message, mend=mend)
-    return Finding(check="api_key", status="warning", count=1, message=f"no {priced.title} key is set", mend=mend)
+        return Finding(check="api_key", status="error", count=1, message=message, mend=fix)
+    return Finding(check="api_key", status="warning", count=1, message=f"no {priced.title} key is set", mend=fix)
 
 
 def _throttle(state: State) -> Finding:
@@ -185,7 +185,7 @@ def _throttle(state: State) -> Finding:
 
 
 def _runs(state: State, alone: Alone) -> Iterator[Finding]:
-    """Runs of index that nobody works on any more, and those that only have to be finished."""
+    """Runs of index that were interrupted, and those that only have to be finished."""
     dead, done = [], []
     for job, index in state.catalog.jobs():
         if job.status == "running" and not _is_worked_on(index, alone):
@@ -240,8 +240,8 @@ def _vector_store(state: State, session: VectorSession) -> Finding:
     except IndexBusy as exc:
         return Finding(check=check, status="skipped", count=0, message=str(exc))
     except VectorStoreError as exc:
-        mend = "if it is a server, start it; the embedded one is rebuilt by the next run, nothing is bought again"
-        return Finding(check=check, status="error", count=1, message=str(exc), mend=mend)
+        fix = "if it is a server, start it; the embedded one is rebuilt by the next run, nothing is bought again"
+        return Finding(check=check, status="error", count=1, message=str(exc), mend=fix)
     return _finding(
         check,
         f"{len(unsound):,} of {len(indexes):,} indexes are not sound ({_some(unsound)})" if unsound else None,

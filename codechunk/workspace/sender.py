@@ -1,4 +1,4 @@
-"""Builds what sends texts to a provider: the worker of one vector space, with its batch jobs, limits and pace."""
+"""Builds what sends texts to a provider: the worker of one vector space, with its batch jobs, limits and settings."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from codechunk.sending.batch import BatchJobs, BatchSettings, NoBatchJobs
 from codechunk.sending.batch_view import batch_views
 from codechunk.sending.direct import Direct
 from codechunk.sending.owner import new_owner
-from codechunk.sending.worker import BATCHES_ARE_OFF, Pace, Worker
+from codechunk.sending.worker import BATCHES_ARE_OFF, Worker, WorkerSettings
 from codechunk.state import Space
 from codechunk.workspace.workspace import Workspace
 
@@ -69,7 +69,7 @@ def open_sender(
             batch_jobs=_batch_jobs(workspace, space, space_id, client, owner) or NoBatchJobs(provider.title),
             others=others,
             direct=direct,
-            pace=_pace(config, provider),
+            settings=_worker_settings(config, provider),
             settle=settle,
             watch=lambda: reporter.batches(_views(workspace, job_id)),
         )
@@ -110,9 +110,9 @@ def _texts_per_call(config: Config, provider: Provider) -> int:
     return most if provider.in_process else min(config.embedding.direct_batch, most)
 
 
-def _pace(config: Config, provider: Provider) -> Pace:
+def _worker_settings(config: Config, provider: Provider) -> WorkerSettings:
     batch = config.batch_processing
-    return Pace(
+    return WorkerSettings(
         batches=batch.enabled and provider.batch is not None,
         why_direct=provider.why_direct or BATCHES_ARE_OFF,
         min_queue_size=config.worker.min_queue_size,

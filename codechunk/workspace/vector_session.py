@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from codechunk.errors import IndexBusy, VectorStoreError
+from codechunk.process.closing import Closing
 from codechunk.progress import Reporter
 from codechunk.state import Copy, Generation, IndexRow, SizedSource, State
 from codechunk.state.embeddings import Vectors
@@ -55,7 +55,7 @@ class _Reading:
         self.collections: dict[int, Collection] = {}
 
 
-class VectorSession:
+class VectorSession(Closing):
     """A use of the vector store by one run, search or command: a context manager, cheap until it is asked.
 
     It may read or write, one after the other. A writer that leaves without `finish` leaves no record: whoever comes
@@ -76,14 +76,6 @@ class VectorSession:
         self.stamp: str | None = None
         """How the store looked when it was last seen by `look`, or opened to write."""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     # ------------------------------------------------------------------ how far the copy is
 
     @property
@@ -100,7 +92,7 @@ class VectorSession:
         self.stamp = self._backend.look()
 
     def is_current(self, index: IndexRow) -> bool:
-        """Whether the store holds every vector of what is published, and nobody touched it since the last look."""
+        """Whether the store holds every vector of what is published, and is unchanged since the last look."""
         if self.store_id is None:
             return True
         copy = self._copy(index)
@@ -392,7 +384,7 @@ class VectorSession:
         return f"{missing} vectors are missing" if missing else None
 
     def _fix(self, index: IndexRow, trouble: str, reporter: Reporter) -> None:
-        """Make the collection what it should be, from the state database, if nobody is working on it."""
+        """Make the collection what it should be, from the state database, unless the index is being worked on."""
         name = f"{index.repository}@{index.ref}"
         with self._alone(index):
             now = self._state.catalog.by_collection(index.collection)

@@ -4,8 +4,6 @@ import hashlib
 import threading
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from codechunk import providers
 from codechunk.config.load import Loaded
@@ -13,6 +11,7 @@ from codechunk.errors import CodechunkError, StateError, UsageError
 from codechunk.git.address import Source
 from codechunk.git.repository import OpenedRepository, Progress, open_repository
 from codechunk.git.worktree import open_working_tree
+from codechunk.process.closing import Closing
 from codechunk.process.locks import only_one, only_one_here
 from codechunk.process.log import remember_secrets
 from codechunk.process.stop import Stop
@@ -33,7 +32,7 @@ GIT_STAGES = {
 }
 
 
-class Workspace:
+class Workspace(Closing):
     """The edges of one configuration, made when asked for; the state database is opened once, at its first use.
 
     A context manager. One object may serve several threads.
@@ -48,14 +47,6 @@ class Workspace:
         self._state: State | None = None
         self._backend: Backend | None = None
         self._gate = Gate()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Release the database's connections; the next use opens it again."""
@@ -83,7 +74,7 @@ class Workspace:
 
     @property
     def embedded_directory(self) -> Path | None:
-        """Directory of the embedded Chroma; None when there is none of its own."""
+        """Directory of the embedded Chroma; None for another store."""
         embedded = self.config.vectors.backend == "chroma" and self.config.vectors.url is None
         return self.config.data_dir / "chroma" if embedded else None
 
@@ -107,14 +98,14 @@ class Workspace:
         backups = sorted(path.parent.glob(f"{path.name}.backup-*"))
         vectors = path.parent / "chroma" / "chroma.sqlite3"
         if backups:
-            mend = f"copy {backups[-1].name} back to {path.name}"
+            fix = f"copy {backups[-1].name} back to {path.name}"
         elif vectors.exists():
-            mend = f"restore it from your own backup, or remove {vectors.parent} to start anew"
+            fix = f"restore it from your own backup, or remove {vectors.parent} to start anew"
         else:
             return
         raise StateError(
             f"the state database {path} is {'empty' if path.exists() else 'missing'}, and with it what was embedded; "
-            f"{mend}. Starting anew would embed and pay for everything again"
+            f"{fix}. Starting anew would embed and pay for everything again"
         )
 
     @property

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from cli_helpers import Cli, collection_ids
+from code_samples import function, many_files
 from git_helpers import GitRepo
 
 PYTHON_FILE = '''"""Retry helpers."""
@@ -401,20 +402,6 @@ def test_chunk_prints_exact_slices_as_json_lines_without_a_database(cli: Cli, re
         assert data[row["start_byte"] : row["end_byte"]].decode() == row["text"]
         assert row["tokens"] > 0
     assert not cli.data.exists()
-
-
-def function(name: str, lines: int, *, argument: str = "value") -> str:
-    body = "".join(f"    total += {name}_step({argument}, {number})\n" for number in range(lines))
-    return (
-        f"def {name}({argument}):\n    '''Compute {name} step by step.'''\n    total = 0\n{body}    return total\n\n\n"
-    )
-
-
-def many_files(count: int, lines: int = 20) -> dict[str, bytes | str]:
-    return {
-        f"m{number:03}.py": "".join(function(f"work_{number}_{part}", lines) for part in range(8))
-        for number in range(count)
-    }
 
 
 def test_a_changed_attributes_file_reaches_files_that_did_not_change(cli: Cli, tmp_path: Path) -> None:

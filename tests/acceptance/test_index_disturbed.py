@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from chroma_helpers import chroma_server
 from cli_helpers import Cli, collection_ids
+from code_samples import function, many_files
 from git_helpers import GitRepo
 from waiting import wait_until
 
@@ -16,20 +17,6 @@ from waiting import wait_until
 @pytest.fixture
 def cli(tmp_path: Path) -> Cli:
     return Cli(tmp_path)
-
-
-def function(name: str, lines: int, *, argument: str = "value") -> str:
-    body = "".join(f"    total += {name}_step({argument}, {number})\n" for number in range(lines))
-    return (
-        f"def {name}({argument}):\n    '''Compute {name} step by step.'''\n    total = 0\n{body}    return total\n\n\n"
-    )
-
-
-def many_files(count: int, lines: int = 20) -> dict[str, bytes | str]:
-    return {
-        f"m{number:03}.py": "".join(function(f"work_{number}_{part}", lines) for part in range(8))
-        for number in range(count)
-    }
 
 
 def assert_like_fresh(cli: Cli, repo: GitRepo, place: Path) -> None:

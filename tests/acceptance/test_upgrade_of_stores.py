@@ -46,10 +46,10 @@ def test_after_the_upgrade_nothing_is_to_do_and_nothing_is_rebuilt(tmp_path: Pat
     (tmp_path / "data" / "chroma.id").unlink()
     with App(loaded) as app:
         again = app.index(request, told)
-        assert again["mode_reason"] == "nothing changed"
+        assert again.mode_reason == "nothing changed"
         assert app.search(Query(text="function_3"), repository=None, reporter=told)[0].path == "f3.py"
         repo.commit({"late.py": "def only_late(value):\n    return value * 7\n"})
-        assert app.index(request, told)["changes"]["chunks"]["reused"] == first["chunks"]["total"]
+        assert app.index(request, told).changes.chunks.reused == first.chunks.total
         assert app.search(Query(text="only_late"), repository=None, reporter=told)[0].path == "late.py"
         assert [found.message for found in app.doctor() if found.status in {"error", "warning"}] == []
         with app.workspace.state.database.read() as connection:

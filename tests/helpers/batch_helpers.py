@@ -21,7 +21,7 @@ from codechunk.sending.batch import BatchJobs, BatchSettings
 from codechunk.sending.calibration import Calibrator
 from codechunk.sending.direct import Direct
 from codechunk.sending.owner import new_owner
-from codechunk.sending.worker import Pace, Worker
+from codechunk.sending.worker import Worker, WorkerSettings
 from codechunk.state import BatchRow, IndexRow, State
 from codechunk.views.doctor import check_invariants
 
@@ -50,7 +50,7 @@ SETTINGS = BatchSettings(
     lease_s=60.0,
 )
 FAST = {field_: getattr(SETTINGS, field_) for field_ in BatchSettings.__dataclass_fields__}
-PACE = Pace(
+WORKER = WorkerSettings(
     batches=True,
     min_queue_size=1,
     max_queue_size=10_000,
@@ -58,7 +58,7 @@ PACE = Pace(
     poller_interval_s=0.01,
     lease_s=60.0,
 )
-PACED = {field_: getattr(PACE, field_) for field_ in Pace.__dataclass_fields__}
+WORKING = {field_: getattr(WORKER, field_) for field_ in WorkerSettings.__dataclass_fields__}
 
 
 class KilledError(BaseException):
@@ -109,7 +109,7 @@ class Bench:
     def worker(
         self,
         *,
-        pace: dict[str, Any] | None = None,
+        settings: dict[str, Any] | None = None,
         provider: Any = None,
         watch: Callable[[], None] = lambda: None,
         **changes: Any,
@@ -139,7 +139,7 @@ class Bench:
             owner=owner,
             batch_jobs=machine,
             direct=direct,
-            pace=Pace(**{**PACED, **(pace or {})}),
+            settings=WorkerSettings(**{**WORKING, **(settings or {})}),
             others=lambda: [],
             settle=settle,
             watch=watch,

@@ -6,13 +6,13 @@ Files and batch jobs are in test_gemini_batches.py; whole journeys through the e
 import re
 import socket
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
-from scripted_server import KEY, Reply, Server, gemini_at, refusal, serving
+from scripted_server import KEY, Reply, Server, gemini_at, refusal
 from waiting import HOURS_S
 
 from codechunk.errors import Denied, Missing, ProviderError, RateLimited, Rejected, Unavailable
@@ -21,23 +21,6 @@ from codechunk.providers.gemini.client import Gemini
 from codechunk.providers.gemini.form import Form
 
 JOB = "batches/abc123"
-
-
-@pytest.fixture(scope="module")
-def pair() -> Iterator[tuple[Server, Gemini]]:
-    with serving() as made:
-        yield made
-
-
-@pytest.fixture
-def server(pair: tuple[Server, Gemini]) -> Server:
-    pair[0].forget()
-    return pair[0]
-
-
-@pytest.fixture
-def gemini(pair: tuple[Server, Gemini]) -> Gemini:
-    return pair[1]
 
 
 def embeddings(*vectors: list[float], **more: Any) -> Reply:

@@ -1,34 +1,16 @@
 """Files and batch jobs of the Gemini edge, against a server that answers as it is told."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_server import Reply, Server, refusal, serving
+from scripted_server import Reply, Server, refusal
 
 from codechunk.errors import CodechunkError, Missing, ProviderError, RateLimited, Rejected, Unavailable
 from codechunk.providers.gemini.client import Gemini
 from codechunk.providers.gemini.replies import remote_job
 
 JOB = "batches/abc123"
-
-
-@pytest.fixture(scope="module")
-def pair() -> Iterator[tuple[Server, Gemini]]:
-    with serving() as made:
-        yield made
-
-
-@pytest.fixture
-def server(pair: tuple[Server, Gemini]) -> Server:
-    pair[0].forget()
-    return pair[0]
-
-
-@pytest.fixture
-def gemini(pair: tuple[Server, Gemini]) -> Gemini:
-    return pair[1]
 
 
 # ---------------------------------------------------------------------- files

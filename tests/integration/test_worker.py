@@ -38,7 +38,7 @@ def open_texts(made: Bench) -> int:
 
 def test_few_texts_wait_for_more_and_it_is_said_for_how_long(tmp_path: Path) -> None:
     with bench(tmp_path) as made:
-        flushed = made.worker(pace={"min_queue_size": 100}).flush()
+        flushed = made.worker(settings={"min_queue_size": 100}).flush()
         assert (flushed.batches, flushed.texts, flushed.waiting) == (0, 0, 10)
         assert flushed.reason is not None
         assert "10 texts wait, and 100 make a batch job worth while" in flushed.reason
@@ -48,14 +48,14 @@ def test_few_texts_wait_for_more_and_it_is_said_for_how_long(tmp_path: Path) -> 
 
 
 def test_force_enough_texts_and_a_long_wait_each_flush(tmp_path: Path) -> None:
-    for name, pace, force in (
+    for name, settings, force in (
         ("force", {"min_queue_size": 100}, True),
         ("enough", {"min_queue_size": 10}, False),
         ("full", {"min_queue_size": 100, "max_queue_size": 5}, False),
         ("long", {"min_queue_size": 100, "max_wait_s": 0.0}, False),
     ):
         with bench(tmp_path / name) as made:
-            flushed = made.worker(pace=pace).flush(force=force)
+            flushed = made.worker(settings=settings).flush(force=force)
             assert (flushed.batches, flushed.texts, flushed.waiting, flushed.reason) == (1, 10, 0, None), name
 
 
@@ -70,7 +70,7 @@ def test_an_empty_queue_flushes_nothing_without_a_reason(tmp_path: Path) -> None
 def test_a_queue_of_any_length_is_cut_into_batch_jobs_and_never_sent_directly(tmp_path: Path) -> None:
     texts = [f"value_{n} = {n}" for n in range(1300)]
     with bench(tmp_path, texts) as made:
-        flushed = made.worker(pace={"max_queue_size": 1000, "min_queue_size": 100}).flush()
+        flushed = made.worker(settings={"max_queue_size": 1000, "min_queue_size": 100}).flush()
         assert (flushed.batches, flushed.texts, flushed.waiting) == (3, 1300, 0)
         assert made.emulator.requests["embed"] == 0
 
@@ -116,7 +116,7 @@ def test_a_price_that_is_too_high_stops_before_anything_is_sent(tmp_path: Path) 
 
 def test_without_batches_everything_is_sent_directly(tmp_path: Path) -> None:
     with bench(tmp_path) as made:
-        made.worker(pace={"batches": False}).step(batches=False)
+        made.worker(settings={"batches": False}).step(batches=False)
         assert made.rows == []
         made.check()
 
@@ -169,7 +169,7 @@ def test_a_provider_that_answers_between_failures_is_waited_for(tmp_path: Path) 
 
 def test_the_pause_is_until_something_is_due_and_never_nothing(tmp_path: Path) -> None:
     with bench(tmp_path) as made:
-        worker = made.worker(pace={"poller_interval_s": 0.1}, poller_interval_s=600.0)
+        worker = made.worker(settings={"poller_interval_s": 0.1}, poller_interval_s=600.0)
         assert worker._pause_s(60.0) == 60.0, "nothing is out"
         worker.flush()
         assert worker._pause_s(60.0) == 0.1, "a job is due: at once, but not in a spin"
@@ -227,7 +227,7 @@ def test_a_loop_that_sleeps_ends_at_once_when_another_thread_asks(
             asleep(3600.0)
 
         monkeypatch.setattr(stop, "wait", wait)
-        made.worker(poller_interval_s=3600.0, pace={"poller_interval_s": 3600.0}).loop(
+        made.worker(poller_interval_s=3600.0, settings={"poller_interval_s": 3600.0}).loop(
             interval_s=3600.0, once=False, told=lambda _: None
         )
         made.sound()

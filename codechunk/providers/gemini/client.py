@@ -11,13 +11,14 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
 from codechunk.errors import CodechunkError, Denied, Missing, ProviderError, Rejected, Unavailable
+from codechunk.process.closing import Closing
 from codechunk.process.log import remember_secrets
 from codechunk.providers.batch_words import RemoteFile, RemoteJob
 from codechunk.providers.contract import BatchResult, Embedded
@@ -38,7 +39,7 @@ JSONL = "application/jsonl"
 Vectors = NDArray[np.float32]
 
 
-class Gemini:
+class Gemini(Closing):
     """One account at one address. May be used by up to 64 threads at once; close it, or use it in a `with`.
 
     Every call raises the errors of `errors.py`: Denied, RateLimited, Rejected, Missing or Unavailable.
@@ -81,12 +82,6 @@ class Gemini:
 
     def __repr__(self) -> str:
         return f"Gemini({self._form.model!r}, {self._base_url or ADDRESS!r})"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the connections. A later call opens new ones."""

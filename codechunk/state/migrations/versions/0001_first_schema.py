@@ -10,6 +10,20 @@ depends_on = None
 
 
 def upgrade() -> None:
+    _repositories()
+    _spaces()
+    _embeddings()
+    _indexes()
+    _sources()
+    _chunks()
+    _files()
+    _index_chunks()
+    _jobs()
+    _vectors()
+    _chunk_words()
+
+
+def _repositories() -> None:
     op.create_table(
         "repositories",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -24,6 +38,9 @@ def upgrade() -> None:
         sa.UniqueConstraint("url", name=op.f("uq_repositories_url")),
         comment="Repositories that were ever indexed.",
     )
+
+
+def _spaces() -> None:
     op.create_table(
         "spaces",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -43,6 +60,9 @@ def upgrade() -> None:
         ),
         comment="Vector spaces: vectors of two different rows are never compared.",
     )
+
+
+def _embeddings() -> None:
     op.create_table(
         "embeddings",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -61,6 +81,8 @@ def upgrade() -> None:
     with op.batch_alter_table("embeddings", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_embeddings_space_id_state_id"), ["space_id", "state", "id"], unique=False)
 
+
+def _indexes() -> None:
     op.create_table(
         "indexes",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -100,6 +122,9 @@ def upgrade() -> None:
         sa.UniqueConstraint("repository_id", "ref", "space_id", name=op.f("uq_indexes_repository_id_ref_space_id")),
         comment="One searchable index per repository, ref and vector space.",
     )
+
+
+def _sources() -> None:
     op.create_table(
         "sources",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -125,6 +150,9 @@ def upgrade() -> None:
         ),
         comment="Contents that were read: cut once, shared by every ref with the same blob at the same path.",
     )
+
+
+def _chunks() -> None:
     op.create_table(
         "chunks",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -159,6 +187,8 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_chunks_chunk_id"), ["chunk_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_chunks_text_sha"), ["text_sha"], unique=False)
 
+
+def _files() -> None:
     op.create_table(
         "files",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -193,6 +223,8 @@ def upgrade() -> None:
         )
         batch_op.create_index(batch_op.f("ix_files_source_id"), ["source_id"], unique=False)
 
+
+def _index_chunks() -> None:
     op.create_table(
         "index_chunks",
         sa.Column(
@@ -212,6 +244,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("index_id", "chunk_id", name=op.f("pk_index_chunks")),
         comment="What the Chroma collection of an index holds, written after the upsert.",
     )
+
+
+def _jobs() -> None:
     op.create_table(
         "jobs",
         sa.Column("id", sa.String(length=32), nullable=False, comment="random, 12 hex digits"),
@@ -238,6 +273,8 @@ def upgrade() -> None:
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_jobs_index_id"), ["index_id"], unique=False)
 
+
+def _vectors() -> None:
     op.create_table(
         "vectors",
         sa.Column(
@@ -250,6 +287,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("embedding_id", name=op.f("pk_vectors")),
         comment="The vectors themselves: the cache from which Chroma is rebuilt.",
     )
+
+
+def _chunk_words() -> None:
     # BM25 over sub-words of path, symbol and text: SQLite's own full-text index. Its words are already cut
     # (codechunk/text/words.py); porter stems the English ones.
     if op.get_bind().dialect.name == "sqlite":

@@ -1,5 +1,7 @@
 """Batch jobs, claims with leases, and what each text cost"""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -10,6 +12,16 @@ depends_on = None
 
 
 def upgrade() -> None:
+    _facts()
+    _batches()
+    _embeddings()
+    _jobs()
+    _sources()
+    _index_chunks()
+    _statistics()
+
+
+def _facts() -> None:
     op.create_table(
         "facts",
         sa.Column("name", sa.Text(), nullable=False, comment="throttle | calibration:<space> | notice:<name>"),
@@ -17,8 +29,34 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_facts")),
         comment="Small facts that all processes share.",
     )
+
+
+def _batches() -> None:
     op.create_table(
         "batches",
+        *_order(),
+        *_outcome(),
+        sa.Column("owner", sa.Text(), nullable=True, comment="process that works on it now"),
+        sa.Column("lease_until", sa.Float(), nullable=True, comment="when the owner's claim ends, on the lease clock"),
+        sa.Column(
+            "fence", sa.Integer(), nullable=False, comment="raised by each claim: writes of an older claim are refused"
+        ),
+        sa.Column("created_at", sa.Float(), nullable=False, comment="seconds since 1970, UTC"),
+        sa.Column("submitted_at", sa.Float(), nullable=True, comment="when its remote job was recorded"),
+        sa.Column("next_at", sa.Float(), nullable=False, comment="not before this time, seconds since 1970"),
+        sa.Column("finished_at", sa.Float(), nullable=True, comment="seconds since 1970, UTC"),
+        sa.ForeignKeyConstraint(["space_id"], ["spaces.id"], name=op.f("fk_batches_space_id_spaces")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_batches")),
+        sa.UniqueConstraint("display_name", name=op.f("uq_batches_display_name")),
+        comment="Batch jobs: the intent is here before the provider hears of it.",
+    )
+    with op.batch_alter_table("batches", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_batches_state_next_at"), ["state", "next_at"], unique=False)
+
+
+def _order() -> list[sa.Column[Any]]:
+    """What is ordered, and how far the order got at the provider."""
+    return [
         sa.Column("id", sa.String(length=32), nullable=False, comment="random, 32 hex digits"),
         sa.Column(
             "space_id",
@@ -47,6 +85,12 @@ def upgrade() -> None:
         sa.Column(
             "cancelled_by_user", sa.Boolean(), nullable=False, comment="asked for by a person: it is not sent again"
         ),
+    ]
+
+
+def _outcome() -> list[sa.Column[Any]]:
+    """What went wrong, and what came back."""
+    return [
         sa.Column(
             "submissions", sa.Integer(), nullable=False, comment="submissions the provider turned away, in a row"
         ),
@@ -63,23 +107,10 @@ def upgrade() -> None:
             "billed_tokens", sa.Integer(), nullable=False, comment="tokens of its results by the provider's count"
         ),
         sa.Column("error", sa.Text(), nullable=True, comment="what went wrong last"),
-        sa.Column("owner", sa.Text(), nullable=True, comment="process that works on it now"),
-        sa.Column("lease_until", sa.Float(), nullable=True, comment="when the owner's claim ends, on the lease clock"),
-        sa.Column(
-            "fence", sa.Integer(), nullable=False, comment="raised by each claim: writes of an older claim are refused"
-        ),
-        sa.Column("created_at", sa.Float(), nullable=False, comment="seconds since 1970, UTC"),
-        sa.Column("submitted_at", sa.Float(), nullable=True, comment="when its remote job was recorded"),
-        sa.Column("next_at", sa.Float(), nullable=False, comment="not before this time, seconds since 1970"),
-        sa.Column("finished_at", sa.Float(), nullable=True, comment="seconds since 1970, UTC"),
-        sa.ForeignKeyConstraint(["space_id"], ["spaces.id"], name=op.f("fk_batches_space_id_spaces")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_batches")),
-        sa.UniqueConstraint("display_name", name=op.f("uq_batches_display_name")),
-        comment="Batch jobs: the intent is here before the provider hears of it.",
-    )
-    with op.batch_alter_table("batches", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_batches_state_next_at"), ["state", "next_at"], unique=False)
+    ]
 
+
+def _embeddings() -> None:
     with op.batch_alter_table("embeddings", schema=None) as batch_op:
         batch_op.add_column(
             sa.Column(
@@ -133,6 +164,8 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_embeddings_batch_id"), ["batch_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_embeddings_job_id_state"), ["job_id", "state"], unique=False)
 
+
+def _jobs() -> None:
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.add_column(
             sa.Column(
@@ -143,6 +176,8 @@ def upgrade() -> None:
             sa.Column("requests", sa.Integer(), server_default="0", nullable=False, comment="direct calls made for it")
         )
 
+
+def _sources() -> None:
     with op.batch_alter_table("sources", schema=None) as batch_op:
         batch_op.add_column(
             sa.Column(
@@ -153,9 +188,13 @@ def upgrade() -> None:
             )
         )
 
+
+def _index_chunks() -> None:
     with op.batch_alter_table("index_chunks", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_index_chunks_embedding_id"), ["embedding_id"], unique=False)
 
+
+def _statistics() -> None:
     if op.get_bind().dialect.name == "sqlite":
         # Fixed like those of 0001: the planner must not guess from the first repository.
         op.execute("INSERT INTO sqlite_stat1 VALUES ('embeddings', 'ix_embeddings_batch_id', '1000000 500')")

@@ -16,6 +16,15 @@ JOB_STATES = "running | embedding | succeeded | partial | failed | cancelled | s
 
 
 def upgrade() -> None:
+    _stores()
+    _index_stores()
+    _publications()
+    _copies_of_before()
+    _held_by_store()
+    _statistics_and_comments()
+
+
+def _stores() -> None:
     op.create_table(
         "stores",
         sa.Column("id", ID, nullable=False),
@@ -29,6 +38,9 @@ def upgrade() -> None:
         sa.UniqueConstraint("identity", name=op.f("uq_stores_identity")),
         comment="Places that hold a copy of vectors: a Chroma directory, or a Chroma server.",
     )
+
+
+def _index_stores() -> None:
     op.create_table(
         "index_stores",
         sa.Column("index_id", ID, autoincrement=False, nullable=False),
@@ -50,6 +62,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("index_id", "store_id", name=op.f("pk_index_stores")),
         comment="How far the copy of an index in a store is.",
     )
+
+
+def _publications() -> None:
     with op.batch_alter_table("indexes", schema=None) as batch_op:
         batch_op.add_column(
             sa.Column(
@@ -62,6 +77,10 @@ def upgrade() -> None:
             )
         )
     op.execute("UPDATE indexes SET publications = 1 WHERE generation > 0")
+
+
+def _copies_of_before() -> None:
+    """Give the rows of before to a store without identity, and its stamp with them."""
     op.execute("INSERT INTO stores (identity) SELECT NULL WHERE EXISTS (SELECT 1 FROM indexes)")
     # A copy with a stamp held every vector of what was published.
     op.execute(
@@ -70,24 +89,6 @@ def upgrade() -> None:
     )
     # Not in a batch: that would make the table anew, which other tables refer to.
     op.execute("ALTER TABLE indexes DROP COLUMN vectors_stamp")
-    _held_by_store()
-    if op.get_bind().dialect.name == "sqlite":
-        # Fixed like those of 0001: the planner must not guess from the first repository.
-        op.execute(
-            "INSERT INTO sqlite_stat1 VALUES "
-            "('index_chunks', 'sqlite_autoindex_index_chunks_1', '1000000 20000 20000 1')"
-        )
-        op.execute("INSERT INTO sqlite_stat1 VALUES ('index_chunks', 'ix_index_chunks_embedding_id', '1000000 2')")
-    else:
-        op.alter_column("jobs", "status", existing_type=sa.Text(), existing_nullable=False, comment=JOB_STATES)
-        op.alter_column(
-            "indexes",
-            "whole",
-            existing_type=sa.Boolean(),
-            existing_nullable=False,
-            existing_server_default=sa.false(),
-            comment="every chunk of the published generation has its vector",
-        )
 
 
 def _held_by_store() -> None:
@@ -114,3 +115,23 @@ def _held_by_store() -> None:
         "SELECT h.index_id, s.id, h.chunk_id, h.embedding_id FROM held h, stores s ORDER BY h.index_id, h.chunk_id"
     )
     op.execute("DROP TABLE held")
+
+
+def _statistics_and_comments() -> None:
+    if op.get_bind().dialect.name == "sqlite":
+        # Fixed like those of 0001: the planner must not guess from the first repository.
+        op.execute(
+            "INSERT INTO sqlite_stat1 VALUES "
+            "('index_chunks', 'sqlite_autoindex_index_chunks_1', '1000000 20000 20000 1')"
+        )
+        op.execute("INSERT INTO sqlite_stat1 VALUES ('index_chunks', 'ix_index_chunks_embedding_id', '1000000 2')")
+    else:
+        op.alter_column("jobs", "status", existing_type=sa.Text(), existing_nullable=False, comment=JOB_STATES)
+        op.alter_column(
+            "indexes",
+            "whole",
+            existing_type=sa.Boolean(),
+            existing_nullable=False,
+            existing_server_default=sa.false(),
+            comment="every chunk of the published generation has its vector",
+        )

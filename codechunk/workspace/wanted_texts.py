@@ -1,4 +1,7 @@
-"""Workflow: texts that have no vector ask for one. How vectors reach the store is in `vector_session`."""
+"""The texts of an index that have no vector yet: counted, and asked for.
+
+How vectors reach the store is in `vector_session`.
+"""
 
 from collections.abc import Sequence
 
