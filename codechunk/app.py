@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 from codechunk import documents
 from codechunk.config.load import Loaded
@@ -85,6 +86,7 @@ class App(Closing):
             Stopped: somebody asked for it; the next run goes on from there.
         """
         reporter = self._stoppable(reporter)
+        _check(request)
         started_at = time.time()
         self.workspace.require_provider()
         source = parse_source(request.source)
@@ -129,17 +131,20 @@ class App(Closing):
         """What indexing would cost with the model that has a price, also when this configuration makes synthetic
         vectors. Writes nothing but the git mirror; needs no key."""
         plan = self._dry_run(request, self._paid_space(), reporter)
-        mode = choose(self.workspace.config.batch_processing, plan.texts_to_embed).mode
-        return estimate_document(plan, mode=mode, cost=self.prices(plan.tokens_to_embed))
+        config = self.workspace.config
+        choice = choose(config.batch_processing, plan.texts_to_embed, why_direct=config.priced_provider.why_direct)
+        return estimate_document(plan, mode=choice.mode, cost=self.prices(plan.tokens_to_embed))
 
     def prices(self, tokens: int) -> Prices:
         """What embedding so many tokens, by our count, costs with the configured model."""
         return self.workspace.estimates.prices(self._paid_space(), tokens)
 
     def _paid_space(self) -> Space:
-        """The vector space of the model that has a price."""
-        config = self.workspace.config
-        return replace(self.workspace.space(), provider=config.priced_provider.name, model=config.embedding.model)
+        """The vector space of the model that has a price: the configured one, or that which free vectors stand for."""
+        config, space = self.workspace.config, self.workspace.space()
+        if config.provider is config.priced_provider:
+            return space
+        return replace(space, provider=config.priced_provider.name, model=config.priced_model)
 
     def _dry_run(self, request: IndexRequest, space: Space, reporter: Reporter) -> DryRun:
         reporter = self._stoppable(reporter)
@@ -462,6 +467,14 @@ class App(Closing):
         if repository is not None:
             indexes = published(state, repository)
         return _one_space_each(indexes, self.workspace.space())
+
+
+def _check(request: IndexRequest) -> None:
+    """Refuse what no command line lets through: a wrong word would become a paid run, a wrong limit none at all."""
+    if request.mode not in get_args(Mode):
+        raise UsageError(f"There is no mode {request.mode!r}; there are {', '.join(get_args(Mode))}.")
+    if request.max_cost is not None and not request.max_cost >= 0:
+        raise UsageError(f"The most to spend is an amount in USD of 0 or more, not {request.max_cost!r}.")
 
 
 def _remote_document(job: RemoteJob, row: BatchRow | None, prefix: str) -> documents.RemoteBatch:

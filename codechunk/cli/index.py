@@ -228,8 +228,10 @@ def _cost(cost: Cost, *, out: bool) -> str:
 
 def _free_cost(app: App, tokens: int | None) -> str:
     """The line about money when nothing was spent: what the whole repository would cost with the configured model."""
-    spent = "nothing: synthetic vectors"
-    prices = None if tokens is None else app.prices(tokens)
+    config = app.workspace.config
+    spent = f"nothing: {config.provider.name} vectors"
+    stands_in = config.provider is not config.priced_provider
+    prices = app.prices(tokens) if stands_in and tokens is not None else None
     return (
         spent if prices is None or prices.words is None else f"{spent}; all of it with {prices.model}: {prices.words}"
     )

@@ -126,7 +126,7 @@ def _tokens(tokens: TokenFigures) -> str:
 
 def _cost(document: IndexDocument) -> str:
     if providers.is_free(document.embedding.provider):
-        return "nothing: synthetic vectors"
+        return f"nothing: {document.embedding.provider} vectors"
     cost = document.cost
     so_far = "billed so far" if document.status == "embedding" else "spent"
     return f"**{usd(cost.spent)}** {so_far}, {usd(cost.estimated)} estimated"

@@ -306,13 +306,23 @@ def _read_node(loader: yaml.SafeLoader, node: yaml.Node, key: Key, layer: _Layer
     layer.put(key, value, layer.origins.get(key, origin))
 
 
+def _parts(name: str, above: Key) -> Sequence[str]:
+    """The parts of a key that a program wrote with dots. Names of models, below `pricing`, have dots of their own."""
+    if above[:1] == ("pricing",):
+        return [name]
+    first, *rest = name.split(".")
+    if first != "pricing" or len(rest) < 2:
+        return [first, *rest]
+    return [first, ".".join(rest[:-1]), rest[-1]] if rest[-1] in ("direct", "batch") else [first, ".".join(rest)]
+
+
 def _settings_layer(settings: Mapping[str, Any]) -> _Layer:
     """Values that a program gave: sections as mappings, keys with or without dots."""
     layer, origin = _Layer(), "config"
 
     def read(values: Mapping[str, Any], above: Key) -> None:
         for name, value in values.items():
-            key = (*above, *([name] if above[:1] == ("pricing",) else str(name).split(".")))
+            key = (*above, *_parts(str(name), above))
             inner = key in _sections() or (key[:1] == ("pricing",) and len(key) < 3)
             if key[:1] != ("pricing",) and key not in _leaves() and not inner:
                 raise _unknown(key, value, origin)
@@ -437,7 +447,8 @@ def _problem(error: ErrorDetails, layers: Sequence[_Layer]) -> str:
     if origin == "default":
         value = _default(key)
     reason = str(context["error"]) if error["type"] == "value_error" else _in_words(error)
-    return f"{_dotted(key)} = {_shown(value)} ({origin}): {reason}."
+    end = "" if reason.endswith(("?", ".")) else "."
+    return f"{_dotted(key)} = {_shown(value)} ({origin}): {reason}{end}"
 
 
 def _known_part(location: tuple[int | str, ...]) -> Key:

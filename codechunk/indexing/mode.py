@@ -18,7 +18,7 @@ class Choice:
     reason: str
 
 
-def choose(batch: BatchConfig, texts: int, wished: Mode = "auto", *, why_direct: str | None = None) -> Choice:
+def choose(batch: BatchConfig, texts: int, wished: Mode = "auto", *, why_direct: str | None) -> Choice:
     """How so many texts are sent under a configuration: in batch jobs when there are enough of them.
 
     `why_direct`: why the provider has no batch jobs, whatever is wished; None when it has.

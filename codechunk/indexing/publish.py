@@ -206,7 +206,8 @@ def saved(workspace: Workspace, index: IndexRow, total: int | None, sent: int | 
     if total is None or sent is None:
         return Saved(tokens=None, usd=None)
     tokens = max(0, total - sent)
-    mode = choose(workspace.config.batch_processing, chunks).mode
+    why_direct = providers.get(index.space.provider).why_direct
+    mode = choose(workspace.config.batch_processing, chunks, why_direct=why_direct).mode
     return Saved(tokens=tokens, usd=rounded_usd(workspace.estimates.estimate_usd(index, tokens, mode)))
 
 

@@ -404,3 +404,6 @@ def recorded(state: State, job: JobRow) -> Iterator[None]:
     except CodechunkError as exc:
         state.catalog.finish_job(job.id, status="failed", error=str(exc))
         raise
+    except Exception as exc:  # raised again: a bug, or a program's own `on_progress`, whose way to end a call it is
+        state.catalog.finish_job(job.id, status="failed", error=f"{type(exc).__name__}: {exc}")
+        raise

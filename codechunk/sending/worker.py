@@ -100,7 +100,11 @@ class Worker:
         if waiting and not self._settings.batches:
             sent = self._direct.run().texts
             return Flushed(batches=0, texts=sent, waiting=waiting - sent, reason=self._settings.why_direct)
-        reason = None if force or not waiting else self._why_not(waiting, min_size or self._settings.min_queue_size)
+        reason = (
+            None
+            if force or not waiting
+            else self._why_not(waiting, self._settings.min_queue_size if min_size is None else min_size)
+        )
         if reason is not None or not waiting:
             return Flushed(batches=0, texts=0, waiting=waiting, reason=reason)
         made = self._batch_jobs.plan_ids()

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gemini_emulator import Faults, GeminiEmulator
@@ -243,3 +244,37 @@ def test_every_command_that_takes_a_repository_takes_it_by_any_name(tmp_path: Pa
             assert exported.vectors == 6, words
         assert app.remove_repository(f"{repo.path}/", Silence()).refs == ["main"]
         assert cc.repositories() == []
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"mode": "foo"}, {"max_cost": float("nan")}, {"max_cost": -1.0}], ids=["mode", "no number", "negative"]
+)
+def test_what_no_command_line_lets_through_is_refused_before_anything_is_sent(
+    tmp_path: Path, repo: GitRepo, emulator: GeminiEmulator, wrong: dict[str, Any]
+) -> None:
+    with paid(tmp_path, emulator) as cc:
+        with pytest.raises(UsageError):
+            cc.index(repo.path, wait=False, **wrong)
+        assert cc.queue.stats().pending == 0
+    assert not emulator.paid
+
+
+def test_a_callback_that_raises_ends_the_call_and_the_run_is_written_down_as_failed(
+    tmp_path: Path, repo: GitRepo
+) -> None:
+    def enough(event: Event) -> None:
+        raise RuntimeError("seen enough")
+
+    with codechunk.open(tmp_path / "data", config=FREE) as cc:
+        with pytest.raises(RuntimeError, match="seen enough"):
+            cc.index(repo.path, on_progress=enough)
+        assert [(job.status, job.error) for job in cc.jobs()] in ([], [("failed", "RuntimeError: seen enough")])
+        assert cc.index(repo.path).status == "succeeded"
+
+
+def test_prices_of_models_whose_names_have_dots_can_be_written_with_dots(tmp_path: Path) -> None:
+    config = {**FREE, "pricing.text-3.5.direct": 0.1, "pricing": {"m-1.2": {"batch": 1}}}
+    with codechunk.open(tmp_path / "data", config=config) as cc:
+        assert cc.repositories() == []
+    with pytest.raises(UsageError):
+        codechunk.open(tmp_path / "data", config={"pricing": {5: {"direct": 1, "sideways": 2}}})

@@ -94,7 +94,7 @@ class House:
         """The next run finishes, and nothing was bought twice."""
         with self.app(batch_processing__poller_interval="1s") as app:
             document = app.index(self.request(mode), Silence())
-        assert document["status"] == "succeeded"
+        assert document.status == "succeeded"
         assert set(self.emulator.paid.values()) == {1}
 
 
@@ -148,7 +148,7 @@ def test_cutting_ends_at_the_next_file_and_its_processes_with_it(house: House) -
     assert house.sql("SELECT status FROM jobs") == [("cancelled",)]
     with house.app(**SYNTHETIC) as app:
         document = app.index(house.request(), Silence())
-    assert (document["status"], document["files"]["indexed"]) == ("succeeded", 60)
+    assert (document.status, document.files.indexed) == ("succeeded", 60)
     assert house.sql("SELECT status, attempts FROM jobs") == [("succeeded", 2)]
 
 
@@ -165,7 +165,7 @@ def test_every_stage_that_tells_how_far_it_is_can_be_ended(house: House, stage: 
     assert isinstance(ended, Stopped)
     assert house.sql("SELECT count(*) FROM indexes WHERE generation > 0") == [(0,)]
     with house.app(**SYNTHETIC) as app:
-        assert app.index(house.request(), Silence())["status"] == "succeeded"
+        assert app.index(house.request(), Silence()).status == "succeeded"
 
 
 class TellsBatches(Silence):
@@ -190,7 +190,7 @@ def test_who_waits_for_batch_jobs_wakes_up_and_the_jobs_go_on(house: House) -> N
     assert house.nothing_is_held()
     house.emulator.faults.stuck = False
     with house.app() as app:
-        assert app.sync(Silence())["indexes_finished"] == 1
+        assert app.sync(Silence()).indexes_finished == 1
     assert set(house.emulator.paid.values()) == {1}
     assert house.emulator.requests["create"] == 1
 
@@ -218,7 +218,7 @@ def test_a_provider_that_hangs_is_left_when_the_patience_is_over_and_its_late_an
     assert house.sql("SELECT state, remote_name FROM batches") == [("submitting", None)], "its claim was gone"
     house.heard.clear()
     with house.app(batch_processing__reconcile_grace="1s", batch_processing__poller_interval="1s") as app:
-        assert app.index(house.request("batch"), Silence())["status"] == "succeeded"
+        assert app.index(house.request("batch"), Silence()).status == "succeeded"
     assert set(house.emulator.paid.values()) == {1}
     assert house.emulator.requests["create"] == 1
 
@@ -382,7 +382,7 @@ def test_eight_threads_search_while_another_indexes(house: House) -> None:
         counts = [searcher.result() for searcher in searchers]
         assert not [count for count in counts if isinstance(count, BaseException)]
         assert not isinstance(document, BaseException), document
-        assert document["status"] == "succeeded"
+        assert document.status == "succeeded"
         sources = "\n".join(map(str, [*old.values(), *new.values()]))
         assert all(answers and all(text.strip() in sources for text in answers) for answers in answered)
         found = app.search(Query(text="weighted sum", limit=3), repository="demo", reporter=Silence())

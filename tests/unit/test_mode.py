@@ -18,7 +18,7 @@ from codechunk.indexing.mode import Chosen, Mode, choose
     ],
 )
 def test_the_mode_and_its_reason(texts: int, wished: Mode, enabled: bool, mode: Chosen, reason: str) -> None:
-    choice = choose(BatchConfig(threshold_chunks=10, enabled=enabled), texts, wished)
+    choice = choose(BatchConfig(threshold_chunks=10, enabled=enabled), texts, wished, why_direct=None)
     assert (choice.mode, choice.reason) == (mode, reason)
 
 
