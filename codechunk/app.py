@@ -1,4 +1,9 @@
-"""The product's jobs, assembled from one configuration: index, plan, search."""
+"""The product's jobs, assembled from one configuration. Thin: each method asks a room and returns a typed document.
+
+Rooms that `index` and `search` do without are imported where they are asked: 30 ms of every start.
+"""
+
+from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,14 +29,10 @@ from codechunk.providers import BatchClient
 from codechunk.providers.batch_words import RemoteJob
 from codechunk.search.nearest import Nearest
 from codechunk.search.ranking import Query, search
-from codechunk.sending.batch_view import queue_status
 from codechunk.sending.worker import Worker
 from codechunk.state import BatchRow, IndexRow, Space, State
 from codechunk.state.embeddings import Vectors
 from codechunk.text.chunks import Kind
-from codechunk.upkeep import garbage, repositories
-from codechunk.upkeep.vector_file import export_cache, import_cache
-from codechunk.views import doctor, jobs
 from codechunk.workspace.commit_rules import cut_settings, read_attributes, skip_rules
 from codechunk.workspace.estimates import Prices
 from codechunk.workspace.references import published
@@ -172,6 +173,8 @@ class App(Closing):
 
     def queue_status(self) -> documents.QueueStatus:
         """Texts by state and batch jobs by state, of all models."""
+        from codechunk.views.queue import queue_status
+
         return queue_status(self.workspace.state)
 
     def flush(self, reporter: Reporter, *, force: bool = False, min_size: int | None = None) -> documents.QueueFlush:
@@ -259,14 +262,20 @@ class App(Closing):
 
     def jobs(self, limit: int | None = None) -> list[documents.JobDocument]:
         """The runs of `index`, the newest first."""
+        from codechunk.views import jobs
+
         return jobs.job_documents(self.workspace.state, limit=limit)
 
     def job(self, job_id: str) -> documents.JobDetails:
         """One run with its batch jobs and what failed. Raises NotFound when there is no such run."""
+        from codechunk.views import jobs
+
         return jobs.job_document(self.workspace.state, job_id, self.workspace.estimates)
 
     def resume_job(self, job_id: str, reporter: Reporter) -> documents.IndexDocument:
         """Index again what an unfinished job was to index; what is there already is used. See `index`."""
+        from codechunk.views import jobs
+
         state = self.workspace.state
         source, ref = jobs.take_up_job(state, job_id, self.workspace.space())
         return self.index(IndexRequest(source=source, ref=ref), reporter)
@@ -278,6 +287,8 @@ class App(Closing):
             UsageError: there is no such job, or it has ended.
             IndexBusy: a process works on it.
         """
+        from codechunk.views import jobs
+
         state = self.workspace.state
         _, index = jobs.find_job(state, job_id)
         with self.workspace.alone(index):
@@ -290,6 +301,8 @@ class App(Closing):
 
     def doctor(self, *, remote: bool = False) -> list[documents.Finding]:
         """What is stuck, missing or misconfigured, and the fix; with `remote` also what the provider knows."""
+        from codechunk.views import doctor
+
         found = doctor.doctor(
             config=self.workspace.config,
             secrets=self.workspace.secret_values(),
@@ -329,30 +342,42 @@ class App(Closing):
 
     def export_cache(self, path: Path, repository: str | None, reporter: Reporter) -> documents.CacheExported:
         """Write the vectors, or those that a repository uses, to a file: see `vector_file.export_cache`."""
+        from codechunk.upkeep.vector_file import export_cache
+
         state = self.workspace.state
         return export_cache(state, path, repository=repository, reporter=self._stoppable(reporter))
 
     def import_cache(self, path: Path, reporter: Reporter) -> documents.CacheImported:
         """Take in the vectors of a file that was exported: see `vector_file.import_cache`."""
+        from codechunk.upkeep.vector_file import import_cache
+
         return import_cache(path, open_state=lambda: self.workspace.state, reporter=self._stoppable(reporter))
 
     # ------------------------------------------------------------------ repositories and garbage
 
     def repositories(self) -> list[documents.IndexEntry]:
         """Every index, by repository and ref."""
+        from codechunk.upkeep import repositories
+
         state = self.workspace.state
         return repositories.repositories(state)
 
     def repository(self, name: str) -> documents.RepositoryDocument:
         """What one repository, or one ref of it, holds (see `references.named`). Raises NotFound when there is none."""
+        from codechunk.upkeep import repositories
+
         return repositories.repository(self.workspace, name)
 
     def remove_repository(self, name: str, reporter: Reporter) -> documents.RepositoryRemoved:
         """Take NAME, or only NAME@REF, out of the index; its vectors are kept. See `repositories.remove`."""
+        from codechunk.upkeep import repositories
+
         return repositories.remove(self.workspace, name, self._stoppable(reporter))
 
     def collect_garbage(self, reporter: Reporter, *, dry_run: bool, drop_cache: bool) -> documents.GarbageDocument:
         """Remove what nothing refers to, or only count it. See `garbage.collect`."""
+        from codechunk.upkeep import garbage
+
         return garbage.collect(self.workspace, self._stoppable(reporter), dry_run=dry_run, drop_cache=drop_cache)
 
     # ------------------------------------------------------------------ search
@@ -409,7 +434,7 @@ class App(Closing):
         state = self.workspace.state
         found: set[str] = set()
         for index in state.catalog.indexes():
-            found.update(state.lookup.languages(index.id, index.generation))
+            found.update(state.lookup.languages(index.published))
         return sorted(found)
 
     def _processes(self, request: IndexRequest) -> int:

@@ -73,13 +73,13 @@ def stages(folder: Path, data: Path) -> dict[str, float]:
         with step("plan"):
             plan(state, index, opened)
         with step("adopt"):
-            state.contents.adopt(index.id, 1, **mine)
+            state.contents.adopt(index.next, **mine)
         with step("count files"):
-            state.contents.file_counts(index.id, 1)
+            state.contents.file_counts(index.next)
         with step("look for copies"):
-            deque(state.copies.cut_elsewhere(index.id, 1, **mine), maxlen=0)
+            deque(state.copies.cut_elsewhere(index.next, **mine), maxlen=0)
         with step("read the plan"):
-            unread = list(state.contents.unread(index.id, 1, **mine))
+            unread = list(state.contents.unread(index.next, **mine))
         with step("save"):
             for start in range(0, len(unread), SAVE_FILES):
                 parts = [
@@ -88,30 +88,29 @@ def stages(folder: Path, data: Path) -> dict[str, float]:
                 ]
                 state.contents.save(index.repository_id, CUT, parts)
         with step("sum up"):
-            state.contents.new_sources(index.id, 1, all_files=True)
-            state.contents.token_sums(index.id, 1)
-            state.embeddings.ledger(index.id, index.space_id, 1)
-        state.catalog.publish(index.id, commit=opened.commit, fingerprint=CUT, generation=1, whole=True)
+            state.contents.new_sources(index.next, all_files=True)
+            state.contents.token_sums(index.next)
+            state.embeddings.ledger(index.next)
+        state.catalog.publish(index.next, commit=opened.commit, fingerprint=CUT, whole=True)
         index = state.catalog.refreshed(index)
         with step("compare"):
             unchanged = plan(state, index, opened).unchanged
         assert unchanged == len(unread)
         with step("sweep"):
-            state.catalog.sweep(index.id, 2)
+            state.catalog.sweep(index.next)
             state.catalog.drop_unused_sources(index.repository_id)
     return step.seconds
 
 
 def plan(state: State, index: IndexRow, opened: OpenedRepository) -> Comparison:
     """What `Indexing.plan` does, without the processes that cut."""
-    generation = index.generation + 1
-    state.contents.abandon(index.id, generation)
-    known = state.contents.known_files(index.id, index.generation)
+    state.contents.abandon(index.next)
+    known = state.contents.known_files(index.published)
     comparison = Comparison()
     entries = opened.repository.list_tree(opened.commit)
     changes = comparison.changes(entries, known, SkipRules.build(), redo=False)
-    state.contents.write_plan(index.id, generation, changes)
-    state.contents.retire(generation, comparison.replaced + comparison.gone)
+    state.contents.write_plan(index.next, changes)
+    state.contents.retire(index.next, comparison.replaced + comparison.gone)
     return comparison
 
 

@@ -13,7 +13,7 @@ from datetime import timedelta
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import yaml
@@ -22,13 +22,15 @@ from pydantic_core import ErrorDetails
 
 from codechunk import providers
 from codechunk.config.settings import Config, format_size, format_value
-from codechunk.documents import Setting
 from codechunk.errors import UsageError
 from codechunk.process.log import mask_secrets
 from codechunk.providers import Provider
 from codechunk.providers.pricing import PriceMode
 
 __all__ = ["Config", "Loaded", "Secret", "load_config"]
+
+if TYPE_CHECKING:
+    from codechunk.documents import Setting
 
 Key = tuple[str, ...]
 # Variables that may hold the token, the first that is set counts; those of keys are their providers' business.
@@ -72,8 +74,10 @@ class Loaded:
         found = (*(self.api_key(provider).value for provider in self._keyed), self.git_token.value)
         return [secret.get_secret_value() for secret in found if secret is not None]
 
-    def settings(self) -> list[Setting]:
+    def settings(self) -> "list[Setting]":
         """Every setting with its value and origin, as `config show` tells them."""
+        from codechunk.documents import Setting  # late: of all commands only `config show` needs it
+
         return [Setting(key=key, value=value, origin=origin) for key, value, origin in self.rows()]
 
     def rows(self) -> list[tuple[str, str, str]]:

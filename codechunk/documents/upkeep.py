@@ -1,8 +1,7 @@
-"""What `repos`, `cache`, `gc`, `doctor`, `config show` and `version` answer."""
+"""What `repos`, `cache` and `gc` answer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,58 +198,3 @@ class GarbageDocument:
     """What is kept."""
     skipped: Sequence[str]
     """What could not be looked at or removed now, in sentences."""
-
-
-FindingStatus = Literal["ok", "warning", "error", "skipped"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """The answer to one question of `doctor`: how many things are wrong, in words, and the fix."""
-
-    check: str
-    """Name of the question."""
-    status: FindingStatus
-    """skipped: it could not be asked now."""
-    count: int
-    """How many things are wrong."""
-    message: str
-    """What was found, in a sentence."""
-    mend: str = ""
-    """The fix; empty when all is well."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """One setting and where its value comes from."""
-
-    key: str
-    """Its name with dots."""
-    value: str
-    """Its value as in the YAML file; of a secret only whether it is set."""
-    origin: str
-    """default, a line of a file, an environment variable or a flag."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Versions:
-    """What runs here, for a report of a bug. A part that is not installed is null."""
-
-    codechunk: str
-    """Version of codechunk."""
-    python: str
-    """Version of Python."""
-    platform: str
-    """System and processor, such as "Linux x86_64"."""
-    packages: Mapping[str, str | None]
-    """Versions of the packages that decide chunks, vectors and what is stored."""
-    sqlite: str
-    """Version of the SQLite library that Python was built with."""
-    git: str | None
-    """Version of git."""
-    schema: str
-    """The newest revision of the state database that this codechunk knows."""
-    chunker: int
-    """Raised when the same bytes give other chunks: files are then cut again."""
-    header: int
-    """Raised when the form of the embedded text changes: texts are then embedded again."""

@@ -128,7 +128,7 @@ class Indexing:
             secrets=settings.secrets,
             stop=self._stop,
         )
-        self.generation = index.generation + 1
+        self.generation = index.next
 
     def __enter__(self) -> Self:
         """With a process that cuts on its way, while `plan` finds out whether there is anything to cut."""
@@ -144,10 +144,10 @@ class Indexing:
     def plan(self, entries: Iterable[TreeEntry], *, redo: bool) -> Comparison:
         """Write the file rows of the next generation: what came, changed and went since the published one."""
         contents = self._state.contents
-        contents.abandon(self._index.id, self.generation)
-        known = contents.known_files(self._index.id, self._index.generation)
+        contents.abandon(self.generation)
+        known = contents.known_files(self._index.published)
         comparison = Comparison()
-        contents.write_plan(self._index.id, self.generation, comparison.changes(entries, known, self._rules, redo=redo))
+        contents.write_plan(self.generation, comparison.changes(entries, known, self._rules, redo=redo))
         contents.retire(self.generation, comparison.replaced + comparison.gone)
         return comparison
 
@@ -155,17 +155,17 @@ class Indexing:
         """Cut the files that no earlier run has cut. Returns how many chunks were saved."""
         contents = self._state.contents
         repository_id, cut_by = self._index.repository_id, self._source_fingerprint
-        adopted = contents.adopt(self._index.id, self.generation, repository_id=repository_id, fingerprint=cut_by)
+        adopted = contents.adopt(self.generation, repository_id=repository_id, fingerprint=cut_by)
         if adopted:
             log.debug("Reused contents cut by an earlier run", extra={"files": adopted})
         saver = _Saver(self._state, repository_id, cut_by)
-        planned = contents.file_counts(self._index.id, self.generation).get(("planned", None), 0)
+        planned = contents.file_counts(self.generation).get(("planned", None), 0)
         if planned:
             planned -= self._copy_moved(saver)
         if not planned:
             return saver.total
         self._report.stage("Chunking", planned, "files")
-        unread = contents.unread(self._index.id, self.generation, repository_id=repository_id, fingerprint=cut_by)
+        unread = contents.unread(self.generation, repository_id=repository_id, fingerprint=cut_by)
         flight: dict[int, UnreadFile] = {}
         redo = self._cut_files(self._pool, unread, flight, saver)
         while redo:  # a part saved before does not match: those files again, from their first byte
@@ -181,7 +181,6 @@ class Indexing:
         because the content is the same.
         """
         pages = self._state.copies.cut_elsewhere(
-            self._index.id,
             self.generation,
             repository_id=self._index.repository_id,
             fingerprint=self._source_fingerprint,
@@ -220,7 +219,7 @@ class Indexing:
             return 0
         percent = 100.0 if settings.token_mode == "all" else settings.sample_percent
         done = 0
-        for rows in contents.uncounted(self._index.id, self.generation, page=50):
+        for rows in contents.uncounted(self.generation, page=50):
             asked = [(row, text) for row, text in rows if is_sampled(text, SEED, percent)]
             for start in range(0, len(asked), SAVE_CHUNKS):
                 self._stop.raise_if_asked()

@@ -15,7 +15,7 @@ from codechunk.indexing import report
 from codechunk.indexing.mode import Choice, choose
 from codechunk.process.crash import crash
 from codechunk.progress import Reporter
-from codechunk.state import IndexRow, JobRow, State
+from codechunk.state import Generation, IndexRow, JobRow, State
 from codechunk.state.compare import Changes
 from codechunk.text.money import rounded_usd
 from codechunk.vectors import Collection
@@ -39,12 +39,13 @@ class Publication:
     ) -> None:
         self._workspace, self._state, self._reporter = workspace, workspace.state, reporter
         self._index, self._job, self._outline = index, job, outline
+        self._generation = index.at(outline.generation)
 
     def waiting(self, session: VectorSession) -> IndexDocument:
         """Write down that the job's texts are out, and return its document so far."""
         now = self._state.catalog.refreshed(self._index)
         return self._finish(
-            self._ledger(session, new=None), published=now.generation == self._outline.generation, status="embedding"
+            self._ledger(session, new=None), published=now.published == self._generation, status="embedding"
         )
 
     def publish_early(self, session: VectorSession) -> None:
@@ -79,12 +80,12 @@ class Publication:
         """
         state = self._state
         ledger = self._switch(session, made=made, patience_s=patience_s)
-        index, generation = self._index, self._outline.generation
-        for path, why in state.contents.fallbacks(index.id, generation):
+        index, generation = self._index, self._generation
+        for path, why in state.contents.fallbacks(generation):
             self._reporter.say(f"{path}: cut by lines, the parser was stopped ({why}).")
         failed = []
         if ledger.chunks["failed"]:
-            failed = state.embeddings.failures(index.id, index.space_id, generation, limit=LISTED)
+            failed = state.embeddings.failures(generation, limit=LISTED)
         for place, why in (*ledger.failed_files, *failed):
             self._reporter.say(f"{place}: failed ({why}).")
         document = self._finish(ledger)
@@ -93,25 +94,23 @@ class Publication:
 
     def _switch(self, session: VectorSession, *, made: int | None, patience_s: float) -> report.Ledger:
         """Everything between the vectors that there are and searches that use them. Returns the ledger."""
-        state, outline, index = self._state, self._outline, self._index
+        state, outline, index, generation = self._state, self._outline, self._index, self._generation
         session.open(patience_s=patience_s, say=self._reporter.say)
         collection = self._stored(session)
-        generation = outline.generation
         ledger = self._ledger(session, new=made, final=True)
         ledger.balance()
         crash("ledger balanced")
         whole = not any(ledger.chunks[name] for name in ("pending", "processing", "failed"))
         state.catalog.publish(
-            index.id,
+            generation,
             commit=outline.commit,
             fingerprint=outline.identity,
-            generation=generation,
             whole=whole,
             store_id=session.store_id,
         )
         crash("published")
-        session.take_out_gone(index, collection, generation)
-        state.catalog.sweep(index.id, generation)
+        session.take_out_gone(generation, collection)
+        state.catalog.sweep(generation)
         state.catalog.drop_unused_sources(index.repository_id)
         state.embeddings.drop_unwanted(index.space_id)
         crash("swept")
@@ -119,12 +118,12 @@ class Publication:
 
     def _stored(self, session: VectorSession) -> Collection:
         """The collection of the index with every vector of the generation in it."""
-        index, generation, reporter = self._index, self._outline.generation, self._reporter
+        index, generation, reporter = self._index, self._generation, self._reporter
         collection = session.sound(index, reporter.say)
         session.put(index, session.unsettled(index, generation), collection, reporter)
         if session.ledger(index, generation)["unstored"]:
             # What an abandoned run put under the ids of chunks that were kept: the right vectors again.
-            everything = self._state.contents.new_sources(index.id, generation, all_files=True)
+            everything = self._state.contents.new_sources(generation, all_files=True)
             session.put(index, everything, collection, reporter)
         crash("vectors stored")
         return collection
@@ -133,19 +132,18 @@ class Publication:
 
     def _ledger(self, session: VectorSession, *, new: int | None, final: bool = False) -> report.Ledger:
         """Everything that is true of the generation. `new` texts were embedded; None: as many as were bought."""
-        index, state, outline = self._index, self._state, self._outline
-        generation = outline.generation
+        generation, state, outline = self._generation, self._state, self._outline
         changes = Changes() if outline.changes is None else Changes.load(outline.changes)
         return report.Ledger(
             discovered=outline.discovered,
-            files=state.contents.file_counts(index.id, generation),
+            files=state.contents.file_counts(generation),
             unchanged=outline.unchanged,
             deleted_files=outline.deleted_files,
-            chunks=session.ledger(index, generation),
+            chunks=session.ledger(self._index, generation),
             changes=changes,
             bought=self._bought(new),
-            failed_files=state.contents.failed_files(index.id, generation, limit=LISTED) if final else [],
-            secrets=state.contents.secrets(index.id, generation),
+            failed_files=state.contents.failed_files(generation, limit=LISTED) if final else [],
+            secrets=state.contents.secrets(generation),
         )
 
     def _bought(self, made: int | None) -> report.Bought:
@@ -174,7 +172,7 @@ class Publication:
 
     def _finish(self, ledger: report.Ledger, *, published: bool = True, status: str | None = None) -> IndexDocument:
         """Write down how the run stands, and return its document. `status` None: as the ledger says."""
-        tokens = tokens_of(self._state, self._index, self._outline.generation, self._outline.token_mode)
+        tokens = tokens_of(self._state, self._generation, self._outline.token_mode)
         document = self._document(ledger, tokens, published=published)
         kept = replace(self._outline, outcome=report.outcome(ledger, tokens))
         self._state.catalog.finish_job(
@@ -198,9 +196,9 @@ class Publication:
         )
 
 
-def tokens_of(state: State, index: IndexRow, generation: int, mode: str) -> TokenFigures:
+def tokens_of(state: State, generation: Generation, mode: str) -> TokenFigures:
     """The tokens of a generation, by the rows of its contents."""
-    return report.extrapolate(mode, state.contents.token_sums(index.id, generation))
+    return report.extrapolate(mode, state.contents.token_sums(generation))
 
 
 def saved(workspace: Workspace, index: IndexRow, total: int | None, sent: int | None, chunks: int) -> Saved:
@@ -228,7 +226,7 @@ def settle(workspace: Workspace, reporter: Reporter) -> int:
             continue
         try:
             with workspace.vector_session() as session:
-                counts = session.ledger(index, outline.generation)
+                counts = session.ledger(index, index.at(outline.generation))
                 if counts["pending"] or counts["processing"]:
                     continue
                 with workspace.alone(index):
@@ -249,4 +247,4 @@ def settle(workspace: Workspace, reporter: Reporter) -> int:
 
 def _is_next(index: IndexRow, outline: Outline) -> bool:
     """Whether the generation is the one after the published one, or that one itself, whose failures were fixed."""
-    return outline.generation in {index.generation, index.generation + 1}
+    return index.at(outline.generation) in {index.published, index.next}

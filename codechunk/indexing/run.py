@@ -18,7 +18,7 @@ from codechunk.indexing.publish import BUSY_PATIENCE_S, Publication, saved, toke
 from codechunk.pool.cut_settings import changed_settings, fingerprint
 from codechunk.progress import Reporter
 from codechunk.sending.owner import is_gone
-from codechunk.state import IndexRow, JobRow, SizedSource, State
+from codechunk.state import Generation, IndexRow, JobRow, SizedSource, State
 from codechunk.state.compare import Changes
 from codechunk.text.money import usd
 from codechunk.workspace import wanted_texts
@@ -95,7 +95,7 @@ class Run:
             comparison = indexing.plan(entries, redo=self._must_redo(identity))
             indexing.cut()
             indexing.count_missing()
-        self._changes = state.comparisons.between(self._index.id, self._index.generation, indexing.generation)
+        self._changes = state.comparisons.between(self._index.published, indexing.generation)
         return self._embed(indexing, comparison, identity, settings.token_mode, options)
 
     # ------------------------------------------------------------------ vectors
@@ -157,7 +157,7 @@ class Run:
                 f"{SECRETS_SENTENCE[self._workspace.config.secrets]} This is said once."
             )
 
-    def _send(self, mode: str, options: RunOptions, *, generation: int, texts: int) -> tuple[int, int]:
+    def _send(self, mode: str, options: RunOptions, *, generation: Generation, texts: int) -> tuple[int, int]:
         """Get vectors for every text of the run.
 
         Returns how many came directly, and how many texts are still open when it was not to wait for them.
@@ -200,7 +200,7 @@ class Run:
         )
         _within(max_cost_usd, None if more is None else spent + more, count, index.space.model)
 
-    def _still_open(self, generation: int) -> int:
+    def _still_open(self, generation: Generation) -> int:
         """How many texts of the run, or chunks of the generation, are still out or waiting."""
         waiting = self._state.queue.still_open(self._job.id)
         if waiting:
@@ -209,7 +209,7 @@ class Run:
         waiting = counts["pending"] + counts["processing"]
         if waiting:
             # Another run has asked for them since, or they came back: of any file, also one that did not change.
-            self._request(self._state.contents.new_sources(self._index.id, generation, all_files=True))
+            self._request(self._state.contents.new_sources(generation, all_files=True))
         return waiting
 
     def _request(self, sources: Sequence[SizedSource]) -> None:
@@ -223,7 +223,7 @@ class Run:
             for other in self._state.catalog.indexes()
             if (other.repository_id, other.ref) == (index.repository_id, index.ref) and other.id != index.id
         ]
-        if index.generation or not others:
+        if index.published.number or not others:
             return
         old, new = others[0].space, index.space
         price = "" if estimate is None else f", about {usd(estimate)}"
@@ -251,8 +251,8 @@ class Run:
             and not changed_settings(index.fingerprint, identity, ignore=("attributes",))
             and index.commit == last.commit == self._opened.commit
             and index.whole
-            and not self._state.contents.has_rubbish(index.id, index.generation)
-            and not self._state.contents.has_next(index.id, index.generation)
+            and not self._state.contents.has_rubbish(index.published)
+            and not self._state.contents.has_next(index.published)
         )
         standing = self._standing(Outline.load(last.plan), token_mode) if as_it_was else None
         if standing is None:
@@ -271,22 +271,22 @@ class Run:
         if last is not None and last.outcome is not None:
             return report.as_it_was(last.outcome, token_mode)
         index, contents = self._index, self._state.contents
-        tokens = tokens_of(self._state, index, index.generation, token_mode)
+        tokens = tokens_of(self._state, index.published, token_mode)
         counted = token_mode == "on_demand" or (
             token_mode == "all" and tokens.total is not None and not tokens.estimated
         )
         if last is None and not counted:
             return None
-        files = contents.file_counts(index.id, index.generation)
+        files = contents.file_counts(index.published)
         ledger = report.Ledger(
             discovered=sum(files.values()),
             files=files,
             unchanged=sum(files.values()),
             deleted_files=0,
-            chunks=self._session.ledger(index, index.generation),
+            chunks=self._session.ledger(index, index.published),
             changes=Changes(),
             bought=report.Bought(),
-            secrets=contents.secrets(index.id, index.generation),
+            secrets=contents.secrets(index.published),
         )
         return ledger, tokens
 
@@ -318,7 +318,7 @@ class Run:
             seconds=time.time() - self._started_at,
         )
         outline = Outline(
-            generation=index.generation,
+            generation=index.published.number,
             commit=self._opened.commit,
             identity=index.fingerprint or "",
             token_mode=tokens.mode,
@@ -352,7 +352,7 @@ class Run:
         tokens_to_send: int,
     ) -> Outline:
         return Outline(
-            generation=indexing.generation,
+            generation=indexing.generation.number,
             commit=self._opened.commit,
             identity=identity,
             token_mode=token_mode,

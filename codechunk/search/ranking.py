@@ -101,7 +101,7 @@ def search(
         answers = _search_once(state, indexes, query, vector_of, nearest)
         published = {index.id: index for index in state.catalog.indexes()}
         now = [published[index.id] for index in indexes if index.id in published]
-        if [index.generation for index in now] == [index.generation for index in indexes]:
+        if [index.published for index in now] == [index.published for index in indexes]:
             return answers
         indexes = now
     return _search_once(state, indexes, query, vector_of, nearest)
@@ -164,7 +164,7 @@ def _hits(
     hits = []
     for index in indexes:
         ids = [chunk_id for chunk_id, (index_id, _) in scores.items() if index_id == index.id]
-        found = state.lookup.chunks(index.id, index.generation, ids, wanted)
+        found = state.lookup.chunks(index.published, ids, wanted)
         hits += [_Hit(index, chunk, scores[chunk_id][1]) for chunk_id, chunk in found.items()]
     return hits
 
@@ -191,7 +191,7 @@ def _filter(state: State, indexes: Sequence[IndexRow], query: Query) -> Filter:
         sources = frozenset(
             source
             for index in indexes
-            for path, source in state.lookup.files(index.id, index.generation, containing=glob.pieces())
+            for path, source in state.lookup.files(index.published, containing=glob.pieces())
             if glob.matches(path)
         )
     return Filter(languages=tuple(query.languages), kinds=tuple(query.kinds), sources=sources)
@@ -260,7 +260,7 @@ def _nearest_in(
     if found is not None:
         if not wanted:
             return found[:CANDIDATES]
-        passing = state.lookup.chunks(index.id, index.generation, [chunk_id for chunk_id, _ in found], wanted)
+        passing = state.lookup.chunks(index.published, [chunk_id for chunk_id, _ in found], wanted)
         if len(passing) >= ENOUGH:
             return [pair for pair in found if pair[0] in passing][:CANDIDATES]
     return scan(state, index, vector, wanted, CANDIDATES)
@@ -268,7 +268,7 @@ def _nearest_in(
 
 def scan(state: State, index: IndexRow, vector: Vectors, wanted: Filter, limit: int) -> list[tuple[str, float]]:
     """The nearest chunks by comparing with every stored vector: (chunk id, cosine similarity), best first."""
-    pages = state.lookup.vectors(index.id, index.space_id, index.generation, wanted)
+    pages = state.lookup.vectors(index.published, wanted)
     return exact.nearest(pages, vector[np.newaxis], limit)[0]
 
 

@@ -3,26 +3,10 @@
 import time
 from collections.abc import Sequence
 
-from codechunk.documents import QueueStatus
 from codechunk.progress import BatchView
 from codechunk.state import BatchRow, State
 
 SHORT_ID = 12
-
-
-def queue_status(state: State) -> QueueStatus:
-    """The document of `queue status --json`: texts by state, batch jobs by state, and what holds submissions back."""
-    counts = state.queue.counts()
-    throttle = state.queue.throttle()
-    return QueueStatus(
-        pending=counts.pending,
-        processing=counts.processing,
-        ready=counts.ready,
-        failed=counts.failed,
-        batches={str(name): count for name, count in state.batches.by_state().items()},
-        throttled_until=None if throttle is None else throttle.until,
-        throttle_reason=None if throttle is None else throttle.reason,
-    )
 
 
 def batch_views(state: State, rows: Sequence[BatchRow], costs: Sequence[float | None]) -> list[BatchView]:

@@ -12,9 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
-
-from tenacity import RetryCallState, Retrying, retry_if_exception_type
+from typing import TYPE_CHECKING, TypeVar
 
 from codechunk.errors import RateLimited, Rejected, Unavailable
 from codechunk.providers import Client, Embedded
@@ -24,6 +22,9 @@ from codechunk.sending.retry import backoff_s, jittered_s
 from codechunk.state import ClaimedText
 
 T = TypeVar("T")
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
 log = logging.getLogger(__name__)
 
@@ -272,17 +273,19 @@ class Callers:
                 )
                 raise
 
-        def useless(state: RetryCallState) -> bool:
+        def useless(state: "RetryCallState") -> bool:
             error = _error_of(state)
             if isinstance(error, RateLimited):
                 return self.pause.useless(error)
             unknown = self.accepted == 0 and isinstance(error, Unavailable) and not error.sent
             return attempts.unavailable >= (min(ATTEMPTS_TO_MEET, self._attempts) if unknown else self._attempts)
 
-        def wait_s(state: RetryCallState) -> float:
+        def wait_s(state: "RetryCallState") -> float:
             if isinstance(_error_of(state), RateLimited):
                 return 0.0  # all threads wait for that together, before the next attempt
             return jittered_s(backoff_s(attempts.unavailable, initial_s=self._first_wait_s, most_s=LONGEST_WAIT_S))
+
+        from tenacity import Retrying, retry_if_exception_type  # late: it brings asyncio, 25 ms that few commands need
 
         retrying = Retrying(
             retry=retry_if_exception_type((RateLimited, Unavailable)),
@@ -294,5 +297,5 @@ class Callers:
         return retrying(once)
 
 
-def _error_of(state: RetryCallState) -> BaseException | None:
+def _error_of(state: "RetryCallState") -> BaseException | None:
     return state.outcome.exception() if state.outcome is not None else None

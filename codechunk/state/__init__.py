@@ -15,6 +15,7 @@ from codechunk.state.contents import Contents, CutFile, KnownFile, PlannedFile, 
 from codechunk.state.copies import Copies
 from codechunk.state.database import Database
 from codechunk.state.embeddings import Embeddings
+from codechunk.state.generation import Generation
 from codechunk.state.inventory import Holding, Inventory, RepositoryRow
 from codechunk.state.lookup import Filter, FoundChunk, Lookup
 from codechunk.state.queue import BoughtTexts, ClaimedText, Queue
@@ -69,6 +70,7 @@ __all__ = [
     "CutFile",
     "Filter",
     "FoundChunk",
+    "Generation",
     "Holding",
     "IndexRow",
     "JobRow",

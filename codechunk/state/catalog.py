@@ -4,7 +4,7 @@ import json
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, exi
 from codechunk.state.batch_words import BATCH_ENDS
 from codechunk.state.contents import delete_chunks, live_at
 from codechunk.state.database import Database, begins_with
+from codechunk.state.generation import Generation
 from codechunk.state.lexical import lexical_of
 from codechunk.state.tables import (
     batches,
@@ -56,10 +57,20 @@ class IndexRow:
     collection: str
     fingerprint: str | None
     commit: str | None
-    generation: int
+    published: Generation
+    """What searches use."""
     publications: int
     whole: bool
     updated_at: float
+
+    @property
+    def next(self) -> Generation:
+        """The one that a run writes beside the published one."""
+        return self.at(self.published.number + 1)
+
+    def at(self, number: int) -> Generation:
+        """The generation with this number."""
+        return replace(self.published, number=number)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,11 +158,10 @@ class Catalog:
 
     def publish(
         self,
-        index_id: int,
+        generation: Generation,
         *,
         commit: str,
         fingerprint: str,
-        generation: int,
         whole: bool,
         store_id: int | None = None,
     ) -> None:
@@ -164,11 +174,11 @@ class Catalog:
         with self._db.begin() as connection:
             number: int = connection.execute(
                 update(indexes)
-                .where(indexes.c.id == index_id)
+                .where(indexes.c.id == generation.index_id)
                 .values(
                     commit_sha=commit,
                     fingerprint=fingerprint,
-                    generation=generation,
+                    generation=generation.number,
                     publications=indexes.c.publications + 1,
                     whole=whole,
                     updated_at=time.time(),
@@ -177,14 +187,16 @@ class Catalog:
             ).scalar_one()
             if store_id is not None:
                 up_to_date = self._db.upsert(index_stores, key=["index_id", "store_id"], values=["publication"])
-                connection.execute(up_to_date.values(index_id=index_id, store_id=store_id, publication=number))
+                connection.execute(
+                    up_to_date.values(index_id=generation.index_id, store_id=store_id, publication=number)
+                )
 
-    def sweep(self, index_id: int, generation: int) -> None:
+    def sweep(self, generation: Generation) -> None:
         """Forget the files that left before or with `generation`, and contents that no index refers to."""
         with self._db.begin() as connection:
             gone = connection.execute(
                 delete(files)
-                .where(files.c.index_id == index_id, files.c.to_generation <= generation)
+                .where(files.c.index_id == generation.index_id, files.c.to_generation <= generation.number)
                 .returning(files.c.source_id)
             ).scalars()
             self._drop_sources(connection, sorted({source for source in gone if source is not None}))
@@ -437,7 +449,7 @@ def _wanted_elsewhere(index: IndexRow) -> ColumnElement[bool]:
         .where(
             chunks.c.text_sha == embeddings.c.text_sha,
             other.c.space_id == embeddings.c.space_id,
-            or_(files.c.index_id != index.id, live_at(index.generation)),
+            or_(files.c.index_id != index.id, live_at(index.published.number)),
         )
         .exists()
     )
@@ -486,7 +498,7 @@ def _index_row(row: Row[tuple[object, ...]]) -> IndexRow:
         collection=value["collection"],
         fingerprint=value["fingerprint"],
         commit=value["commit_sha"],
-        generation=value["generation"],
+        published=Generation(index_id=value["id"], space_id=value["space_id"], number=value["generation"]),
         publications=value["publications"],
         whole=value["whole"],
         updated_at=value["updated_at"],

@@ -24,6 +24,7 @@ from sqlalchemy import (
 )
 
 from codechunk.state.database import Database
+from codechunk.state.generation import Generation
 from codechunk.state.lexical import ChunkWords, Lexical, lexical_of
 from codechunk.state.tables import chunks, files, index_chunks, sources
 from codechunk.text.chunks import Chunk, with_header
@@ -94,35 +95,40 @@ class SizedSource:
     chunks: int
 
 
-def live_at(generation: int | ColumnElement[int], rows: FromClause = files) -> ColumnElement[bool]:
-    """The rows of `files`, or of an alias of it, that belong to a generation: a number or a column."""
+def live_at(number: int | ColumnElement[int], rows: FromClause = files) -> ColumnElement[bool]:
+    """The rows of `files`, or of an alias of it, that live at the number of a generation: a value or a column."""
     return and_(
-        rows.c.from_generation <= generation,
-        or_(rows.c.to_generation.is_(None), rows.c.to_generation > generation),
+        rows.c.from_generation <= number,
+        or_(rows.c.to_generation.is_(None), rows.c.to_generation > number),
     )
 
 
-def planned_for(index_id: int, generation: int) -> tuple[ColumnElement[bool], ...]:
+def files_of(generation: Generation, rows: FromClause = files) -> ColumnElement[bool]:
+    """The rows of `files`, or of an alias of it, that belong to a generation."""
+    return and_(rows.c.index_id == generation.index_id, live_at(generation.number, rows))
+
+
+def planned_for(generation: Generation) -> tuple[ColumnElement[bool], ...]:
     """The files that a run still has to read for the generation it writes.
 
     Nothing ends after that generation, so one condition on `to_generation` is enough, and pages in order of path come
     straight from an index. With the OR of `live_at` SQLite sorts what is left of all files for every page.
     """
     return (
-        files.c.index_id == index_id,
+        files.c.index_id == generation.index_id,
         files.c.to_generation.is_(None),
-        files.c.from_generation <= generation,
+        files.c.from_generation <= generation.number,
         files.c.status == "planned",
     )
 
 
-def _holds(index_id: int, generation: int, chunk_id: ColumnElement[str]) -> ColumnElement[bool]:
-    """Whether the generation of the index has a chunk of this id, as a condition of a larger query."""
+def _holds(generation: Generation, chunk_id: ColumnElement[str]) -> ColumnElement[bool]:
+    """Whether the generation has a chunk of this id, as a condition of a larger query."""
     file, chunk = files.alias("its_file"), chunks.alias("its_chunk")
     return (
         select(chunk.c.id)
         .join(file, file.c.source_id == chunk.c.source_id)
-        .where(chunk.c.chunk_id == chunk_id, file.c.index_id == index_id, live_at(generation, file))
+        .where(chunk.c.chunk_id == chunk_id, files_of(generation, file))
         .exists()
     )
 
@@ -145,10 +151,10 @@ class Contents:
         self._db = database
         self._lexical = lexical_of(database)
 
-    def known_files(self, index_id: int, generation: int) -> dict[str, KnownFile]:
+    def known_files(self, generation: Generation) -> dict[str, KnownFile]:
         """The published files by path."""
         query = select(files.c.id, files.c.path, files.c.blob, files.c.status, files.c.reason, files.c.source_id).where(
-            files.c.index_id == index_id, live_at(generation)
+            files_of(generation)
         )
         with self._db.read() as connection:
             return {
@@ -156,36 +162,36 @@ class Contents:
                 for row, path, blob, status, reason, source in connection.execute(query)
             }
 
-    def abandon(self, index_id: int, generation: int) -> None:
+    def abandon(self, generation: Generation) -> None:
         """Undo what an unfinished run wrote for `generation`; its rows become rubbish for the next sweep.
 
         They stay until then because their chunks may already be in Chroma.
         """
         with self._db.begin() as connection:
-            mine = files.c.index_id == index_id
+            mine = files.c.index_id == generation.index_id
             connection.execute(
-                update(files).where(mine, files.c.to_generation == generation).values(to_generation=None)
+                update(files).where(mine, files.c.to_generation == generation.number).values(to_generation=None)
             )
             connection.execute(
                 update(files)
-                .where(mine, files.c.from_generation == generation)
+                .where(mine, files.c.from_generation == generation.number)
                 .values(to_generation=files.c.from_generation)
             )
 
-    def write_plan(self, index_id: int, generation: int, rows: Iterable[PlannedFile]) -> None:
+    def write_plan(self, generation: Generation, rows: Iterable[PlannedFile]) -> None:
         """Write the new files of a generation, in transactions of PLAN_ROWS rows."""
         batch: list[dict[str, object]] = []
         for row in rows:
             batch.append(
                 {
-                    "index_id": index_id,
+                    "index_id": generation.index_id,
                     "path": row.path,
                     "blob": row.blob,
                     "size_bytes": row.size_bytes,
                     "status": "skipped" if row.reason else "planned",
                     "reason": row.reason,
                     "source_id": None,
-                    "from_generation": generation,
+                    "from_generation": generation.number,
                     "to_generation": None,
                 }
             )
@@ -194,14 +200,14 @@ class Contents:
                 batch = []
         self._insert_files(batch)
 
-    def retire(self, generation: int, file_ids: Sequence[int]) -> None:
+    def retire(self, generation: Generation, file_ids: Sequence[int]) -> None:
         """Let file rows end with `generation`: they are gone or replaced there."""
-        statement = update(files).where(files.c.id == bindparam("row")).values(to_generation=generation)
+        statement = update(files).where(files.c.id == bindparam("row")).values(to_generation=generation.number)
         if file_ids:
             with self._db.begin() as connection:
                 connection.execute(statement, [{"row": file_id} for file_id in file_ids])
 
-    def adopt(self, index_id: int, generation: int, *, repository_id: int, fingerprint: str) -> int:
+    def adopt(self, generation: Generation, *, repository_id: int, fingerprint: str) -> int:
         """Connect planned files with contents that were cut before. Returns how many were."""
         same = and_(
             sources.c.repository_id == repository_id,
@@ -210,7 +216,7 @@ class Contents:
             sources.c.blob == files.c.blob,
             sources.c.status.in_(("chunked", "skipped")),
         )
-        planned = and_(*planned_for(index_id, generation))
+        planned = and_(*planned_for(generation))
         with self._db.begin() as connection:
             connection.execute(
                 update(files).where(planned).values(source_id=select(sources.c.id).where(same).scalar_subquery())
@@ -221,14 +227,12 @@ class Contents:
             reason = of_source.with_only_columns(sources.c.reason).scalar_subquery()
             changed = connection.execute(update(files).where(found).values(status=status, reason=reason))
             connection.execute(
-                update(files)
-                .where(files.c.index_id == index_id, live_at(generation), files.c.status == "chunked")
-                .values(status="indexed")
+                update(files).where(files_of(generation), files.c.status == "chunked").values(status="indexed")
             )
             return changed.rowcount
 
     def unread(
-        self, index_id: int, generation: int, *, repository_id: int, fingerprint: str, page: int = 500
+        self, generation: Generation, *, repository_id: int, fingerprint: str, page: int = 500
     ) -> Iterator[UnreadFile]:
         """Planned files in order of path, page by page, with how many of their chunks are saved already."""
         saved = (
@@ -246,7 +250,7 @@ class Contents:
         while True:
             query = (
                 select(files.c.id, files.c.path, files.c.blob, saved.label("saved"))
-                .where(*planned_for(index_id, generation), files.c.path > after)
+                .where(*planned_for(generation), files.c.path > after)
                 .order_by(files.c.path)
                 .limit(page)
             )
@@ -295,26 +299,26 @@ class Contents:
         with self._db.read() as connection:
             return [(row.start_byte, row.end_byte) for row in connection.execute(query)]
 
-    def new_sources(self, index_id: int, generation: int, *, all_files: bool) -> list[SizedSource]:
+    def new_sources(self, generation: Generation, *, all_files: bool) -> list[SizedSource]:
         """Contents that this generation brings in, or all that it holds, in order of path."""
         query = (
             select(files.c.source_id, sources.c.chunks)
             .join(sources, sources.c.id == files.c.source_id)
-            .where(files.c.index_id == index_id, live_at(generation), files.c.status == "indexed", sources.c.chunks > 0)
+            .where(files_of(generation), files.c.status == "indexed", sources.c.chunks > 0)
             .order_by(files.c.path)
         )
         if not all_files:
-            query = query.where(files.c.from_generation == generation)
+            query = query.where(files.c.from_generation == generation.number)
         with self._db.read() as connection:
             return [SizedSource(id=row.source_id, chunks=row.chunks) for row in connection.execute(query)]
 
-    def uncounted(self, index_id: int, generation: int, *, page: int) -> Iterator[list[tuple[int, str]]]:
+    def uncounted(self, generation: Generation, *, page: int) -> Iterator[list[tuple[int, str]]]:
         """Chunks of the generation without a token count, some contents at a time: (row, text that is embedded)."""
         lacking = (
             select(sources.c.id)
             .distinct()
             .join(files, files.c.source_id == sources.c.id)
-            .where(files.c.index_id == index_id, live_at(generation), sources.c.counted < sources.c.chunks)
+            .where(files_of(generation), sources.c.counted < sources.c.chunks)
         )
         with self._db.read() as connection:
             ids = sorted(connection.execute(lacking).scalars())
@@ -338,50 +342,50 @@ class Contents:
             of = connection.execute(select(chunks.c.source_id).distinct().where(chunks.c.id.in_(rows)))
             self._sum_up(connection, list(of.scalars()))
 
-    def file_counts(self, index_id: int, generation: int) -> dict[tuple[str, str | None], int]:
+    def file_counts(self, generation: Generation) -> dict[tuple[str, str | None], int]:
         """How many files of the generation have each (status, reason)."""
         query = (
             select(files.c.status, files.c.reason, func.count().label("n"))
-            .where(files.c.index_id == index_id, live_at(generation))
+            .where(files_of(generation))
             .group_by(files.c.status, files.c.reason)
         )
         with self._db.read() as connection:
             return {(row.status, row.reason): row.n for row in connection.execute(query)}
 
-    def failed_files(self, index_id: int, generation: int, *, limit: int) -> list[tuple[str, str]]:
+    def failed_files(self, generation: Generation, *, limit: int) -> list[tuple[str, str]]:
         """Files that could not be cut: (path, reason)."""
         query = (
             select(files.c.path, files.c.reason)
-            .where(files.c.index_id == index_id, live_at(generation), files.c.status == "failed")
+            .where(files_of(generation), files.c.status == "failed")
             .order_by(files.c.path)
             .limit(limit)
         )
         with self._db.read() as connection:
             return [(row.path, row.reason) for row in connection.execute(query)]
 
-    def fallbacks(self, index_id: int, generation: int) -> list[tuple[str, str]]:
+    def fallbacks(self, generation: Generation) -> list[tuple[str, str]]:
         """Files that were cut by lines because their parser was stopped: (path, why)."""
         query = (
             select(files.c.path, sources.c.fallback)
             .join(sources, sources.c.id == files.c.source_id)
-            .where(files.c.index_id == index_id, live_at(generation), sources.c.fallback.is_not(None))
+            .where(files_of(generation), sources.c.fallback.is_not(None))
             .order_by(files.c.path)
         )
         with self._db.read() as connection:
             return [(row.path, row.fallback) for row in connection.execute(query)]
 
-    def secrets(self, index_id: int, generation: int) -> tuple[int, int]:
+    def secrets(self, generation: Generation) -> tuple[int, int]:
         """(secrets found in the contents of the generation, files that hold any)."""
         query = (
             select(func.coalesce(func.sum(sources.c.secrets), 0), func.count())
             .select_from(files.join(sources, sources.c.id == files.c.source_id))
-            .where(files.c.index_id == index_id, live_at(generation), sources.c.secrets > 0)
+            .where(files_of(generation), sources.c.secrets > 0)
         )
         with self._db.read() as connection:
             row = connection.execute(query).one()
             return int(row[0]), int(row[1])
 
-    def token_sums(self, index_id: int, generation: int) -> tuple[int, int, int, int, int]:
+    def token_sums(self, generation: Generation) -> tuple[int, int, int, int, int]:
         """What is known of the generation's size.
 
         Returns:
@@ -391,18 +395,20 @@ class Contents:
         query = (
             select(*(func.coalesce(func.sum(column), 0) for column in sums))
             .select_from(files.join(sources, sources.c.id == files.c.source_id))
-            .where(files.c.index_id == index_id, live_at(generation), files.c.status == "indexed")
+            .where(files_of(generation), files.c.status == "indexed")
         )
         with self._db.read() as connection:
             row = connection.execute(query).one()
             return int(row[0]), int(row[1]), int(row[2]), int(row[3]), int(row[4])
 
-    def gone_chunks(self, index_id: int, generation: int, *, store_id: int) -> list[str]:
+    def gone_chunks(self, generation: Generation, *, store_id: int) -> list[str]:
         """Chunk ids in a store that files ending with `generation` had and the generation no longer has."""
         dying = select(files.c.source_id).where(
-            files.c.index_id == index_id, files.c.to_generation <= generation, files.c.source_id.is_not(None)
+            files.c.index_id == generation.index_id,
+            files.c.to_generation <= generation.number,
+            files.c.source_id.is_not(None),
         )
-        still = _holds(index_id, generation, chunks.c.chunk_id)
+        still = _holds(generation, chunks.c.chunk_id)
         gone: set[str] = set()
         with self._db.read() as connection:
             # Content by content: left to itself, SQLite begins with all chunks of the collection.
@@ -414,7 +420,7 @@ class Contents:
                         index_chunks,
                         and_(
                             index_chunks.c.chunk_id == chunks.c.chunk_id,
-                            index_chunks.c.index_id == index_id,
+                            index_chunks.c.index_id == generation.index_id,
                             index_chunks.c.store_id == store_id,
                         ),
                     )
@@ -423,14 +429,14 @@ class Contents:
                 gone.update(connection.execute(query).scalars())
         return sorted(gone)
 
-    def has_rubbish(self, index_id: int, generation: int) -> bool:
+    def has_rubbish(self, generation: Generation) -> bool:
         """Whether files that ended before or with the generation still wait to be swept."""
-        return self._any(files.c.index_id == index_id, files.c.to_generation <= generation)
+        return self._any(files.c.index_id == generation.index_id, files.c.to_generation <= generation.number)
 
-    def has_next(self, index_id: int, generation: int) -> bool:
+    def has_next(self, generation: Generation) -> bool:
         """Whether a run has begun the generation after this one; its chunks may be in Chroma already."""
-        beyond = or_(files.c.from_generation > generation, files.c.to_generation > generation)
-        return self._any(files.c.index_id == index_id, beyond)
+        beyond = or_(files.c.from_generation > generation.number, files.c.to_generation > generation.number)
+        return self._any(files.c.index_id == generation.index_id, beyond)
 
     def has_abandoned(self, index_id: int) -> bool:
         """Whether there are files of a run that was never published: their chunks may be in Chroma."""

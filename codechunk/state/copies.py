@@ -8,6 +8,7 @@ from sqlalchemy import Row, Text, and_, cast, func, literal, select
 
 from codechunk.state.contents import CutFile, planned_for
 from codechunk.state.database import Database
+from codechunk.state.generation import Generation
 from codechunk.state.lexical import lexical_of
 from codechunk.state.tables import chunks, files, repositories, sources
 from codechunk.text.chunks import Chunk, Kind
@@ -40,7 +41,7 @@ class Copies:
         self._lexical = lexical_of(database)
 
     def cut_elsewhere(
-        self, index_id: int, generation: int, *, repository_id: int, fingerprint: str, page: int = 500
+        self, generation: Generation, *, repository_id: int, fingerprint: str, page: int = 500
     ) -> Iterator[list[Copy]]:
         """Planned files whose content was cut at another path, page by page in order of path, with every such path."""
         same = and_(
@@ -54,7 +55,7 @@ class Copies:
         while True:
             planned = (
                 select(files.c.id, files.c.path, files.c.blob)
-                .where(*planned_for(index_id, generation), files.c.path > after)
+                .where(*planned_for(generation), files.c.path > after)
                 .order_by(files.c.path)
                 .limit(page)
             )

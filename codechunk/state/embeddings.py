@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, and_, bindparam, delete, func, literal, or_, select, update
 
 from codechunk.state.catalog import Space
-from codechunk.state.contents import live_at, sum_of_chunks
+from codechunk.state.contents import files_of, sum_of_chunks
 from codechunk.state.database import Database
+from codechunk.state.generation import Generation
 from codechunk.state.tables import batches, chunks, embeddings, files, index_chunks, sources, spaces, vectors
 from codechunk.text.chunks import with_header
 
@@ -138,16 +139,16 @@ class Embeddings:
                 for row in connection.execute(texts)
             ]
 
-    def failures(self, index_id: int, space_id: int, generation: int, *, limit: int) -> list[tuple[str, str]]:
+    def failures(self, generation: Generation, *, limit: int) -> list[tuple[str, str]]:
         """Chunks that failed for good: (path with first and last line, reason), in order of path."""
         query = (
             select(files.c.path, chunks.c.start_line, chunks.c.end_line, embeddings.c.error)
             .join(files, files.c.source_id == chunks.c.source_id)
             .join(
                 embeddings,
-                and_(embeddings.c.text_sha == chunks.c.text_sha, embeddings.c.space_id == space_id),
+                and_(embeddings.c.text_sha == chunks.c.text_sha, embeddings.c.space_id == generation.space_id),
             )
-            .where(files.c.index_id == index_id, live_at(generation), embeddings.c.state == "failed")
+            .where(files_of(generation), embeddings.c.state == "failed")
             .order_by(files.c.path, chunks.c.ordinal)
             .limit(limit)
         )
@@ -203,13 +204,7 @@ class Embeddings:
             )
 
     def ledger(
-        self,
-        index_id: int,
-        space_id: int,
-        generation: int,
-        *,
-        store_id: int | None = None,
-        rest_is_ready: bool = False,
+        self, generation: Generation, *, store_id: int | None = None, rest_is_ready: bool = False
     ) -> dict[str, int]:
         """How many chunks of the generation are in each state: pending, processing, ready, failed, unstored.
 
@@ -221,14 +216,13 @@ class Embeddings:
                 to be ready and stored, so that this takes as long as the change is large, not the repository.
         """
         held = and_(
-            index_chunks.c.index_id == index_id,
+            index_chunks.c.index_id == generation.index_id,
             index_chunks.c.store_id == store_id,
             index_chunks.c.chunk_id == chunks.c.chunk_id,
         )
         state = func.coalesce(embeddings.c.state, literal("pending"))
         missing = or_(index_chunks.c.chunk_id.is_(None), index_chunks.c.embedding_id != embeddings.c.id)
         unstored = and_(embeddings.c.state == "ready", missing)
-        live = (files.c.index_id == index_id, live_at(generation))
         lost = literal(0) if store_id is None else func.count().filter(unstored)
         query = (
             select(state.label("state"), func.count().label("n"), lost.label("unstored"))
@@ -236,9 +230,9 @@ class Embeddings:
             .join(files, files.c.source_id == chunks.c.source_id)
             .outerjoin(
                 embeddings,
-                and_(embeddings.c.text_sha == chunks.c.text_sha, embeddings.c.space_id == space_id),
+                and_(embeddings.c.text_sha == chunks.c.text_sha, embeddings.c.space_id == generation.space_id),
             )
-            .where(*live, files.c.status == "indexed")
+            .where(files_of(generation), files.c.status == "indexed")
             .group_by(state)
         )
         if store_id is not None:
@@ -246,9 +240,9 @@ class Embeddings:
         counts = {"pending": 0, "processing": 0, "ready": 0, "failed": 0, "unstored": 0}
         with self._db.read() as connection:
             if rest_is_ready:
-                kept = (*live, files.c.from_generation != generation, files.c.status == "indexed")
+                kept = (files_of(generation), files.c.from_generation != generation.number, files.c.status == "indexed")
                 counts["ready"] = sum_of_chunks(connection, *kept)
-                query = query.where(files.c.from_generation == generation)
+                query = query.where(files.c.from_generation == generation.number)
             for row in connection.execute(query):
                 counts[row.state] += row.n
                 counts["unstored"] += row.unstored

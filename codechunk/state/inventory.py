@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import and_, func, or_, select
 
-from codechunk.state.contents import live_at
+from codechunk.state.contents import files_of, live_at
 from codechunk.state.database import Database
+from codechunk.state.generation import Generation
 from codechunk.state.questions import OVER
 from codechunk.state.tables import chunks, embeddings, files, indexes, jobs, repositories, sources
 
@@ -81,9 +82,9 @@ class Inventory:
             for index_id in known
         }
 
-    def details(self, index_id: int, generation: int) -> IndexDetails:
-        """What the generation of the index is made of. Reads every chunk row of it."""
-        live = and_(files.c.index_id == index_id, live_at(generation))
+    def details(self, generation: Generation) -> IndexDetails:
+        """What the generation is made of. Reads every chunk row of it."""
+        live = files_of(generation)
         language = func.coalesce(sources.c.language, "")
         total = func.sum(sources.c.chunks).label("n")
         of_sources = files.join(sources, sources.c.id == files.c.source_id)
@@ -94,7 +95,7 @@ class Inventory:
             .where(
                 other.c.source_id == sources.c.id,
                 its_index.c.repository_id == its_repository,
-                its_index.c.ref != select(indexes.c.ref).where(indexes.c.id == index_id).scalar_subquery(),
+                its_index.c.ref != select(indexes.c.ref).where(indexes.c.id == generation.index_id).scalar_subquery(),
                 live_at(its_index.c.generation, other),
             )
             .exists()

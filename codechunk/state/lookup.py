@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select
 
-from codechunk.state.contents import live_at
+from codechunk.state.contents import files_of, live_at
 from codechunk.state.database import Database
 from codechunk.state.embeddings import STORED, Vectors, decode
+from codechunk.state.generation import Generation
 from codechunk.state.lexical import Rows, lexical_of
 from codechunk.state.tables import chunks, embeddings, files, indexes, sources, vectors
 
@@ -73,16 +74,14 @@ class Lookup:
         self._db = database
         self._lexical = lexical_of(database)
 
-    def files(self, index_id: int, generation: int, *, containing: Sequence[str] = ()) -> Iterator[tuple[str, int]]:
+    def files(self, generation: Generation, *, containing: Sequence[str] = ()) -> Iterator[tuple[str, int]]:
         """The indexed files, in no order: (path, content).
 
         Args:
             containing: only files whose path has these texts one after the other. Upper and lower case may count as the
                 same: the caller looks again.
         """
-        query = select(files.c.path, files.c.source_id).where(
-            files.c.index_id == index_id, live_at(generation), files.c.status == "indexed"
-        )
+        query = select(files.c.path, files.c.source_id).where(files_of(generation), files.c.status == "indexed")
         if containing:
             escaped = (re.sub(r"([%_\\])", r"\\\1", piece) for piece in containing)
             query = query.where(files.c.path.like(f"%{'%'.join(escaped)}%", escape="\\"))
@@ -90,25 +89,25 @@ class Lookup:
             for row in connection.execution_options(yield_per=FILES_AT_ONCE).execute(query):
                 yield row.path, row.source_id
 
-    def languages(self, index_id: int, generation: int) -> list[str]:
-        """Languages that occur in the index, sorted."""
+    def languages(self, generation: Generation) -> list[str]:
+        """Languages that occur in the generation, sorted."""
         query = (
             select(sources.c.language)
             .distinct()
             .join(files, files.c.source_id == sources.c.id)
-            .where(files.c.index_id == index_id, live_at(generation), files.c.status == "indexed")
+            .where(files_of(generation), files.c.status == "indexed")
             .order_by(sources.c.language)
         )
         with self._db.read() as connection:
             return [language for language in connection.execute(query).scalars() if language]
 
-    def chunks(self, index_id: int, generation: int, chunk_ids: Sequence[str], wanted: Filter) -> dict[str, FoundChunk]:
+    def chunks(self, generation: Generation, chunk_ids: Sequence[str], wanted: Filter) -> dict[str, FoundChunk]:
         """The chunks with these ids that the generation holds and the filter lets pass."""
         found: dict[str, FoundChunk] = {}
         with self._db.read() as connection:
             for start in range(0, len(chunk_ids), IDS_PER_QUERY):
                 some = chunk_ids[start : start + IDS_PER_QUERY]
-                query = _live(index_id, generation, wanted).where(chunks.c.chunk_id.in_(some))
+                query = _live(generation, wanted).where(chunks.c.chunk_id.in_(some))
                 for row in connection.execute(query):
                     if wanted.passes(row.source_id):
                         found[row.chunk_id] = _found(row)
@@ -222,7 +221,7 @@ class Lookup:
             return {row.chunk_id: decode([row.vector])[0] for row in connection.execute(query)}
 
     def vectors(
-        self, index_id: int, space_id: int, generation: int, wanted: Filter, *, page: int = 4_096
+        self, generation: Generation, wanted: Filter, *, page: int = 4_096
     ) -> Iterator[tuple[list[str], NDArray[np.float16]]]:
         """All vectors of the chunks that the filter lets pass, as they are stored, in pages: (chunk ids, vectors)."""
         query = (
@@ -230,10 +229,10 @@ class Lookup:
             .join(files, files.c.source_id == chunks.c.source_id)
             .join(
                 embeddings,
-                and_(embeddings.c.text_sha == chunks.c.text_sha, embeddings.c.space_id == space_id),
+                and_(embeddings.c.text_sha == chunks.c.text_sha, embeddings.c.space_id == generation.space_id),
             )
             .join(vectors, vectors.c.embedding_id == embeddings.c.id)
-            .where(files.c.index_id == index_id, live_at(generation))
+            .where(files_of(generation))
         )
         if wanted.languages:
             query = query.join(sources, sources.c.id == chunks.c.source_id)
@@ -312,11 +311,9 @@ def _columns() -> Select[tuple[object, ...]]:
     ).join(sources, sources.c.id == chunks.c.source_id)
 
 
-def _live(index_id: int, generation: int, wanted: Filter) -> Select[tuple[object, ...]]:
+def _live(generation: Generation, wanted: Filter) -> Select[tuple[object, ...]]:
     return (
-        _columns()
-        .join(files, files.c.source_id == chunks.c.source_id)
-        .where(files.c.index_id == index_id, live_at(generation), *conditions(wanted))
+        _columns().join(files, files.c.source_id == chunks.c.source_id).where(files_of(generation), *conditions(wanted))
     )
 
 

@@ -31,6 +31,7 @@ from codechunk.state.catalog import SOURCES_AT_ONCE, IndexRow
 from codechunk.state.contents import delete_chunks
 from codechunk.state.database import Database
 from codechunk.state.embeddings import STORED
+from codechunk.state.generation import Generation
 from codechunk.state.lexical import compact_words, lexical_of
 from codechunk.state.questions import OVER
 from codechunk.state.tables import (
@@ -143,7 +144,7 @@ class Removal:
         mine = and_(jobs.c.index_id == index.id, jobs.c.status.not_in(OVER))
         with self._db.begin() as connection:
             for row in connection.execute(select(jobs.c.id, jobs.c.plan).where(mine)).all():
-                if row.plan is None or json.loads(row.plan)["generation"] > index.generation:
+                if row.plan is None or json.loads(row.plan)["generation"] > index.published.number:
                     ended = {"status": "cancelled", "error": why, "plan": None}
                     connection.execute(
                         update(jobs)
@@ -151,11 +152,11 @@ class Removal:
                         .values(**ended, finished_at=func.coalesce(jobs.c.finished_at, jobs.c.started_at))
                     )
 
-    def sweep_files(self, index_id: int, generation: int) -> int:
+    def sweep_files(self, generation: Generation) -> int:
         """Forget the files that ended before or with `generation`; their contents stay. Returns how many."""
         with self._db.begin() as connection:
             return connection.execute(
-                delete(files).where(files.c.index_id == index_id, files.c.to_generation <= generation)
+                delete(files).where(files.c.index_id == generation.index_id, files.c.to_generation <= generation.number)
             ).rowcount
 
     # ------------------------------------------------------------------ contents, texts, vectors

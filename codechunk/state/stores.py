@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Select, and_, bindparam, delete, exists, func, or_, select, update
 
-from codechunk.state.contents import live_at
+from codechunk.state.contents import files_of
 from codechunk.state.database import Database
 from codechunk.state.embeddings import Vectors, decode
+from codechunk.state.generation import Generation
 from codechunk.state.tables import chunks, embeddings, files, index_chunks, index_stores, indexes, stores, vectors
 
 
@@ -174,7 +175,7 @@ class Stores:
                 select(func.count()).select_from(index_chunks).where(*_copy(index_id, store_id))
             ).scalar_one()
 
-    def left_over(self, index_id: int, store_id: int, generation: int) -> list[str]:
+    def left_over(self, generation: Generation, *, store_id: int) -> list[str]:
         """Chunk ids that the store holds and the generation does not, sorted.
 
         For a store that is behind: the files that had them may be swept already. Looks at all it holds.
@@ -182,9 +183,9 @@ class Stores:
         live = (
             exists()
             .where(chunks.c.chunk_id == index_chunks.c.chunk_id)
-            .where(files.c.source_id == chunks.c.source_id, files.c.index_id == index_id, live_at(generation))
+            .where(files.c.source_id == chunks.c.source_id, files_of(generation))
         )
-        query = select(index_chunks.c.chunk_id).where(*_copy(index_id, store_id), ~live)
+        query = select(index_chunks.c.chunk_id).where(*_copy(generation.index_id, store_id), ~live)
         with self._db.read() as connection:
             return list(connection.execute(query.order_by(index_chunks.c.chunk_id)).scalars())
 

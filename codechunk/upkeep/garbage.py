@@ -120,9 +120,9 @@ def _look(state: State, repository: RepositoryRow, now: float) -> Look:
     mine = [index for index in state.catalog.every_index() if index.repository_id == repository.id]
     young = state.removal.unfinished(repository.id, since=now - KEEP_RUNS_S)
     old = [index for index in mine if index.id not in young]
-    whole = [index for index in old if not index.generation and index.updated_at < now - KEEP_RUNS_S]
+    whole = [index for index in old if not index.published.number and index.updated_at < now - KEEP_RUNS_S]
     published = [index for index in old if index not in whole]
-    abandoned = [index for index in published if state.contents.has_next(index.id, index.generation)]
+    abandoned = [index for index in published if state.contents.has_next(index.published)]
     return Look(
         repository=repository,
         whole=whole,
@@ -130,7 +130,7 @@ def _look(state: State, repository: RepositoryRow, now: float) -> Look:
         unswept=[
             index
             for index in mine
-            if index not in abandoned and index not in whole and state.contents.has_rubbish(index.id, index.generation)
+            if index not in abandoned and index not in whole and state.contents.has_rubbish(index.published)
         ],
         unfinished=bool(young),
         forgotten=len(whole) == len(mine),
@@ -227,7 +227,7 @@ def _sweep(workspace: Workspace, index: IndexRow, *, abandon: bool) -> int:
     Chroma first: while the rows are there, it is known which of its ids are theirs.
     """
     state = workspace.state
-    until = index.generation + abandon
+    until = index.next if abandon else index.published
     with workspace.vector_session() as session:
         collection = None
         if session.holds(index) and workspace.vector_backend.exists():
@@ -235,16 +235,16 @@ def _sweep(workspace: Workspace, index: IndexRow, *, abandon: bool) -> int:
         if abandon:
             state.removal.end_runs(index, "begun long ago; codechunk gc removed what it had made, but no vector")
             crash("old runs ended")
-            state.contents.abandon(index.id, until)
+            state.contents.abandon(until)
             crash("old generation abandoned")
         if collection is not None:
-            session.take_out_gone(index, collection, until)
+            session.take_out_gone(until, collection)
             if abandon:
                 # What that run put under the ids of chunks that were kept: the right vectors again.
-                everything = state.contents.new_sources(index.id, index.generation, all_files=True)
+                everything = state.contents.new_sources(index.published, all_files=True)
                 session.put(index, everything, collection, Silence())
             crash("vectors of old files removed")
-        swept = state.removal.sweep_files(index.id, until)
+        swept = state.removal.sweep_files(until)
         session.finish()
         return swept
 

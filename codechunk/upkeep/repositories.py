@@ -46,7 +46,7 @@ def repository(workspace: Workspace, name: str) -> RepositoryDocument:
 
 
 def _details(state: State, index: IndexRow, holding: Holding, now: float) -> RefDetails:
-    details, entry = state.inventory.details(index.id, index.generation), _index(index, holding, now)
+    details, entry = state.inventory.details(index.published), _index(index, holding, now)
     return RefDetails(
         **{item.name: getattr(entry, item.name) for item in fields(entry)},
         languages=_largest_first(details.languages),
@@ -57,7 +57,7 @@ def _details(state: State, index: IndexRow, holding: Holding, now: float) -> Ref
 
 
 def _index(index: IndexRow, holding: Holding, now: float) -> IndexEntry:
-    published = index.generation > 0
+    published = index.published.number > 0
     return IndexEntry(
         repository=index.repository,
         ref=index.ref,

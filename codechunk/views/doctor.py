@@ -192,7 +192,7 @@ def _runs(state: State, alone: Alone) -> Iterator[Finding]:
             dead.append(job.id)
         elif job.status == "embedding":
             generation = generation_of(job, index)
-            ledger = {} if generation is None else state.embeddings.ledger(index.id, index.space_id, generation)
+            ledger = {} if generation is None else state.embeddings.ledger(generation)
             if not (ledger.get("pending") or ledger.get("processing")) and not _is_worked_on(index, alone):
                 done.append(job.id)
     yield _finding(

@@ -24,7 +24,7 @@ from codechunk.documents import (
 )
 from codechunk.errors import CodechunkError, NotFound, UsageError
 from codechunk.sending.batch_view import batch_views
-from codechunk.state import BatchRow, IndexRow, JobRow, Space, State
+from codechunk.state import BatchRow, Generation, IndexRow, JobRow, Space, State
 from codechunk.text.money import rounded_usd
 from codechunk.workspace.estimates import Estimates
 from codechunk.workspace.outline import Outcome, Outline
@@ -34,7 +34,7 @@ FAILED_CHUNKS_SHOWN = 100
 
 def job_documents(state: State, *, limit: int | None = None) -> list[JobDocument]:
     """The runs of `index`, the newest first, each as in `jobs list --json`."""
-    known: dict[tuple[int, int], dict[str, int]] = {}
+    known: dict[Generation, dict[str, int]] = {}
     return [JobDocument(**_job(state, job, index, known)) for job, index in state.catalog.jobs(limit=limit)]
 
 
@@ -46,12 +46,8 @@ def job_document(state: State, job_id: str, estimates: Estimates) -> JobDetails:
     """
     job, index = find_job(state, job_id)
     generation = generation_of(job, index)
-    failed = (
-        []
-        if generation is None
-        else state.embeddings.failures(index.id, index.space_id, generation, limit=FAILED_CHUNKS_SHOWN)
-    )
-    files = [] if generation is None else state.contents.failed_files(index.id, generation, limit=FAILED_CHUNKS_SHOWN)
+    failed = [] if generation is None else state.embeddings.failures(generation, limit=FAILED_CHUNKS_SHOWN)
+    files = [] if generation is None else state.contents.failed_files(generation, limit=FAILED_CHUNKS_SHOWN)
     outline = _ended(job)
     return JobDetails(
         **_job(state, job, index, {}),
@@ -116,18 +112,17 @@ def cancel_job(state: State, job_id: str, cancel_batch: Callable[[str], object])
     return JobCancelled(id=job.id, texts_dropped=dropped, batches_cancelled=cancelled, batches_kept=kept)
 
 
-def _job(state: State, job: JobRow, index: IndexRow, known: dict[tuple[int, int], dict[str, int]]) -> dict[str, Any]:
-    """What both documents say of a run. `known` keeps the ledgers that were read, by index and generation."""
+def _job(state: State, job: JobRow, index: IndexRow, known: dict[Generation, dict[str, int]]) -> dict[str, Any]:
+    """What both documents say of a run. `known` keeps the ledgers that were read."""
     outline = _ended(job)
     outcome = None if outline is None else outline.outcome
     generation = generation_of(job, index)
     if generation is None:
         ledger = None
     else:
-        key = (index.id, generation)
-        if key not in known:
-            known[key] = state.embeddings.ledger(index.id, index.space_id, generation)
-        ledger = known[key]
+        if generation not in known:
+            known[generation] = state.embeddings.ledger(generation)
+        ledger = known[generation]
     return {
         "id": job.id,
         "repository": index.repository,
@@ -136,7 +131,7 @@ def _job(state: State, job: JobRow, index: IndexRow, known: dict[tuple[int, int]
         "commit": job.commit,
         "model": index.space.model,
         "dimensions": index.space.dimensions,
-        "status": _status(job, ledger, failed_files=_failed_files(state, job, index, generation, outcome)),
+        "status": _status(job, ledger, failed_files=_failed_files(state, job, generation, outcome)),
         "error": job.error,
         "attempts": job.attempts,
         "started_at": utc(job.started_at),
@@ -151,20 +146,20 @@ def _ended(job: JobRow) -> Outline | None:
     return Outline.load(job.plan) if over else None
 
 
-def _failed_files(state: State, job: JobRow, index: IndexRow, generation: int | None, outcome: Outcome | None) -> int:
+def _failed_files(state: State, job: JobRow, generation: Generation | None, outcome: Outcome | None) -> int:
     """Files of a run that could not be cut: as it wrote down, or by their rows."""
     if outcome is not None:
         return sum(count for status, _, count in outcome.files if status == "failed")
     if generation is None or job.status not in {"succeeded", "partial"}:
         return 0
-    return len(state.contents.failed_files(index.id, generation, limit=1))
+    return len(state.contents.failed_files(generation, limit=1))
 
 
 def _cost(state: State, job: JobRow, index: IndexRow, outline: Outline, estimates: Estimates) -> Cost | None:
     """What a run cost: as it wrote down, or by the rows of what was bought for it."""
     if outline.outcome is not None:
         spent = outline.outcome.spent_usd
-    elif job.status in {"succeeded", "partial"}:
+    elif job.status in {"succeeded", "partial", "embedding"}:
         free = providers.is_free(index.space.provider)
         spent = 0.0 if free else estimates.spent_usd(index, state.queue.bought(job.id))
     else:
@@ -172,15 +167,15 @@ def _cost(state: State, job: JobRow, index: IndexRow, outline: Outline, estimate
     return Cost(currency="USD", estimated=rounded_usd(outline.estimated_usd), spent=rounded_usd(spent))
 
 
-def generation_of(job: JobRow, index: IndexRow) -> int | None:
+def generation_of(job: JobRow, index: IndexRow) -> Generation | None:
     """The generation of files whose chunks are the run's; None when a later run has replaced it."""
     if job.status == "superseded":
         return None
     if job.status not in {"succeeded", "partial"}:
         outline = Outline.load(job.plan)
-        planned = index.generation + 1 if outline is None else outline.generation
-        return planned if planned >= index.generation else None
-    return index.generation if job.last and index.commit == job.commit else None
+        planned = index.next if outline is None else index.at(outline.generation)
+        return planned if planned.number >= index.published.number else None
+    return index.published if job.last and index.commit == job.commit else None
 
 
 def _status(job: JobRow, ledger: Mapping[str, int] | None, *, failed_files: int) -> str:

@@ -26,4 +26,4 @@ class StateRows:
         """See `Rows`."""
         index = self._state().catalog.by_collection(name)
         if index is not None:
-            yield from self._state().lookup.vectors(index.id, index.space_id, index.generation, Filter())
+            yield from self._state().lookup.vectors(index.published, Filter())

@@ -14,7 +14,7 @@ from typing import TypeVar
 from codechunk.errors import IndexBusy, VectorStoreError
 from codechunk.process.closing import Closing
 from codechunk.progress import Reporter
-from codechunk.state import Copy, IndexRow, SizedSource, State
+from codechunk.state import Copy, Generation, IndexRow, SizedSource, State
 from codechunk.state.embeddings import Vectors
 from codechunk.vectors import Backend, Collection, Found, VectorStore
 
@@ -112,17 +112,15 @@ class VectorSession(Closing):
         """Whether the store has, or had, a copy of anything of the index."""
         return self.store_id is not None and self._state.stores.held(index.id, self.store_id) > 0
 
-    def unsettled(self, index: IndexRow, generation: int) -> list[SizedSource]:
+    def unsettled(self, index: IndexRow, generation: Generation) -> list[SizedSource]:
         """Contents whose chunks may lack a vector in the generation: new ones, or all if the published one is not
         whole."""
-        return self._state.contents.new_sources(index.id, generation, all_files=not self.is_whole(index))
+        return self._state.contents.new_sources(generation, all_files=not self.is_whole(index))
 
-    def ledger(self, index: IndexRow, generation: int) -> dict[str, int]:
+    def ledger(self, index: IndexRow, generation: Generation) -> dict[str, int]:
         """How many chunks of the generation are in each state; see `Embeddings.ledger`."""
-        rest_is_ready = generation > index.generation and self.is_whole(index)
-        return self._state.embeddings.ledger(
-            index.id, index.space_id, generation, store_id=self.store_id, rest_is_ready=rest_is_ready
-        )
+        rest_is_ready = generation.number > index.published.number and self.is_whole(index)
+        return self._state.embeddings.ledger(generation, store_id=self.store_id, rest_is_ready=rest_is_ready)
 
     def _copy(self, index: IndexRow) -> Copy:
         return self._state.stores.copy(index.id, self._held_in())
@@ -222,17 +220,17 @@ class VectorSession(Closing):
             reporter.advance(sum(source.chunks for source in some))
         return stored
 
-    def take_out_gone(self, index: IndexRow, collection: Collection, generation: int) -> None:
+    def take_out_gone(self, generation: Generation, collection: Collection) -> None:
         """Take out what files that end with the generation had and the generation no longer has."""
         if self.store_id is not None:
-            gone = self._state.contents.gone_chunks(index.id, generation, store_id=self.store_id)
-            self._take_out(index, collection, gone)
+            gone = self._state.contents.gone_chunks(generation, store_id=self.store_id)
+            self._take_out(generation.index_id, collection, gone)
 
-    def _take_out(self, index: IndexRow, collection: Collection, chunk_ids: Sequence[str]) -> None:
+    def _take_out(self, index_id: int, collection: Collection, chunk_ids: Sequence[str]) -> None:
         """Out of the collection first, then out of the record of what it holds."""
         for some in slices(chunk_ids, DELETE_AT_ONCE):
             collection.delete(some)
-            self._state.stores.mark_deleted(index.id, some, store_id=self._held_in())
+            self._state.stores.mark_deleted(index_id, some, store_id=self._held_in())
 
     # ------------------------------------------------------------------ soundness
 
@@ -277,7 +275,7 @@ class VectorSession(Closing):
 
     def _complete(self, index: IndexRow, collection: Collection, reporter: Reporter, stage: str) -> None:
         """Bring in what the copy lacks of the published generation."""
-        everything = self._state.contents.new_sources(index.id, index.generation, all_files=True)
+        everything = self._state.contents.new_sources(index.published, all_files=True)
         self.put(index, everything, collection, reporter, stage=stage)
         self._state.stores.complete(index.id, self._held_in(), index.publications)
 
@@ -302,8 +300,8 @@ class VectorSession(Closing):
 
     def _follow_others(self, index: IndexRow, collection: Collection) -> None:
         """Take out what is not in the published generation: another data directory has swept it."""
-        old = self._state.stores.left_over(index.id, self._held_in(), index.generation)
-        self._take_out(index, collection, old)
+        old = self._state.stores.left_over(index.published, store_id=self._held_in())
+        self._take_out(index.id, collection, old)
 
     def _emptied(self, index: IndexRow, store: VectorStore) -> Collection:
         store.drop(index.collection)
@@ -382,7 +380,7 @@ class VectorSession(Closing):
             return None
         if copy.stamp is not None:
             return BEHIND
-        missing = self.ledger(index, index.generation)["unstored"]
+        missing = self.ledger(index, index.published)["unstored"]
         return f"{missing} vectors are missing" if missing else None
 
     def _fix(self, index: IndexRow, trouble: str, reporter: Reporter) -> None:

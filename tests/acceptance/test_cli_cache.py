@@ -132,7 +132,7 @@ def test_an_export_of_one_repository_holds_what_its_published_indexes_use(tmp_pa
         state.cache.add(main.space_id, records_of(texts))
         for ref in ("main", "next"):
             index = add_index(state, ref)
-            state.catalog.publish(index.id, commit="c" * 40, fingerprint="f", generation=1, whole=True)
+            state.catalog.publish(index.next, commit="c" * 40, fingerprint="f", whole=True)
         for name in (None, "o/n", "o/n@main", "o/n@next"):
             told = export_cache(state, tmp_path / "v.ccv", repository=name, reporter=Silence())
             counts[name] = told.vectors
@@ -149,7 +149,7 @@ def test_what_an_unfinished_run_has_cut_is_not_published_yet(tmp_path: Path) -> 
     with open_state(tmp_path) as state:
         index = add_texts(state, ["old"], name="main")
         state.cache.add(index.space_id, records_of(["old", "new"]))
-        state.catalog.publish(index.id, commit="c" * 40, fingerprint="f", generation=1, whole=True)
+        state.catalog.publish(index.next, commit="c" * 40, fingerprint="f", whole=True)
         with state.database.begin() as connection:  # as the next generation is while it is written
             connection.exec_driver_sql("UPDATE files SET from_generation = 2")
         told = export_cache(state, tmp_path / "v.ccv", repository="o/n", reporter=Silence())

@@ -54,20 +54,20 @@ def held(app: App) -> int:
 def test_a_repository_is_indexed_searched_changed_and_kept_clean_without_a_second_copy(app: App, repo: GitRepo) -> None:
     told = Told()
     first = app.index(request(repo), told)
-    assert first["status"] == "succeeded"
-    assert first["chunks"]["ready"] == 6
-    assert app.index(request(repo), told)["mode_reason"] == "nothing changed"
+    assert first.status == "succeeded"
+    assert first.chunks.ready == 6
+    assert app.index(request(repo), told).mode_reason == "nothing changed"
     [best, *_] = app.search(Query(text="function 3"), repository=None, reporter=told)
     assert best.path.startswith("f")
     repo.commit({"late.py": "def only_late(value):\n    return value * 7\n"}, delete=["f1.py"])
     changed = app.index(request(repo), told)
-    assert changed["changes"]["chunks"]["added"] == changed["changes"]["chunks"]["deleted"] == 1
+    assert changed.changes.chunks.added == changed.changes.chunks.deleted == 1
     answers = app.search(Query(text="only late"), repository=None, reporter=told)
     assert answers[0].path == "late.py"
     assert "f1.py" not in {answer.path for answer in answers}
     app.remove_repository("demo", told)
     removed = app.collect_garbage(told, dry_run=False, drop_cache=True)
-    assert removed["vectors"] == 7
+    assert removed.vectors == 7
     assert told.sentences == []
     assert [finding for finding in app.doctor() if finding.status == "error"] == []
     assert held(app) == 0
@@ -87,7 +87,7 @@ def test_its_nearest_are_those_of_comparing_all_vectors(app: App, tmp_path: Path
     app.index(request(repo), Silence())
     state = app.workspace.state
     [index] = state.catalog.indexes()
-    pages = list(state.lookup.vectors(index.id, index.space_id, index.generation, Filter()))
+    pages = list(state.lookup.vectors(index.published, Filter()))
     ids = [chunk_id for page, _ in pages for chunk_id in page]
     matrix = np.concatenate([vectors for _, vectors in pages]).astype(np.float64)
     assert len(ids) > 100
@@ -110,14 +110,14 @@ def test_going_over_to_exact_and_back_buys_and_loses_nothing(app: App, tmp_path:
         chroma.index(request(repo), Silence())
         before = chroma.search(Query(text="value"), repository=None, reporter=Silence())
         told = Told()
-        assert app.index(request(repo), told)["mode_reason"] == "nothing changed"
+        assert app.index(request(repo), told).mode_reason == "nothing changed"
         assert app.search(Query(text="value"), repository=None, reporter=told) == before
         repo.commit({"late.py": "def only_late(value):\n    return value * 7\n"})
-        assert app.index(request(repo), told)["embedding"]["texts_sent"] == 1
+        assert app.index(request(repo), told).embedding.texts_sent == 1
         assert told.sentences == []
         again = chroma.index(request(repo), told)
-        assert again["embedding"]["texts_sent"] == 0
-        assert again["mode_reason"] == "nothing changed"
+        assert again.embedding.texts_sent == 0
+        assert again.mode_reason == "nothing changed"
         assert chroma.search(Query(text="only late"), repository=None, reporter=told)[0].path == "late.py"
 
 

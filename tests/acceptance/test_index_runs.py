@@ -152,7 +152,7 @@ def test_a_run_whose_texts_another_one_asks_for_too_is_not_published_with_holes(
     flags = {"data_dir": str(cli.data)}
     app = App(load_config(config_file=None, flags=flags, environ=cli.settings, cwd=cli.root))
     document = app.index(IndexRequest(source=str(repo.path), mode="batch", wait=False, jobs=1), Silence())
-    assert document["status"] == "embedding"
+    assert document.status == "embedding"
     assert cli.sql("SELECT generation FROM indexes ORDER BY id") == [(1,), (0,)]
     emulator.finish()
 
@@ -194,9 +194,10 @@ def test_a_commit_is_not_unchanged_while_a_killed_run_of_another_has_left_someth
     cli, repo = Cli(tmp_path), small_repository(tmp_path / "demo")
     first = cli.index(repo.path)["commit"]
     repo.commit({"new.py": FUNCTION.format(99)})
-    killed = cli.run("index", repo.path, "--test-embeddings", env={"CODECHUNK_CRASH": "1"})
+    killed = cli.run("index", repo.path, "--test-embeddings", env={"CODECHUNK_CRASH": "5"})
     assert killed.code == -signal.SIGKILL
-    assert cli.sql("SELECT count(*) FROM index_chunks") == [(7,)], "killed after the vectors were stored"
+    assert "crash point 5: vectors stored" in killed.err
+    assert cli.sql("SELECT count(*) FROM index_chunks") == [(7,)]
     # A Chroma server looks as it did before; an embedded one does not, so it is made to.
     loaded = load_config(config_file=None, flags={"data_dir": str(cli.data)}, environ={}, cwd=tmp_path)
     cli.sql("UPDATE index_stores SET stamp = ?", App(loaded).workspace.vector_backend.look())

@@ -24,16 +24,16 @@ def add_texts(state: State, texts: Sequence[str], *, tokens: int | None = 100, n
         )
         for number, text in enumerate(texts)
     ]  # fmt: skip
-    state.contents.write_plan(index.id, 1, [PlannedFile(path=name, blob=name, size_bytes=1, reason=None)])
+    state.contents.write_plan(index.next, [PlannedFile(path=name, blob=name, size_bytes=1, reason=None)])
     repository = index.repository_id
-    (file,) = state.contents.unread(index.id, 1, repository_id=repository, fingerprint="f")
+    (file,) = state.contents.unread(index.next, repository_id=repository, fingerprint="f")
     cut = CutFile(
         file_id=file.id, path=file.path, blob=file.blob, status="chunked", language="python", chunks=chunks,
         chunk_ids=chunk_ids(index.url, chunks), words=[index_words(chunk.text) for chunk in chunks],
     )  # fmt: skip
     state.contents.save(repository, "f", [cut])
     job = state.catalog.start_job(index.id, "c" * 40, redo=False)
-    (source,) = state.contents.new_sources(index.id, 1, all_files=True)
+    (source,) = state.contents.new_sources(index.next, all_files=True)
     state.embeddings.request(index.space_id, [source.id], job_id=job.id)
     return index
 

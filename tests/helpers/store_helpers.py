@@ -3,12 +3,12 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import Row, delete, insert, select, update
 
-from codechunk.state import Space, State
+from codechunk.state import Generation, Space, State
 from codechunk.state.tables import chunks, embeddings, files, indexes, sources, vectors
 from codechunk.vectors import Backend, Collection
 from codechunk.vectors.arrays import Vectors
@@ -73,8 +73,9 @@ class ExactShelf:
         space = Space(provider="synthetic", model="m", dimensions=DIMENSIONS, task="t", header_version=1)
         return self.state.catalog.open_index(url="u", names=["n"], ref=short, space=space).collection
 
-    def _publish(self, index_id: int) -> None:
-        self.state.catalog.publish(index_id, commit="c", fingerprint="f", generation=1, whole=True)
+    def _publish(self, index: Row[Any]) -> None:
+        first = Generation(index_id=index.id, space_id=index.space_id, number=1)
+        self.state.catalog.publish(first, commit="c", fingerprint="f", whole=True)
 
     def put(self, collection: Collection, ids: Sequence[str], values: Vectors) -> None:
         name = collection.identity.rpartition("/")[2]
@@ -116,7 +117,7 @@ class ExactShelf:
                             end_line=1, start_byte=0, end_byte=1, header="", text="x", text_sha=sha,
                         )
                     )  # fmt: skip
-        self._publish(index.id)
+        self._publish(index)
         collection.upsert(ids, values)
 
     def take_out(self, collection: Collection, ids: Sequence[str]) -> None:
@@ -125,7 +126,7 @@ class ExactShelf:
             index = connection.execute(select(indexes).where(indexes.c.collection == name)).one()
             mine = select(files.c.source_id).where(files.c.index_id == index.id)
             connection.execute(delete(chunks).where(chunks.c.source_id.in_(mine), chunks.c.chunk_id.in_(ids)))
-        self._publish(index.id)
+        self._publish(index)
         collection.delete(ids)
 
     def drop(self, short: str) -> None:

@@ -51,10 +51,9 @@ def open_index(state: State, ref: str = "main") -> IndexRow:
 
 def cut(state: State, index: IndexRow, texts: dict[str, str]) -> list[int]:
     """The next generation of the index: one file and chunk a text. Returns its contents."""
-    generation = index.generation + 1
     rows = [PlannedFile(path=path, blob=path, size_bytes=1, reason=None) for path in texts]
-    state.contents.write_plan(index.id, generation, rows)
-    unread = state.contents.unread(index.id, generation, repository_id=index.repository_id, fingerprint="f")
+    state.contents.write_plan(index.next, rows)
+    unread = state.contents.unread(index.next, repository_id=index.repository_id, fingerprint="f")
     parts = []
     for file in list(unread):
         chunks = [chunk(file.path, texts[file.path])]
@@ -65,7 +64,7 @@ def cut(state: State, index: IndexRow, texts: dict[str, str]) -> list[int]:
             )
         )  # fmt: skip
     state.contents.save(index.repository_id, "f", parts)
-    return [source.id for source in state.contents.new_sources(index.id, generation, all_files=True)]
+    return [source.id for source in state.contents.new_sources(index.next, all_files=True)]
 
 
 def begin(state: State, ref: str, texts: dict[str, str]) -> tuple[IndexRow, JobRow, list[int]]:
@@ -90,9 +89,7 @@ def publish(state: State, index: IndexRow, job: JobRow, sources: list[int]) -> I
     storable = state.stores.storable(index.id, index.space_id, sources, store_id=store)
     assert storable is not None
     state.stores.mark_stored(index.id, storable.chunk_ids, storable.embedding_ids, store_id=store)
-    state.catalog.publish(
-        index.id, commit=job.commit, fingerprint="f", generation=index.generation + 1, whole=True, store_id=store
-    )
+    state.catalog.publish(index.next, commit=job.commit, fingerprint="f", whole=True, store_id=store)
     state.catalog.finish_job(job.id, status="succeeded")
     return state.catalog.refreshed(index)
 

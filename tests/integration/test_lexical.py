@@ -37,10 +37,10 @@ def fill(state: State, url: str, ref: str, numbers: range, chance: random.Random
         PlannedFile(path=path, blob=path, size_bytes=1, reason=None)
         for path in (f"{'lib' if number % 3 else 'docs'}/f{number}.py" for number in numbers)
     ]
-    state.contents.write_plan(index.id, 1, rows)
-    state.contents.adopt(index.id, 1, **mine)
+    state.contents.write_plan(index.next, rows)
+    state.contents.adopt(index.next, **mine)
     parts = []
-    for file in state.contents.unread(index.id, 1, **mine):
+    for file in state.contents.unread(index.next, **mine):
         # Few lengths and few words: many matches have the same score.
         texts = [" ".join(chance.choices(WORDS, k=chance.choice((3, 3, 8)))) + f" {file.path} {n}" for n in range(3)]
         chunks = [
@@ -57,7 +57,7 @@ def fill(state: State, url: str, ref: str, numbers: range, chance: random.Random
             )
         )  # fmt: skip
     state.contents.save(index.repository_id, "f", parts)
-    state.catalog.publish(index.id, commit="c", fingerprint="f", generation=1, whole=True)
+    state.catalog.publish(index.next, commit="c", fingerprint="f", whole=True)
 
 
 def sorted_from_all(
@@ -91,7 +91,7 @@ def test_the_best_matches_are_those_of_all_matches_sorted(
     state: State, words: Sequence[str], limit: int, what: str
 ) -> None:
     indexes = state.catalog.every_index()
-    paths = {source: path for index in indexes for path, source in state.lookup.files(index.id, 1)}
+    paths = {source: path for index in indexes for path, source in state.lookup.files(index.published)}
     wanted = {
         "a language": Filter(languages=("go",)),
         "few files": Filter(sources=frozenset(source for source, path in paths.items() if path.endswith("7.py"))),
@@ -116,18 +116,18 @@ def test_the_best_ten_of_a_thousand_matches_are_found_without_joining_the_others
 
 def test_of_few_files_only_their_own_chunks_are_looked_up(state: State) -> None:
     indexes = state.catalog.every_index()
-    sources = [source for index in indexes for _, source in state.lookup.files(index.id, 1)][:5]
+    sources = [source for index in indexes for _, source in state.lookup.files(index.published)][:5]
     assert looked_up(state, indexes, Filter(sources=frozenset(sources))) < 40
 
 
 def test_a_database_is_asked_for_the_paths_that_hold_the_fixed_texts_of_a_glob(state: State) -> None:
     index = state.catalog.every_index()[0]
-    everything = [path for path, _ in state.lookup.files(index.id, 1)]
-    found = [path for path, _ in state.lookup.files(index.id, 1, containing=("lib/", "7", ".py"))]
+    everything = [path for path, _ in state.lookup.files(index.published)]
+    found = [path for path, _ in state.lookup.files(index.published, containing=("lib/", "7", ".py"))]
     assert sorted(found) == sorted(path for path in everything if path.startswith("lib/") and "7" in path)
     assert 0 < len(found) < len(everything) / 2
-    assert [path for path, _ in state.lookup.files(index.id, 1, containing=("f7%",))] == []
-    assert [path for path, _ in state.lookup.files(index.id, 1, containing=("f_7",))] == []
+    assert [path for path, _ in state.lookup.files(index.published, containing=("f7%",))] == []
+    assert [path for path, _ in state.lookup.files(index.published, containing=("f_7",))] == []
 
 
 def test_of_all_vectors_only_those_of_the_files_that_are_asked_for_are_read(
@@ -135,7 +135,7 @@ def test_of_all_vectors_only_those_of_the_files_that_are_asked_for_are_read(
 ) -> None:
     monkeypatch.setattr("codechunk.state.lookup.FEW_SOURCES", 20)
     index = state.catalog.every_index()[0]
-    sources = [source.id for source in state.contents.new_sources(index.id, 1, all_files=True)]
+    sources = [source.id for source in state.contents.new_sources(index.published, all_files=True)]
     state.embeddings.request(index.space_id, sources)
     pending = state.embeddings.pending(index.space_id, sources)
     state.embeddings.save([text.embedding_id for text in pending], np.ones((len(pending), 4), dtype=np.float32))
@@ -143,9 +143,7 @@ def test_of_all_vectors_only_those_of_the_files_that_are_asked_for_are_read(
     assert len(asked_for) > 2 * 20
     with statements(state) as asked:
         found = [
-            chunk_id
-            for ids, _ in state.lookup.vectors(index.id, index.space_id, 1, Filter(sources=asked_for))
-            for chunk_id in ids
+            chunk_id for ids, _ in state.lookup.vectors(index.published, Filter(sources=asked_for)) for chunk_id in ids
         ]
     assert len(found) == len(set(found)) == 3 * len(asked_for)
     reading = [parameters for statement, parameters in asked if "vectors.vector" in statement]

@@ -23,7 +23,7 @@ def made(state: State, url: str, name: str, *refs: str, published: bool = True) 
     for ref in refs or ("main",):
         index = state.catalog.open_index(url=url, names=[name], ref=ref, space=SPACE)
         if published:
-            state.catalog.publish(index.id, commit="c", fingerprint="f", generation=1, whole=True)
+            state.catalog.publish(index.next, commit="c", fingerprint="f", whole=True)
 
 
 def folder(path: Path) -> Path:

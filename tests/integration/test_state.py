@@ -16,7 +16,7 @@ from sqlalchemy.schema import CreateTable
 
 import codechunk.state.migrations
 from codechunk.errors import StateError
-from codechunk.state import CutFile, Filter, IndexRow, PlannedFile, Space, State
+from codechunk.state import CutFile, Filter, Generation, IndexRow, PlannedFile, Space, State
 from codechunk.state.database import KNOWN_REVISIONS, SCHEMA_REVISION
 from codechunk.state.tables import metadata
 from codechunk.text.chunks import Chunk, Kind, chunk_ids
@@ -40,11 +40,11 @@ def chunk(path: str, text: str, symbol: str | None = None, tokens: int | None = 
     )  # fmt: skip
 
 
-def cut(state: State, index: IndexRow, generation: int, files: dict[str, list[Chunk]]) -> None:
-    """Write a generation with these files, cut and saved."""
+def cut(state: State, index: IndexRow, number: int, files: dict[str, list[Chunk]]) -> None:
+    """Write the generation of this number with these files, cut and saved."""
     rows = [PlannedFile(path=path, blob=path, size_bytes=1, reason=None) for path in files]
-    state.contents.write_plan(index.id, generation, rows)
-    unread = state.contents.unread(index.id, generation, repository_id=index.repository_id, fingerprint="f")
+    state.contents.write_plan(index.at(number), rows)
+    unread = state.contents.unread(index.at(number), repository_id=index.repository_id, fingerprint="f")
     parts = [
         CutFile(
             file_id=file.id, path=file.path, blob=file.blob, status="chunked", language="python",
@@ -181,20 +181,45 @@ def test_other_spaces_and_refs_are_other_indexes(state: State) -> None:
     assert open_index(state).id == open_index(state).id
 
 
+def test_a_run_writes_the_generation_after_the_published_one_and_publishes_it(state: State) -> None:
+    index = open_index(state)
+    assert index.published == Generation(index_id=index.id, space_id=index.space_id, number=0)
+    assert index.next == index.at(1) != index.published
+    state.catalog.publish(index.next, commit="c1", fingerprint="f", whole=True)
+    after = state.catalog.refreshed(index)
+    assert after.published == index.next
+    assert after.next == index.at(2)
+
+
+def test_generations_of_two_indexes_with_one_number_do_not_mix(state: State) -> None:
+    main, dev = open_index(state), open_index(state, "dev")
+    cut(state, main, 1, {"a.py": [chunk("a.py", "one")]})
+    cut(state, dev, 1, {"b.py": [chunk("b.py", "two"), chunk("b.py", "three")]})
+    assert [path for path, _ in state.lookup.files(main.next)] == ["a.py"]
+    assert [path for path, _ in state.lookup.files(dev.next)] == ["b.py"]
+    assert [state.embeddings.ledger(index.next)["pending"] for index in (main, dev)] == [1, 2]
+    state.catalog.publish(dev.next, commit="c", fingerprint="f", whole=True)
+    state.contents.abandon(dev.next)
+    state.catalog.sweep(dev.next)
+    assert list(state.lookup.files(dev.next)) == []
+    assert [path for path, _ in state.lookup.files(main.next)] == ["a.py"]
+    assert state.catalog.refreshed(main).published == main.published
+
+
 def test_readers_stay_on_the_published_generation_until_the_switch(state: State) -> None:
     index = open_index(state)
     cut(state, index, 1, {"a.py": [chunk("a.py", "def alpha(): pass", "alpha")]})
     assert state.catalog.indexes() == []
-    state.catalog.publish(index.id, commit="c1", fingerprint="f", generation=1, whole=True)
-    assert [path for path, _ in state.lookup.files(index.id, 1)] == ["a.py"]
-    known = state.contents.known_files(index.id, 1)
+    state.catalog.publish(index.at(1), commit="c1", fingerprint="f", whole=True)
+    assert [path for path, _ in state.lookup.files(index.at(1))] == ["a.py"]
+    known = state.contents.known_files(index.at(1))
     cut(state, index, 2, {"b.py": [chunk("b.py", "def beta(): pass", "beta")]})
-    state.contents.retire(2, [known["a.py"].id])
-    assert [path for path, _ in state.lookup.files(index.id, 1)] == ["a.py"]
+    state.contents.retire(index.at(2), [known["a.py"].id])
+    assert [path for path, _ in state.lookup.files(index.at(1))] == ["a.py"]
     assert state.lookup.by_words([index.id], ["beta"], Filter(), limit=5) == []
-    assert [path for path, _ in state.lookup.files(index.id, 2)] == ["b.py"]
-    state.catalog.publish(index.id, commit="c2", fingerprint="f", generation=2, whole=True)
-    state.catalog.sweep(index.id, 2)
+    assert [path for path, _ in state.lookup.files(index.at(2))] == ["b.py"]
+    state.catalog.publish(index.at(2), commit="c2", fingerprint="f", whole=True)
+    state.catalog.sweep(index.at(2))
     state.catalog.drop_unused_sources(index.repository_id)
     with state.database.read() as connection:
         for table in ("files", "sources", "chunks", *(["chunk_words"] if state.database.is_sqlite else [])):
@@ -204,15 +229,15 @@ def test_readers_stay_on_the_published_generation_until_the_switch(state: State)
 def test_an_abandoned_generation_never_shows_and_is_swept(state: State) -> None:
     index = open_index(state)
     cut(state, index, 1, {"a.py": [chunk("a.py", "def alpha(): pass")]})
-    state.catalog.publish(index.id, commit="c1", fingerprint="f", generation=1, whole=True)
-    known = state.contents.known_files(index.id, 1)
+    state.catalog.publish(index.at(1), commit="c1", fingerprint="f", whole=True)
+    known = state.contents.known_files(index.at(1))
     cut(state, index, 2, {"wrong.py": [chunk("wrong.py", "def wrong(): pass")]})
-    state.contents.retire(2, [known["a.py"].id])
-    state.contents.abandon(index.id, 2)
-    for generation in (1, 2, 3):
-        assert [path for path, _ in state.lookup.files(index.id, generation)] == ["a.py"]
-    assert not state.contents.has_rubbish(index.id, 1)
-    assert state.contents.has_rubbish(index.id, 2)
+    state.contents.retire(index.at(2), [known["a.py"].id])
+    state.contents.abandon(index.at(2))
+    for number in (1, 2, 3):
+        assert [path for path, _ in state.lookup.files(index.at(number))] == ["a.py"]
+    assert not state.contents.has_rubbish(index.at(1))
+    assert state.contents.has_rubbish(index.at(2))
 
 
 def test_equal_texts_are_one_embedding_in_one_space(state: State) -> None:
@@ -224,7 +249,7 @@ def test_equal_texts_are_one_embedding_in_one_space(state: State) -> None:
         1,
         {"a.py": [chunk("a.py", same)], "b.py": [chunk("b.py", same), chunk("b.py", "x = 1")]},
     )
-    sources = [source.id for source in state.contents.new_sources(index.id, 1, all_files=True)]
+    sources = [source.id for source in state.contents.new_sources(index.at(1), all_files=True)]
     assert state.embeddings.request(index.space_id, sources) == 2
     assert state.embeddings.request(index.space_id, sources) == 0
     pending = state.embeddings.pending(index.space_id, sources)
@@ -234,17 +259,17 @@ def test_equal_texts_are_one_embedding_in_one_space(state: State) -> None:
 def test_vectors_come_back_as_they_were_stored_and_chroma_gets_the_same(state: State) -> None:
     index = open_index(state)
     cut(state, index, 1, {"a.py": [chunk("a.py", "one"), chunk("a.py", "two")]})
-    sources = [source.id for source in state.contents.new_sources(index.id, 1, all_files=True)]
+    sources = [source.id for source in state.contents.new_sources(index.at(1), all_files=True)]
     state.embeddings.request(index.space_id, sources)
     pending = state.embeddings.pending(index.space_id, sources)
     values = np.array([[1, 0, 0, 0], [0.6, 0.8, 0, 0]], dtype=np.float32)
-    assert state.embeddings.ledger(index.id, index.space_id, 1)["pending"] == 2
+    assert state.embeddings.ledger(index.at(1))["pending"] == 2
     state.embeddings.save([item.embedding_id for item in pending], values)
     store = state.stores.open("here", claims=False)
     storable = state.stores.storable(index.id, index.space_id, sources, store_id=store)
     assert storable is not None
     assert np.abs(storable.vectors - values).max() < 3e-4
-    assert state.embeddings.ledger(index.id, index.space_id, 1, store_id=store)["unstored"] == 2
+    assert state.embeddings.ledger(index.at(1), store_id=store)["unstored"] == 2
     state.stores.mark_stored(index.id, storable.chunk_ids, storable.embedding_ids, store_id=store)
     assert state.stores.storable(index.id, index.space_id, sources, store_id=store) is None
     assert state.stores.held(index.id, store) == 2
@@ -252,18 +277,18 @@ def test_vectors_come_back_as_they_were_stored_and_chroma_gets_the_same(state: S
     assert set(probes) == set(storable.chunk_ids)
     for number, chunk_id in enumerate(storable.chunk_ids):
         assert (probes[chunk_id] == storable.vectors[number]).all()
-    ledger = state.embeddings.ledger(index.id, index.space_id, 1, store_id=store)
+    ledger = state.embeddings.ledger(index.at(1), store_id=store)
     assert ledger == {"pending": 0, "processing": 0, "ready": 2, "failed": 0, "unstored": 0}
 
 
 def test_unknown_token_counts_are_null_and_never_zero(state: State) -> None:
     index = open_index(state)
     cut(state, index, 1, {"a.py": [chunk("a.py", "four", tokens=None), chunk("a.py", "fourfour", tokens=7)]})
-    assert state.contents.token_sums(index.id, 1) == (2, 1, 7, 12, 8)
-    [[(row, text)]] = state.contents.uncounted(index.id, 1, page=10)
+    assert state.contents.token_sums(index.at(1)) == (2, 1, 7, 12, 8)
+    [[(row, text)]] = state.contents.uncounted(index.at(1), page=10)
     assert text == "four"
     state.contents.save_counts([(row, 1)])
-    assert state.contents.token_sums(index.id, 1) == (2, 2, 8, 12, 12)
+    assert state.contents.token_sums(index.at(1)) == (2, 2, 8, 12, 12)
 
 
 @pytest.mark.sqlite_only
@@ -273,7 +298,7 @@ def test_words_are_found_whole_in_parts_and_stemmed(state: State) -> None:
         state, index, 1,
         {"net/retryPolicy.py": [chunk("net/retryPolicy.py", "def schedule_retries(maxAttempts): pass", "schedule")]},
     )  # fmt: skip
-    state.catalog.publish(index.id, commit="c", fingerprint="f", generation=1, whole=True)
+    state.catalog.publish(index.at(1), commit="c", fingerprint="f", whole=True)
     for word in ("schedule", "retries", "retry", "scheduleretries", "attempts", "attempt", "policy"):
         assert state.lookup.by_words([index.id], [word], Filter(), limit=5), word
     assert not state.lookup.by_words([index.id], ["unrelated"], Filter(), limit=5)

@@ -33,14 +33,12 @@ def planned(state: State, index: IndexRow, count: int) -> None:
         PlannedFile(path=f"d{number % 10}/f{number}.txt", blob=f"{number:040x}", size_bytes=1, reason=None)
         for number in range(count)
     )
-    state.contents.write_plan(index.id, index.generation + 1, rows)
+    state.contents.write_plan(index.next, rows)
 
 
 def cut(state: State, index: IndexRow) -> None:
     """Every planned file gets a chunk."""
-    unread = state.contents.unread(
-        index.id, index.generation + 1, repository_id=index.repository_id, fingerprint=CUT, page=100
-    )
+    unread = state.contents.unread(index.next, repository_id=index.repository_id, fingerprint=CUT, page=100)
     parts = []
     for file in unread:
         text = f"text of {file.path}"
@@ -59,7 +57,7 @@ def cut(state: State, index: IndexRow) -> None:
 
 
 def publish(state: State, index: IndexRow) -> IndexRow:
-    state.catalog.publish(index.id, commit="c", fingerprint=CUT, generation=index.generation + 1, whole=True)
+    state.catalog.publish(index.next, commit="c", fingerprint=CUT, whole=True)
     return state.catalog.refreshed(index)
 
 
@@ -68,30 +66,30 @@ def publish(state: State, index: IndexRow) -> IndexRow:
 
 def read_the_plan(state: State, index: IndexRow, count: int) -> None:
     planned(state, index, count)
-    found = state.contents.unread(index.id, 1, repository_id=index.repository_id, fingerprint=CUT, page=50)
+    found = state.contents.unread(index.next, repository_id=index.repository_id, fingerprint=CUT, page=50)
     assert sum(1 for _ in found) == count
 
 
 def look_for_copies(state: State, index: IndexRow, count: int) -> None:
     planned(state, index, count)
-    pages = state.copies.cut_elsewhere(index.id, 1, repository_id=index.repository_id, fingerprint=CUT, page=50)
+    pages = state.copies.cut_elsewhere(index.next, repository_id=index.repository_id, fingerprint=CUT, page=50)
     assert sum(1 for _ in pages) == count // 50 + 1
 
 
 def a_whole_first_run(state: State, index: IndexRow, count: int) -> None:
     planned(state, index, count)
     where = {"repository_id": index.repository_id, "fingerprint": CUT}
-    state.contents.adopt(index.id, 1, **where)
+    state.contents.adopt(index.next, **where)
     cut(state, index)
-    sources = state.contents.new_sources(index.id, 1, all_files=False)
+    sources = state.contents.new_sources(index.next, all_files=False)
     for start in range(0, len(sources), 50):
         state.embeddings.request(index.space_id, [source.id for source in sources[start : start + 50]])
-    state.embeddings.ledger(index.id, index.space_id, 1)
-    state.contents.file_counts(index.id, 1)
-    state.contents.token_sums(index.id, 1)
-    assert [len(page) for page in state.contents.uncounted(index.id, 1, page=50)] == [50] * (count // 50)
+    state.embeddings.ledger(index.next)
+    state.contents.file_counts(index.next)
+    state.contents.token_sums(index.next)
+    assert [len(page) for page in state.contents.uncounted(index.next, page=50)] == [50] * (count // 50)
     publish(state, index)
-    state.catalog.sweep(index.id, 1)
+    state.catalog.sweep(index.next)
     state.catalog.drop_unused_sources(index.repository_id)
 
 
@@ -99,15 +97,15 @@ def a_run_that_replaces_every_second_file(state: State, index: IndexRow, count: 
     planned(state, index, count)
     cut(state, index)
     index = publish(state, index)
-    known = state.contents.known_files(index.id, index.generation)
+    known = state.contents.known_files(index.published)
     gone = [file.id for file in list(known.values())[::2]]
-    state.contents.abandon(index.id, 2)
-    state.contents.retire(2, gone)
+    state.contents.abandon(index.next)
+    state.contents.retire(index.next, gone)
     index = publish(state, index)
-    assert state.contents.gone_chunks(index.id, 2) == []
-    state.comparisons.between(index.id, 1, 2)
-    state.catalog.sweep(index.id, 2)
-    assert len(state.contents.known_files(index.id, 2)) == count // 2
+    assert state.contents.gone_chunks(index.published, store_id=state.stores.open("here", claims=False)) == []
+    state.comparisons.between(index.at(1), index.published)
+    state.catalog.sweep(index.published)
+    assert len(state.contents.known_files(index.published)) == count // 2
 
 
 def removing_an_index_of_which_another_keeps_half(state: State, index: IndexRow, count: int) -> None:
@@ -116,7 +114,7 @@ def removing_an_index_of_which_another_keeps_half(state: State, index: IndexRow,
     publish(state, index)
     other = open_index(state, "other")
     planned(state, other, count // 2)
-    state.contents.adopt(other.id, 1, repository_id=other.repository_id, fingerprint=CUT)
+    state.contents.adopt(other.next, repository_id=other.repository_id, fingerprint=CUT)
     publish(state, other)
     state.removal.garbage(Survey(whole=[index.id]))
     state.removal.drop_indexes([index.id])
@@ -155,11 +153,11 @@ def test_twice_as_many_files_are_at_most_little_more_than_twice_the_work(
 
 
 def pages_of_the_plan(state: State, index: IndexRow) -> None:
-    list(state.contents.unread(index.id, 1, repository_id=index.repository_id, fingerprint=CUT))
+    list(state.contents.unread(index.next, repository_id=index.repository_id, fingerprint=CUT))
 
 
 def pages_of_copies(state: State, index: IndexRow) -> None:
-    list(state.copies.cut_elsewhere(index.id, 1, repository_id=index.repository_id, fingerprint=CUT))
+    list(state.copies.cut_elsewhere(index.next, repository_id=index.repository_id, fingerprint=CUT))
 
 
 def pages_of_contents_to_drop(state: State, index: IndexRow) -> None:
@@ -171,7 +169,7 @@ def pages_of_vectors_to_drop(state: State, index: IndexRow) -> None:
 
 
 def pages_of_held_vectors(state: State, index: IndexRow) -> None:
-    list(state.embeddings.held_vectors(index.id))
+    list(state.stores.held_vectors(index.id, state.stores.open("here", claims=False)))
 
 
 def pages_of_stored_vectors(state: State, index: IndexRow) -> None:
@@ -230,7 +228,7 @@ def finished_runs(state: State, count: int) -> None:
     for number in range(count):
         job = state.catalog.start_job(index.id, f"{number:040x}", redo=False)
         state.catalog.finish_job(job.id, status="succeeded")
-    state.catalog.publish(index.id, commit=f"{count - 1:040x}", fingerprint=CUT, generation=1, whole=True)
+    state.catalog.publish(index.next, commit=f"{count - 1:040x}", fingerprint=CUT, whole=True)
 
 
 def waiting_runs(state: State, count: int) -> None:
@@ -262,7 +260,7 @@ def bought_vectors(state: State, count: int) -> None:
 def list_runs(state: State, count: int) -> None:
     found = job_documents(state)
     assert len(found) == count
-    assert [document["chunks"] is not None for document in found] == [True] + [False] * (count - 1)
+    assert [document.chunks is not None for document in found] == [True] + [False] * (count - 1)
 
 
 def list_waiting_runs(state: State, count: int) -> None:

@@ -134,7 +134,7 @@ def test_a_run_that_waited_for_its_batch_job_is_published_when_its_vectors_come(
     app = App(load_config(config_file=None, flags=flags, environ=old.environment({**os.environ}), cwd=old.root))
     state = app.workspace.state
     ((job, index),) = state.catalog.embedding_jobs()
-    assert (index.ref, index.generation) == ("dev", 0)
+    assert (index.ref, index.published.number) == ("dev", 0)
     waiting = [row for (row,) in old.sql("SELECT id FROM embeddings WHERE state = 'processing' ORDER BY id")]
     values = np.eye(128, dtype=np.float32)[: len(waiting)]
     state.queue.save_direct(waiting, values, tokens=[20] * len(waiting), requests=1)
@@ -142,4 +142,4 @@ def test_a_run_that_waited_for_its_batch_job_is_published_when_its_vectors_come(
     ended = state.catalog.job(job.id)
     assert ended is not None
     assert ended[0].status == "succeeded"
-    assert (ended[1].generation, ended[1].commit) == (1, job.commit)
+    assert (ended[1].published.number, ended[1].commit) == (1, job.commit)

@@ -75,7 +75,7 @@ def test_eight_threads_search_while_another_indexes(app: App, repo: GitRepo) -> 
     after = Told()
     assert first_path(app, "function_102", after) == "new2.py"
     assert after.sentences == []
-    assert app.index(IndexRequest(source=str(repo.path), jobs=1), after)["mode_reason"] == "nothing changed"
+    assert app.index(IndexRequest(source=str(repo.path), jobs=1), after).mode_reason == "nothing changed"
 
 
 @only_chroma
