@@ -12,10 +12,10 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-# Word characters beyond ASCII: everything except Latin-1 signs, punctuation and symbol blocks, private use,
-# surrogates and emoji. Ranges, because a script added by Unicode later must not depend on the interpreter.
+# Word characters beyond ASCII: everything except Latin-1 signs, the Ogham space, punctuation and symbol blocks, private
+# use, surrogates and emoji. Ranges, because a script added by Unicode later must not depend on the interpreter.
 _LETTERS = (
-    "\u00aa\u00b5\u00ba\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u1fff\u2c00-\u2dff\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029"
+    "\u00aa\u00b5\u00ba\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u167f\u1681-\u1fff\u2c00-\u2dff\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029"
     "\u3031-\u3035\u303b\u303c\u3041-\ud7ff\uf900-\ufdff\ufe70-\ufefe\uff10-\uff19\uff21-\uff3a\uff41-\uff5a"
     "\uff66-\uffdc\U00010000-\U0001cfff\U0001e000-\U0001efff\U00020000-\U0003ffff"
 )

@@ -3,7 +3,7 @@
 import sqlite3
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from codechunk.text.words import STOP_WORDS, index_words, query_words, subwords
@@ -87,6 +87,7 @@ def test_a_query_without_words_is_empty(text: str) -> None:
     assert query_words(text) == []
 
 
+@example("\u1680")  # the one space among the scripts of the table
 @given(st.text())
 def test_any_text_gives_words_that_are_whole_when_split_again(text: str) -> None:
     words = subwords(text)
