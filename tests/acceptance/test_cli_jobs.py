@@ -41,7 +41,7 @@ def test_a_job_is_embedding_while_its_texts_are_out_and_succeeded_when_they_are_
     assert [(job["id"], job["status"]) for job in listed] == [(job_id, "embedding")]
     assert listed[0]["chunks"] == {"total": 6, "ready": 0, "pending": 0, "processing": 6, "failed": 0}
     shown = cli.paid("jobs", "show", job_id[:4]).out
-    for word in (job_id, "embedding", "demo@main", "6 in work", "batches/", "0/6", "pending"):
+    for word in (job_id, "embedding", "demo@main", "6 processing", "batches/", "0/6", "pending"):
         assert word in shown, word
     emulator.finish()
     assert cli.paid("queue", "sync").code == 0
