@@ -12,6 +12,7 @@ import atexit
 import contextlib
 import gc
 import importlib
+import importlib.util
 import itertools
 import json
 import os
@@ -213,7 +214,8 @@ def import_all() -> None:
         if "migrations." not in module.name and not module.name.endswith("__main__"):
             importlib.import_module(module.name)
     for name in LATE_IMPORTS:
-        importlib.import_module(name)
+        if importlib.util.find_spec(name.partition(".")[0]) is not None:  # some are there by chance only
+            importlib.import_module(name)
 
 
 def become(wish: dict[str, Any]) -> None:
