@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
-from codechunk import documents
+from codechunk import documents, providers
 from codechunk.config.load import Loaded
 from codechunk.errors import CodechunkError, UsageError
 from codechunk.git.address import Source, parse_source
@@ -410,7 +410,7 @@ class App(Closing):
             UsageError: when there is nothing of that name, or nothing was indexed yet.
         """
         state = self.workspace.state
-        indexes = self._searched(state, repository)
+        indexes = self._searched(state, repository, reporter)
         with ExitStack() as edges, Nearest(self.workspace, self._stoppable(reporter)) as nearest:
             vectors_of = self._query_vectors(indexes, edges)
 
@@ -455,7 +455,7 @@ class App(Closing):
             makers[space_id] = edges.enter_context(closing(self.workspace.client(space))).embed_query
         return lambda text: {space_id: make(text) for space_id, make in makers.items()}
 
-    def _searched(self, state: State, repository: str | None) -> list[IndexRow]:
+    def _searched(self, state: State, repository: str | None, reporter: Reporter) -> list[IndexRow]:
         indexes = state.catalog.indexes()
         if not indexes and state.catalog.embedding_jobs():
             raise UsageError(
@@ -466,7 +466,28 @@ class App(Closing):
             raise UsageError("Nothing is indexed yet: run `codechunk index <repo-url-or-path>` first.")
         if repository is not None:
             indexes = published(state, repository)
-        return _one_space_each(indexes, self.workspace.space())
+        return _answerable(_one_space_each(indexes, self.workspace.space()), reporter)
+
+
+def _answerable(indexes: Sequence[IndexRow], reporter: Reporter) -> list[IndexRow]:
+    """The indexes whose provider is there to make the vector of a question; of the others it is told once.
+
+    Raises:
+        UsageError: none is left.
+    """
+    found = [index for index in indexes if providers.is_known(index.space.provider)]
+    for index in indexes:
+        if index in found:
+            continue
+        name = f"{index.repository}@{index.ref}"
+        told = (
+            f"There is no provider {index.space.provider!r}, which made the vectors of {name}; install its package "
+            f"again, or remove the index: `codechunk repos remove {name}`."
+        )
+        if not found:
+            raise UsageError(told)
+        reporter.say(f"{told} The other indexes are searched.")
+    return found
 
 
 def _check(request: IndexRequest) -> None:

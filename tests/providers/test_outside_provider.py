@@ -72,7 +72,12 @@ def test_a_search_in_what_it_made_says_that_it_is_not_installed_any_more(trial: 
     assert trial.tiny("index", repo.path).code == 0
     done = trial.run("search", "great table")
     assert done.code == 2
-    assert "There is no provider 'tiny'" in done.err
+    assert "There is no provider 'tiny', which made the vectors of repo@main; install its package again" in done.err
+    other = small_repository(tmp_path / "other")
+    assert trial.run("index", other.path, "--test-embeddings").code == 0
+    done = trial.run("search", "great table", "--json")
+    assert {answer["repository"] for answer in done.json} == {"other"}
+    assert "The other indexes are searched." in done.err
 
 
 def test_a_name_that_nobody_registers_is_refused_with_the_nearest(trial: Trial, tmp_path: Path) -> None:
