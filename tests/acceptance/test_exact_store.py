@@ -81,6 +81,23 @@ def test_doctor_finds_all_well(app: App, repo: GitRepo) -> None:
     assert {name: found.message for name, found in findings.items() if found.status in {"error", "warning"}} == {}
 
 
+def test_doctor_looks_at_no_copy_of_a_store_that_is_not_used(app: App, tmp_path: Path, repo: GitRepo) -> None:
+    """The copy in Chroma, which `exact` does not use, is behind and lacks what was published since."""
+    with app_in(tmp_path / "data", vectors__backend="chroma") as chroma:
+        chroma.index(request(repo), Silence())
+    repo.commit({"late.py": "def only_late(value):\n    return value * 7\n"}, delete=["f1.py"])
+    app.index(request(repo), Silence())
+    found = {finding.check: finding.status for finding in app.doctor()}
+    assert (found["index_is_complete"], found["index_holds_nothing_old"]) == ("skipped", "skipped")
+    with app_in(tmp_path / "data", vectors__backend="chroma") as chroma:
+        found = {finding.check: finding.status for finding in chroma.doctor()}
+        assert (found["index_is_complete"], found["index_holds_nothing_old"]) == ("ok", "ok")
+        told = Told()
+        assert chroma.search(Query(text="only late"), repository=None, reporter=told)[0].path == "late.py"
+        assert len(told.sentences) == 1
+        assert "follows" in told.sentences[0]
+
+
 def test_its_nearest_are_those_of_comparing_all_vectors(app: App, tmp_path: Path) -> None:
     repo = GitRepo(tmp_path / "many")
     repo.commit({f"m{n}.py": "\n".join(FUNCTION.format(100 * n + m) for m in range(20)) for n in range(30)})
