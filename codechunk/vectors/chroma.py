@@ -30,6 +30,7 @@ from codechunk.vectors.chroma_files import (
     is_damage,
     look_of,
     remove_files,
+    renew_identity,
     saved_segments,
 )
 from codechunk.vectors.exact import lost, nearest, usable
@@ -79,7 +80,10 @@ class ChromaStore(Closing):
 
     @classmethod
     def reserve(cls, *, directory: Path | None, url: str | None, write: bool, timeout_s: float = 30) -> Self:
-        """Like `open`, but only takes the lock: Chroma (0.7 s to import) is opened when it is first asked."""
+        """Like `open`, but only takes the lock: Chroma (0.7 s to import) is opened when it is first asked.
+
+        A writer makes a broken name of the directory anew.
+        """
         lock = None
         if url is None:
             if directory is None:
@@ -88,6 +92,12 @@ class ChromaStore(Closing):
                 with _translated(f"The vector index in {directory} cannot be used"):
                     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
                 lock = DirectoryLock(directory, write=write)
+                if write:
+                    try:
+                        renew_identity(directory)
+                    except BaseException:
+                        lock.release()
+                        raise
         return cls(directory=directory, url=url, lock=lock, write=write, timeout_s=timeout_s)
 
     @classmethod

@@ -88,7 +88,17 @@ class VectorSession(Closing):
         return self._row
 
     def look(self) -> None:
-        """Only see how the store looks: another process may write in it while this one waits for vectors."""
+        """Only see how the store looks: another process may write in it while this one waits for vectors.
+
+        A store that does not tell which one it is, is opened to write for a moment, which gives it another name.
+        """
+        try:
+            self._backend.identity()
+        except VectorStoreError:
+            self._row = None
+            if self._store is None:
+                self._store = self._open_to_write()
+                self._close_writing()
         self.stamp = self._backend.look()
 
     def is_current(self, index: IndexRow) -> bool:
@@ -141,7 +151,8 @@ class VectorSession(Closing):
                     say = None
                 self._state.stop.wait(BUSY_LOOK_S)
             else:
-                self.look()
+                self._row = None  # opening it to write may have given it another name
+                self.stamp = self._backend.look()
         return self._store
 
     def _open_to_write(self) -> VectorStore:
@@ -166,12 +177,19 @@ class VectorSession(Closing):
         self._close_writing()
 
     def _record(self, store: VectorStore, before: str | None, sound: Sequence[int] = ()) -> None:
-        """What was sound before, and what is said to be, is sound as the closed store looks now."""
+        """What was sound before, and what is said to be, is sound as the closed store looks now.
+
+        Of a store that does not tell which one it is, nothing can be recorded: whoever comes next looks closely.
+        """
+        try:
+            store_id = self.store_id
+        except VectorStoreError:
+            return
         after = self._backend.look()
         if store.recovered is not None:  # what was thrown away and begun anew is not what others left there
             before = None
-        if self.store_id is not None and (sound or (before is not None and after != before)):
-            self._state.stores.follow(self.store_id, sound, old=before, new=after)
+        if store_id is not None and (sound or (before is not None and after != before)):
+            self._state.stores.follow(store_id, sound, old=before, new=after)
 
     def _close_writing(self) -> None:
         store, self._store = self._store, None
