@@ -26,6 +26,7 @@ from codechunk.vectors.arrays import Vectors
 from codechunk.vectors.chroma_files import (
     DirectoryLock,
     damage,
+    has_writer,
     identity_beside,
     is_damage,
     look_of,
@@ -398,6 +399,10 @@ class ChromaDirectory:
         """Whether Chroma has ever been opened there."""
         return (self.directory / "chroma.sqlite3").exists()
 
+    def wanted(self) -> bool:
+        """See `Backend`."""
+        return has_writer(self.directory)
+
     def prepare(self) -> None:
         """See `Backend`."""
         prepare()
@@ -428,6 +433,10 @@ class ChromaServer:
     def exists(self) -> bool:
         """It is asked."""
         return True
+
+    def wanted(self) -> bool:
+        """It is for many."""
+        return False
 
     def prepare(self) -> None:
         """See `Backend`."""

@@ -21,6 +21,8 @@ from codechunk.errors import IndexBusy, VectorStoreError
 from codechunk.process.locks import FileLock
 
 _READERS_GRACE_S = 2.0
+# Readers who look whether there is a writer hold its lock for an instant, in which nobody can become one.
+_LOOKS_GRACE_S = 0.1
 
 
 class DirectoryLock:
@@ -28,18 +30,20 @@ class DirectoryLock:
 
     Two lock files beside it, so that the directory itself can be thrown away. `.owner` is held by the writer
     for as long as it lives and names it, so a second writer fails at once. `.lock` is held shared by readers,
-    who are brief, and alone by the writer, who waits a little for them.
+    who are brief, and alone by the writer, who waits a little for them. Nobody begins to read while a writer waits.
     """
 
     def __init__(self, directory: Path, *, write: bool) -> None:
         self.directory = directory
-        owner = FileLock(directory.with_name(directory.name + ".owner"))
+        owner = FileLock(_owner_file(directory))
         users = FileLock(directory.with_name(directory.name + ".lock"), shared=not write)
         self._locks = [users, owner]
         try:
             if write:
-                self._take(owner, 0.0, owner.path)
+                self._take(owner, _LOOKS_GRACE_S, owner.path)
                 owner.write(f"pid {os.getpid()}, `{_command()}`")
+            elif has_writer(directory):
+                raise IndexBusy(self._busy(owner.path))
             self._take(users, _READERS_GRACE_S if write else 0.0, None if write else owner.path)
         except BaseException:
             self.release()
@@ -70,6 +74,23 @@ class DirectoryLock:
         """Let others in."""
         for lock in self._locks:
             lock.release()
+
+
+def _owner_file(directory: Path) -> Path:
+    return directory.with_name(directory.name + ".owner")
+
+
+def has_writer(directory: Path) -> bool:
+    """Whether somebody writes in the directory, or waits for its readers to do so."""
+    owner = FileLock(_owner_file(directory), shared=True)
+    try:
+        if not owner.path.exists():
+            return False
+        free = owner.take()
+    except OSError:  # who opens the directory is told of it
+        return False
+    owner.release()
+    return not free
 
 
 def identity_beside(directory: Path) -> str:

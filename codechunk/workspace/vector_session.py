@@ -25,6 +25,8 @@ DELETE_AT_ONCE = 5_000
 PROBES = 16
 # How often a writer looks again for another one's lock.
 BUSY_LOOK_S = 1.0
+# How long a store that is read may stay open though another process waits to write; it waits twice as long.
+READ_AT_LEAST_S = 1.0
 WRITTEN_HERE = "The vector index is being written by this process; wait for it."
 BEHIND = "another data directory has published since"
 
@@ -52,6 +54,7 @@ class _Reading:
 
     def __init__(self, store: VectorStore, stamp: str | None) -> None:
         self.store, self.stamp = store, stamp
+        self.since = time.monotonic()
         self.collections: dict[int, Collection] = {}
 
 
@@ -342,6 +345,7 @@ class VectorSession(Closing):
             VectorStoreError: the store cannot be used.
         """
         with self._gate.turn:
+            self._let_writers_in()
             trouble = self._trouble(index)
             if trouble is None:
                 return self._reading().collections[index.id].query(vectors, n)
@@ -364,6 +368,15 @@ class VectorSession(Closing):
             self._counted = True
             gate.readers += 1
         return gate.reading
+
+    def _let_writers_in(self) -> None:
+        """The caller has the turn. Threads that search without end would keep writers of other processes out.
+
+        So the store is closed when one of them waits; until it is done, the store cannot be opened to read.
+        """
+        reading = self._gate.reading
+        if reading is not None and time.monotonic() - reading.since >= READ_AT_LEAST_S and self._backend.wanted():
+            self._close_reading()
 
     def _close_reading(self) -> None:
         """The caller has the turn. Reading changes files, too: what was sound is so as they look now."""

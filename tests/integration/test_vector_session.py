@@ -16,11 +16,13 @@ from told_helpers import Told
 from codechunk.app import App, IndexRequest
 from codechunk.config.load import load_config
 from codechunk.errors import IndexBusy
+from codechunk.process.locks import FileLock
 from codechunk.progress import Silence
 from codechunk.providers import synthetic
 from codechunk.search.nearest import Nearest
 from codechunk.search.ranking import Query
 from codechunk.vectors.chroma_files import identity_beside
+from codechunk.workspace import vector_session
 
 HERE = "The vector index is being written by this process; wait for it."
 
@@ -36,10 +38,14 @@ def backend(request: pytest.FixtureRequest) -> str:
     return name
 
 
+def app_in(folder: Path, backend: str) -> App:
+    flags = {"data_dir": str(folder / "data"), "embedding.provider": "synthetic", "vectors.backend": backend}
+    return App(load_config(config_file=None, flags=flags, environ=os.environ, cwd=folder))
+
+
 @pytest.fixture
 def app(tmp_path: Path, backend: str, repo: GitRepo) -> Iterator[App]:
-    flags = {"data_dir": str(tmp_path / "data"), "embedding.provider": "synthetic", "vectors.backend": backend}
-    with App(load_config(config_file=None, flags=flags, environ=os.environ, cwd=tmp_path)) as made:
+    with app_in(tmp_path, backend) as made:
         made.index(IndexRequest(source=str(repo.path), jobs=1), Silence())
         yield made
 
@@ -96,6 +102,51 @@ def test_a_writer_is_not_kept_waiting_by_a_search_that_stays_open(app: App, repo
             [vector] = synthetic.embed(["value"], index.space.dimensions)
             assert nearest(index, vector, 1) is not None, "the store itself answers again"
     assert len(told.sentences) == 1
+
+
+@only_chroma
+def test_a_writer_of_another_process_is_let_in_by_threads_that_search_without_end(
+    app: App, tmp_path: Path, repo: GitRepo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another App has its own locks, like another process."""
+    monkeypatch.setattr(vector_session, "READ_AT_LEAST_S", 0.0)
+    told = Told()
+    with app.searcher(None, told) as ask, app_in(tmp_path, "chroma") as other, ThreadPoolExecutor(1) as pool:
+        assert ask(Query(text="function_3"))
+        with other.workspace.vector_session() as writer:
+            opening = pool.submit(writer.open)
+            while not told.sentences and not opening.done():
+                assert ask(Query(text="function_3", limit=1))[0].path == "f3.py"
+            store = opening.result()
+            for _ in range(3):
+                assert ask(Query(text="function_3", limit=1))[0].path == "f3.py"
+            [sentence] = told.sentences
+            assert "is used by another codechunk process" in sentence
+            assert "Searching the vectors in the state database meanwhile" in sentence
+            assert len(store.names()) == 1
+            writer.finish()
+        with Nearest(app.workspace, Told()) as nearest:
+            [index] = app.workspace.state.catalog.indexes()
+            [vector] = synthetic.embed(["value"], index.space.dimensions)
+            assert nearest(index, vector, 1) is not None, "the store itself answers again"
+
+
+@only_chroma
+def test_a_store_that_was_just_opened_is_read_though_a_writer_waits_and_not_opened_again(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [index] = app.workspace.state.catalog.indexes()
+    [vector] = synthetic.embed(["value"], index.space.dimensions)
+    monkeypatch.setattr(vector_session, "READ_AT_LEAST_S", 3_600.0)
+    with FileLock(app.workspace.config.data_dir / "chroma.owner") as owner:
+        with Nearest(app.workspace, Silence()) as nearest:
+            assert nearest(index, vector, 1) is not None
+            assert owner.take()
+            assert nearest(index, vector, 1) is not None
+        told = Told()
+        with Nearest(app.workspace, told) as nearest:
+            assert nearest(index, vector, 1) is None
+        assert "is used by another codechunk process" in told.sentences[0]
 
 
 @only_chroma
