@@ -227,6 +227,7 @@ def settle(workspace: Workspace, reporter: Reporter) -> int:
             continue
         try:
             with workspace.vector_session() as session:
+                session.look()
                 counts = session.ledger(index, index.at(outline.generation))
                 if counts["pending"] or counts["processing"]:
                     continue

@@ -139,6 +139,23 @@ class Embeddings:
                 for row in connection.execute(texts)
             ]
 
+    def lacking(self, generation: Generation) -> int:
+        """How many texts of the generation have a row and no vector.
+
+        Goes from the texts that are not ready to their chunks: it takes as long as they are many, not the repository.
+        """
+        # One inside the other: of a join, SQLite would read all files of the index again for each text.
+        lives = select(files.c.id).where(
+            files.c.source_id == chunks.c.source_id, files_of(generation), files.c.status == "indexed"
+        )
+        used = select(chunks.c.id).where(chunks.c.text_sha == embeddings.c.text_sha, lives.exists()).exists()
+        waiting = and_(
+            embeddings.c.space_id == generation.space_id,
+            embeddings.c.state.in_(("pending", "processing", "failed")),
+        )
+        with self._db.read() as connection:
+            return connection.execute(select(func.count()).select_from(embeddings).where(waiting, used)).scalar_one()
+
     def failures(self, generation: Generation, *, limit: int) -> list[tuple[str, str]]:
         """Chunks that failed for good: (path with first and last line, reason), in order of path."""
         query = (

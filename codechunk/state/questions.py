@@ -41,19 +41,23 @@ REPORT = "please report this with the log; codechunk index SOURCE --full makes t
 class Moment:
     """When and where the questions are asked.
 
-    Seconds since 1970, and on the lease clock; how old a batch job may become, in seconds; and whose store is looked at
-    (None: all of them).
+    Seconds since 1970, and on the lease clock; how old a batch job may become, in seconds; whose store is looked at
+    (None: all of them); and whether there is a store with a copy to look at.
     """
 
     now: float
     lease_now: float
     max_job_age_s: float
     store_id: int | None = None
+    copies: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """`count` gives the number of rows that should not be there; `{n}` in `wrong` is that number."""
+    """`count` gives the number of rows that should not be there; `{n}` in `wrong` is that number.
+
+    `of_copies`: it is about what stores hold a copy of, and not asked where there is none.
+    """
 
     check: str
     level: Literal["warning", "error"]
@@ -61,6 +65,7 @@ class Question:
     fine: str
     wrong: str
     mend: str
+    of_copies: bool = False
 
 
 def _count(table: Any, *where: ColumnElement[bool]) -> Select[Any]:
@@ -177,8 +182,9 @@ def _held_without_vector(_: Moment) -> Select[Any]:
 
 
 def _unstored(moment: Moment) -> Select[Any]:
-    """Published vectors that a store lacks. Stores of other data directories follow when they are used."""
-    copies = index_stores.c.index_id == indexes.c.id
+    """Published vectors that a copy lacks although it is said to be up to date. One that is behind follows at the next
+    search in it."""
+    copies = and_(index_stores.c.index_id == indexes.c.id, index_stores.c.publication == indexes.c.publications)
     if moment.store_id is not None:
         copies = and_(copies, index_stores.c.store_id == moment.store_id)
     held = and_(
@@ -192,9 +198,20 @@ def _unstored(moment: Moment) -> Select[Any]:
 
 
 def _held_for_nobody(moment: Moment) -> Select[Any]:
+    """What a copy that is behind still holds is taken out when it follows."""
+    behind = (
+        select(indexes.c.id)
+        .join(index_stores, index_stores.c.index_id == indexes.c.id)
+        .where(
+            indexes.c.id == index_chunks.c.index_id,
+            index_stores.c.store_id == index_chunks.c.store_id,
+            index_stores.c.publication != indexes.c.publications,
+        )
+        .exists()
+    )
     known = select(chunks.c.id).where(chunks.c.chunk_id == index_chunks.c.chunk_id).exists()
     mine = [] if moment.store_id is None else [index_chunks.c.store_id == moment.store_id]
-    return _count(index_chunks, ~known, *mine)
+    return _count(index_chunks, ~known, ~behind, *mine)
 
 
 def _unused_contents(_: Moment) -> Select[Any]:
@@ -437,6 +454,7 @@ QUESTIONS = (
         fine="every published vector is in the vector index",
         wrong="{n} published vectors are not in the vector index yet",
         mend=_AGAIN,
+        of_copies=True,
     ),
     Question(
         check="index_holds_nothing_old",
@@ -445,6 +463,7 @@ QUESTIONS = (
         fine="the vector index holds no chunk that is gone",
         wrong="{n} chunks of the vector index are gone; search leaves them out",
         mend="remove the folder chroma in the data directory: the next run rebuilds it, nothing is bought again",
+        of_copies=True,
     ),
     Question(
         check="texts_are_wanted",

@@ -230,6 +230,7 @@ def _sweep(workspace: Workspace, index: IndexRow, *, abandon: bool) -> int:
     until = index.next if abandon else index.published
     with workspace.vector_session() as session:
         collection = None
+        session.look()
         if session.holds(index) and workspace.vector_backend.exists():
             collection = session.open().collection(index.collection)
         if abandon:

@@ -121,6 +121,10 @@ class Backend(Protocol):
         """Whether there is anything in it that can be opened; opening it may make it."""
         ...
 
+    def wanted(self) -> bool:
+        """Whether a writer has it, or waits for its readers; asked while a reader is open. Never, if not exclusive."""
+        ...
+
     def prepare(self) -> None:
         """Begin to load what opening needs, while the caller waits for something else."""
         ...

@@ -26,10 +26,12 @@ from codechunk.vectors.arrays import Vectors
 from codechunk.vectors.chroma_files import (
     DirectoryLock,
     damage,
+    has_writer,
     identity_beside,
     is_damage,
     look_of,
     remove_files,
+    renew_identity,
     saved_segments,
 )
 from codechunk.vectors.exact import lost, nearest, usable
@@ -79,7 +81,10 @@ class ChromaStore(Closing):
 
     @classmethod
     def reserve(cls, *, directory: Path | None, url: str | None, write: bool, timeout_s: float = 30) -> Self:
-        """Like `open`, but only takes the lock: Chroma (0.7 s to import) is opened when it is first asked."""
+        """Like `open`, but only takes the lock: Chroma (0.7 s to import) is opened when it is first asked.
+
+        A writer makes a broken name of the directory anew.
+        """
         lock = None
         if url is None:
             if directory is None:
@@ -88,6 +93,12 @@ class ChromaStore(Closing):
                 with _translated(f"The vector index in {directory} cannot be used"):
                     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
                 lock = DirectoryLock(directory, write=write)
+                if write:
+                    try:
+                        renew_identity(directory)
+                    except BaseException:
+                        lock.release()
+                        raise
         return cls(directory=directory, url=url, lock=lock, write=write, timeout_s=timeout_s)
 
     @classmethod
@@ -388,6 +399,10 @@ class ChromaDirectory:
         """Whether Chroma has ever been opened there."""
         return (self.directory / "chroma.sqlite3").exists()
 
+    def wanted(self) -> bool:
+        """See `Backend`."""
+        return has_writer(self.directory)
+
     def prepare(self) -> None:
         """See `Backend`."""
         prepare()
@@ -418,6 +433,10 @@ class ChromaServer:
     def exists(self) -> bool:
         """It is asked."""
         return True
+
+    def wanted(self) -> bool:
+        """It is for many."""
+        return False
 
     def prepare(self) -> None:
         """See `Backend`."""

@@ -4,6 +4,7 @@ The back of `vectors`: knows Chroma's files, not its API.
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -13,12 +14,15 @@ import stat
 import struct
 import sys
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from codechunk.errors import IndexBusy, VectorStoreError
 from codechunk.process.locks import FileLock
 
 _READERS_GRACE_S = 2.0
+# Readers who look whether there is a writer hold its lock for an instant, in which nobody can become one.
+_LOOKS_GRACE_S = 0.1
 
 
 class DirectoryLock:
@@ -26,18 +30,20 @@ class DirectoryLock:
 
     Two lock files beside it, so that the directory itself can be thrown away. `.owner` is held by the writer
     for as long as it lives and names it, so a second writer fails at once. `.lock` is held shared by readers,
-    who are brief, and alone by the writer, who waits a little for them.
+    who are brief, and alone by the writer, who waits a little for them. Nobody begins to read while a writer waits.
     """
 
     def __init__(self, directory: Path, *, write: bool) -> None:
         self.directory = directory
-        owner = FileLock(directory.with_name(directory.name + ".owner"))
+        owner = FileLock(_owner_file(directory))
         users = FileLock(directory.with_name(directory.name + ".lock"), shared=not write)
         self._locks = [users, owner]
         try:
             if write:
-                self._take(owner, 0.0, owner.path)
+                self._take(owner, _LOOKS_GRACE_S, owner.path)
                 owner.write(f"pid {os.getpid()}, `{_command()}`")
+            elif has_writer(directory):
+                raise IndexBusy(self._busy(owner.path))
             self._take(users, _READERS_GRACE_S if write else 0.0, None if write else owner.path)
         except BaseException:
             self.release()
@@ -70,25 +76,108 @@ class DirectoryLock:
             lock.release()
 
 
+def _owner_file(directory: Path) -> Path:
+    return directory.with_name(directory.name + ".owner")
+
+
+def has_writer(directory: Path) -> bool:
+    """Whether somebody writes in the directory, or waits for its readers to do so."""
+    owner = FileLock(_owner_file(directory), shared=True)
+    try:
+        if not owner.path.exists():
+            return False
+        free = owner.take()
+    except OSError:  # who opens the directory is told of it
+        return False
+    owner.release()
+    return not free
+
+
 def identity_beside(directory: Path) -> str:
-    """A random name that the directory keeps for ever, in the file `.id` beside it; made by whoever asks first."""
-    file = directory.with_name(directory.name + ".id")
+    """A random name that the directory keeps for ever, in the file `.id` beside it; made by whoever asks first.
+
+    Raises:
+        VectorStoreError: the file cannot be read or made, or holds no name. `renew_identity` makes that one anew.
+    """
+    file = _identity_file(directory)
     try:
         if not file.exists():
             directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            draft = file.with_name(f"{file.name}.{os.getpid()}.{uuid.uuid4().hex}")
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with open(descriptor, "w", encoding="ascii") as made:  # noqa: PTH123 - of a descriptor, for its mode
-                made.write(uuid.uuid4().hex)
-            with contextlib.suppress(FileExistsError):  # somebody else was faster: theirs counts
-                os.link(draft, file)
-            draft.unlink()
-        found = file.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as exc:
+            _make_identity(file)
+        found = file.read_bytes().strip()
+    except OSError as exc:
         raise VectorStoreError(f"The name of the vector index in {file} cannot be read or made: {exc}") from exc
-    if not re.fullmatch(r"[0-9a-f]{32}", found):
-        raise VectorStoreError(f"{file} does not hold the name of a vector index; remove it, and it is made anew.")
-    return f"directory {found}"
+    if not re.fullmatch(rb"[0-9a-f]{32}", found):
+        raise VectorStoreError(
+            f"{file} does not hold the name of a vector index; the next search or run of index makes it anew, and "
+            "rebuilds the vector index from the state database."
+        )
+    return f"directory {found.decode('ascii')}"
+
+
+def renew_identity(directory: Path) -> None:
+    """Give the directory another name when its file holds none. The caller has the lock to write.
+
+    For the state database it is another store then, one that holds nothing yet.
+    """
+    file = _identity_file(directory)
+    try:
+        if not file.exists() or re.fullmatch(rb"[0-9a-f]{32}", file.read_bytes().strip()):
+            return
+        with _named_draft(file) as draft:
+            draft.replace(file)
+        _save_folder(file.parent)
+    except OSError as exc:
+        raise VectorStoreError(f"The name of the vector index in {file} cannot be made anew: {exc}") from exc
+
+
+def _identity_file(directory: Path) -> Path:
+    return directory.with_name(directory.name + ".id")
+
+
+def _make_identity(file: Path) -> None:
+    """The file appears whole or not at all, where the file system has links. If somebody else is faster, theirs
+    counts."""
+    with _named_draft(file) as draft, contextlib.suppress(FileExistsError):
+        try:
+            os.link(draft, file)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links, such as FAT or some network disks
+            _write_new(file, draft.read_bytes())
+    _save_folder(file.parent)
+
+
+@contextlib.contextmanager
+def _named_draft(file: Path) -> Iterator[Path]:
+    """A file beside it with a new name in it, which is gone afterwards unless it was moved."""
+    draft = file.with_name(f"{file.name}.{os.getpid()}.{uuid.uuid4().hex}")
+    try:
+        _write_new(draft, uuid.uuid4().hex.encode("ascii"))
+        yield draft
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _write_new(file: Path, content: bytes) -> None:
+    """Make the file, mode 0600, safe on the disk; FileExistsError when there is one."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "wb") as made:  # noqa: PTH123 - of a descriptor, for its mode
+        made.write(content)
+        made.flush()
+        os.fsync(descriptor)
+
+
+def _save_folder(folder: Path) -> None:
+    """Make safe on the disk which files the folder has. Some file systems cannot do it; they do without."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as exc:
+        if exc.errno not in {errno.EINVAL, errno.ENOTSUP}:
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def look_of(directory: Path) -> str | None:

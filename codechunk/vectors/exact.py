@@ -256,6 +256,10 @@ class Exact:
         """There is nothing that could be opened by itself."""
         return False
 
+    def wanted(self) -> bool:
+        """Nobody needs it alone."""
+        return False
+
     def prepare(self) -> None:
         """Do nothing: there is nothing to load."""
 

@@ -34,14 +34,16 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def check_invariants(
-    state: State, *, max_job_age_s: float = MAX_JOB_AGE_S, store_id: int | None = None
+    state: State, *, max_job_age_s: float = MAX_JOB_AGE_S, store_id: int | None = None, copies: bool = True
 ) -> list[Finding]:
     """What must hold in the state database at any moment (no `error`), and what waits for somebody (`warning`).
 
     Needs no provider, no configuration and no vector store; `store_id` is the one whose record is looked at, None for
-    all of them.
+    all of them, and without `copies` for none.
     """
-    return Checks(state.database).findings(now=time.time(), max_job_age_s=max_job_age_s, store_id=store_id)
+    return Checks(state.database).findings(
+        now=time.time(), max_job_age_s=max_job_age_s, store_id=store_id, copies=copies
+    )
 
 
 def doctor(
@@ -74,13 +76,16 @@ def doctor(
 
 
 def _invariants(state: State, config: Config, session: VectorSession) -> list[Finding]:
-    """Of the stores, only of the one that is used here: those of other data directories are theirs to look at."""
+    """Of the stores, only of the one that is used here: those of other data directories are theirs to look at.
+
+    None when it holds no copy, or does not tell which one it is.
+    """
     max_job_age_s = config.batch_processing.max_job_age.total_seconds()
     try:
         store_id = session.store_id
     except VectorStoreError:  # `vector_index` tells it
         store_id = None
-    return check_invariants(state, max_job_age_s=max_job_age_s, store_id=store_id)
+    return check_invariants(state, max_job_age_s=max_job_age_s, store_id=store_id, copies=store_id is not None)
 
 
 def remote_jobs(ask: Callable[[], Sequence[RemoteBatch]]) -> Finding:

@@ -18,9 +18,17 @@ class StateRows:
         return sorted(index.collection for index in self._state().catalog.indexes())
 
     def version(self, name: str) -> object:
-        """Each publication is another version; between two of them rows are only added, and found by their words."""
-        index = self._state().catalog.by_collection(name)
-        return None if index is None else (index.id, index.publications)
+        """Each publication is another version, and so is each change of what its chunks still lack.
+
+        Numbers are given again after a repository was removed, times of publication are not. An index that is whole
+        lacks nothing until the next publication, so it is not asked again.
+        """
+        state = self._state()
+        index = state.catalog.by_collection(name)
+        if index is None:
+            return None
+        lacking = 0 if index.whole else state.embeddings.lacking(index.published)
+        return (index.id, index.publications, index.updated_at, lacking)
 
     def pages(self, name: str) -> Iterator[tuple[list[str], Halves]]:
         """See `Rows`."""

@@ -25,6 +25,8 @@ DELETE_AT_ONCE = 5_000
 PROBES = 16
 # How often a writer looks again for another one's lock.
 BUSY_LOOK_S = 1.0
+# How long a store that is read may stay open though another process waits to write; it waits twice as long.
+READ_AT_LEAST_S = 1.0
 WRITTEN_HERE = "The vector index is being written by this process; wait for it."
 BEHIND = "another data directory has published since"
 
@@ -52,6 +54,7 @@ class _Reading:
 
     def __init__(self, store: VectorStore, stamp: str | None) -> None:
         self.store, self.stamp = store, stamp
+        self.since = time.monotonic()
         self.collections: dict[int, Collection] = {}
 
 
@@ -88,7 +91,17 @@ class VectorSession(Closing):
         return self._row
 
     def look(self) -> None:
-        """Only see how the store looks: another process may write in it while this one waits for vectors."""
+        """Only see how the store looks: another process may write in it while this one waits for vectors.
+
+        A store that does not tell which one it is, is opened to write for a moment, which gives it another name.
+        """
+        try:
+            self._backend.identity()
+        except VectorStoreError:
+            self._row = None
+            if self._store is None:
+                self._store = self._open_to_write()
+                self._close_writing()
         self.stamp = self._backend.look()
 
     def is_current(self, index: IndexRow) -> bool:
@@ -141,7 +154,8 @@ class VectorSession(Closing):
                     say = None
                 self._state.stop.wait(BUSY_LOOK_S)
             else:
-                self.look()
+                self._row = None  # opening it to write may have given it another name
+                self.stamp = self._backend.look()
         return self._store
 
     def _open_to_write(self) -> VectorStore:
@@ -166,12 +180,19 @@ class VectorSession(Closing):
         self._close_writing()
 
     def _record(self, store: VectorStore, before: str | None, sound: Sequence[int] = ()) -> None:
-        """What was sound before, and what is said to be, is sound as the closed store looks now."""
+        """What was sound before, and what is said to be, is sound as the closed store looks now.
+
+        Of a store that does not tell which one it is, nothing can be recorded: whoever comes next looks closely.
+        """
+        try:
+            store_id = self.store_id
+        except VectorStoreError:
+            return
         after = self._backend.look()
         if store.recovered is not None:  # what was thrown away and begun anew is not what others left there
             before = None
-        if self.store_id is not None and (sound or (before is not None and after != before)):
-            self._state.stores.follow(self.store_id, sound, old=before, new=after)
+        if store_id is not None and (sound or (before is not None and after != before)):
+            self._state.stores.follow(store_id, sound, old=before, new=after)
 
     def _close_writing(self) -> None:
         store, self._store = self._store, None
@@ -324,6 +345,7 @@ class VectorSession(Closing):
             VectorStoreError: the store cannot be used.
         """
         with self._gate.turn:
+            self._let_writers_in()
             trouble = self._trouble(index)
             if trouble is None:
                 return self._reading().collections[index.id].query(vectors, n)
@@ -346,6 +368,15 @@ class VectorSession(Closing):
             self._counted = True
             gate.readers += 1
         return gate.reading
+
+    def _let_writers_in(self) -> None:
+        """The caller has the turn. Threads that search without end would keep writers of other processes out.
+
+        So the store is closed when one of them waits; until it is done, the store cannot be opened to read.
+        """
+        reading = self._gate.reading
+        if reading is not None and time.monotonic() - reading.since >= READ_AT_LEAST_S and self._backend.wanted():
+            self._close_reading()
 
     def _close_reading(self) -> None:
         """The caller has the turn. Reading changes files, too: what was sound is so as they look now."""

@@ -81,6 +81,23 @@ def test_doctor_finds_all_well(app: App, repo: GitRepo) -> None:
     assert {name: found.message for name, found in findings.items() if found.status in {"error", "warning"}} == {}
 
 
+def test_doctor_looks_at_no_copy_of_a_store_that_is_not_used(app: App, tmp_path: Path, repo: GitRepo) -> None:
+    """The copy in Chroma, which `exact` does not use, is behind and lacks what was published since."""
+    with app_in(tmp_path / "data", vectors__backend="chroma") as chroma:
+        chroma.index(request(repo), Silence())
+    repo.commit({"late.py": "def only_late(value):\n    return value * 7\n"}, delete=["f1.py"])
+    app.index(request(repo), Silence())
+    found = {finding.check: finding.status for finding in app.doctor()}
+    assert (found["index_is_complete"], found["index_holds_nothing_old"]) == ("skipped", "skipped")
+    with app_in(tmp_path / "data", vectors__backend="chroma") as chroma:
+        found = {finding.check: finding.status for finding in chroma.doctor()}
+        assert (found["index_is_complete"], found["index_holds_nothing_old"]) == ("ok", "ok")
+        told = Told()
+        assert chroma.search(Query(text="only late"), repository=None, reporter=told)[0].path == "late.py"
+        assert len(told.sentences) == 1
+        assert "follows" in told.sentences[0]
+
+
 def test_its_nearest_are_those_of_comparing_all_vectors(app: App, tmp_path: Path) -> None:
     repo = GitRepo(tmp_path / "many")
     repo.commit({f"m{n}.py": "\n".join(FUNCTION.format(100 * n + m) for m in range(20)) for n in range(30)})
@@ -103,6 +120,52 @@ def test_its_nearest_are_those_of_comparing_all_vectors(app: App, tmp_path: Path
             assert {id_ for id_, score in found if score > least} == {
                 ids[row] for row in best if similarity[row] > least
             }
+
+
+def store_answers(app: App) -> set[str]:
+    """The ids that the store itself gives for all there is."""
+    [index] = app.workspace.state.catalog.indexes()
+    [vector] = synthetic.embed(["value"], index.space.dimensions)
+    with Nearest(app.workspace, Silence()) as nearest:
+        return {id_ for id_, _ in nearest(index, vector, 100) or []}
+
+
+def stored_ids(app: App) -> set[str]:
+    [index] = app.workspace.state.catalog.indexes()
+    return {id_ for ids, _ in app.workspace.state.lookup.vectors(index.published, Filter()) for id_ in ids}
+
+
+def test_a_long_lived_process_sees_a_repository_that_was_removed_and_indexed_again(
+    app: App, tmp_path: Path, repo: GitRepo
+) -> None:
+    app.index(request(repo), Silence())
+    first, [index] = store_answers(app), app.workspace.state.catalog.indexes()
+    assert first == stored_ids(app)
+    with app_in(tmp_path / "data") as other:
+        other.remove_repository("demo", Silence())
+        repo.commit({f"f{number}.py": FUNCTION.format(100 + number) for number in range(6)})
+        other.index(request(repo), Silence())
+        [again] = other.workspace.state.catalog.indexes()
+    assert (again.id, again.publications, again.collection) == (index.id, index.publications, index.collection)
+    assert stored_ids(app) != first
+    assert store_answers(app) == stored_ids(app)
+
+
+def test_a_long_lived_process_sees_vectors_that_came_without_a_publication(
+    app: App, tmp_path: Path, repo: GitRepo
+) -> None:
+    app.index(request(repo), Silence())
+    app.export_cache(tmp_path / "vectors.bin", None, Silence())
+    lost = "SELECT id FROM embeddings ORDER BY id LIMIT 2"
+    with app.workspace.state.database.begin() as connection:
+        connection.exec_driver_sql(f"DELETE FROM vectors WHERE embedding_id IN ({lost})")
+        connection.exec_driver_sql(f"UPDATE embeddings SET state = 'failed' WHERE id IN ({lost})")
+        connection.exec_driver_sql("UPDATE indexes SET whole = false")
+    assert len(store_answers(app)) == 4
+    with app_in(tmp_path / "data") as other:
+        other.import_cache(tmp_path / "vectors.bin", Silence())
+    assert store_answers(app) == stored_ids(app)
+    assert len(stored_ids(app)) == 6
 
 
 def test_going_over_to_exact_and_back_buys_and_loses_nothing(app: App, tmp_path: Path, repo: GitRepo) -> None:
