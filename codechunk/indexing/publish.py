@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from codechunk import providers
 from codechunk.documents import IndexDocument, Saved, TokenFigures, to_json
-from codechunk.errors import CodechunkError, IndexBusy
+from codechunk.errors import CodechunkError, IndexBusy, Overtaken
 from codechunk.indexing import report
 from codechunk.indexing.mode import Choice, choose
 from codechunk.process.crash import crash
@@ -40,6 +40,7 @@ class Publication:
         self._workspace, self._state, self._reporter = workspace, workspace.state, reporter
         self._index, self._job, self._outline = index, job, outline
         self._generation = index.at(outline.generation)
+        self._publications = index.publications
 
     def waiting(self, session: VectorSession) -> IndexDocument:
         """Write down that the job's texts are out, and return its document so far."""
@@ -56,6 +57,8 @@ class Publication:
         """
         try:
             ledger = self._switch(session, made=None, patience_s=0.0)
+        except Overtaken:
+            raise
         except IndexBusy as exc:
             self._reporter.say(f"{exc} Searches use the new commit when its last vector has come.")
             return
@@ -77,6 +80,7 @@ class Publication:
 
         Raises:
             IndexBusy: another process keeps writing vectors; the next run or worker finishes the job.
+            Overtaken: another process has published the index, or taken the run over. Nothing was published or swept.
         """
         state = self._state
         ledger = self._switch(session, made=made, patience_s=patience_s)
@@ -101,12 +105,14 @@ class Publication:
         ledger.balance()
         crash("ledger balanced")
         whole = not any(ledger.chunks[name] for name in ("pending", "processing", "failed"))
-        state.catalog.publish(
+        self._publications = state.catalog.publish(
             generation,
             commit=outline.commit,
             fingerprint=outline.identity,
             whole=whole,
             store_id=session.store_id,
+            job=self._job,
+            since=self._publications,
         )
         crash("published")
         session.take_out_gone(generation, collection)

@@ -9,7 +9,7 @@ from functools import partial
 
 from codechunk import providers
 from codechunk.documents import IndexDocument, TokenFigures, to_json
-from codechunk.errors import CodechunkError, Stopped, UsageError
+from codechunk.errors import CodechunkError, Overtaken, Stopped, UsageError
 from codechunk.git.repository import OpenedRepository
 from codechunk.indexing import report
 from codechunk.indexing.cut import Comparison, Indexing
@@ -400,6 +400,9 @@ def recorded(state: State, job: JobRow) -> Iterator[None]:
         planned = found is not None and found[0].plan is not None
         status = "embedding" if planned and state.queue.still_open(job.id) else "cancelled"
         state.catalog.finish_job(job.id, status=status, error="interrupted by the user")
+        raise
+    except Overtaken as exc:
+        state.catalog.lose_job(job, str(exc))
         raise
     except CodechunkError as exc:
         state.catalog.finish_job(job.id, status="failed", error=str(exc))
