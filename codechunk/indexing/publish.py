@@ -14,6 +14,7 @@ from codechunk.errors import CodechunkError, IndexBusy, Overtaken
 from codechunk.indexing import report
 from codechunk.indexing.mode import Choice, choose
 from codechunk.process.crash import crash
+from codechunk.process.locks import Lock
 from codechunk.progress import Reporter
 from codechunk.state import Generation, IndexRow, JobRow, State
 from codechunk.state.compare import Changes
@@ -35,12 +36,14 @@ class Publication:
     """One job's way from the last vector to a published generation."""
 
     def __init__(
-        self, workspace: Workspace, index: IndexRow, job: JobRow, outline: Outline, reporter: Reporter
+        self, workspace: Workspace, index: IndexRow, job: JobRow, outline: Outline, reporter: Reporter, lock: Lock
     ) -> None:
+        """`lock` is the one of `Workspace.alone_with`, under which the caller works on the index."""
         self._workspace, self._state, self._reporter = workspace, workspace.state, reporter
         self._index, self._job, self._outline = index, job, outline
         self._generation = index.at(outline.generation)
         self._publications = index.publications
+        self._lock = lock
 
     def waiting(self, session: VectorSession) -> IndexDocument:
         """Write down that the job's texts are out, and return its document so far."""
@@ -80,7 +83,8 @@ class Publication:
 
         Raises:
             IndexBusy: another process keeps writing vectors; the next run or worker finishes the job.
-            Overtaken: another process has published the index, or taken the run over. Nothing was published or swept.
+            Overtaken: another process has published the index, or taken the run over, or may do so. Nothing was
+                published or swept.
         """
         state = self._state
         ledger = self._switch(session, made=made, patience_s=patience_s)
@@ -104,6 +108,11 @@ class Publication:
         ledger = self._ledger(session, new=made, final=True)
         ledger.balance()
         crash("ledger balanced")
+        if not self._lock.held():
+            raise Overtaken(
+                f"{index.repository}@{index.ref} was not published by this run: the connection that held its lock was "
+                f"lost, and another process may work on it; the same command goes on from here."
+            )
         whole = not any(ledger.chunks[name] for name in ("pending", "processing", "failed"))
         self._publications = state.catalog.publish(
             generation,
@@ -235,11 +244,12 @@ def settle(workspace: Workspace, reporter: Reporter) -> int:
                 counts = session.ledger(index, index.at(outline.generation))
                 if counts["pending"] or counts["processing"]:
                     continue
-                with workspace.alone(index):
+                with workspace.alone_with(url=index.url, repository=index.repository) as lock:
                     found = state.catalog.job(job.id)
                     if found is None or found[0].plan != job.plan or not _is_next(found[1], outline):
                         continue  # another process was faster
-                    Publication(workspace, found[1], found[0], outline, reporter).publish(session, patience_s=0.0)
+                    publication = Publication(workspace, found[1], found[0], outline, reporter, lock)
+                    publication.publish(session, patience_s=0.0)
                     finished += 1
         except IndexBusy as exc:
             log.debug("Left for later", extra={"action": "settle_busy", "job": job.id, "why": str(exc)})

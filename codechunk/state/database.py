@@ -47,6 +47,10 @@ KEPT_CONNECTIONS = 5
 # Vectors live in the database: 16 KiB pages keep a row of 1.5 kB float16 in one page (reliability.md, 1).
 PAGE_SIZE = 16_384
 
+# A lock lives as long as its connection: after 30 s of silence the system asks three times, 10 s apart, whether the
+# other end is still there. Otherwise a router that forgot the connection would be noticed after hours.
+KEEPALIVES = {"keepalives": 1, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+
 # How often a process looks again for a lock that another one holds.
 LOCK_LOOK_S = 0.2
 
@@ -262,6 +266,16 @@ class AdvisoryLock:
         query = text("SELECT pg_try_advisory_lock(:key)")
         return bool(connection.execute(query, {"key": self._key}).scalar_one())
 
+    def held(self) -> bool:
+        """See `Lock`. Asks the server: a lock of a connection that is lost is everybody's."""
+        if self._connection is None:
+            return False
+        try:
+            self._connection.execute(text("SELECT 1"))
+        except DatabaseError:
+            return False
+        return True
+
     def release(self) -> None:
         """See `Lock`."""
         connection, self._connection = self._connection, None
@@ -275,7 +289,14 @@ def _create_engine(url: URL) -> Engine:
         if url.drivername == "postgresql":
             url = url.set(drivername="postgresql+psycopg")  # SQLAlchemy's own default is the older psycopg2
         try:
-            return create_engine(url, pool_pre_ping=True)
+            return create_engine(
+                url,
+                pool_pre_ping=True,
+                connect_args=KEEPALIVES,
+                pool_size=KEPT_CONNECTIONS,
+                max_overflow=MOST_CONNECTIONS - KEPT_CONNECTIONS,
+                pool_timeout=BUSY_TIMEOUT_MS / 1000,
+            )
         except ModuleNotFoundError as exc:
             raise StateError(
                 f"state.url names PostgreSQL, and its driver is not installed ({exc}); run: "
