@@ -101,7 +101,7 @@ class App(Closing):
             else:
                 session.look()
             opened = self._opened(source, request, reporter)
-            with self.workspace.alone_with(url=source.url, repository=source.name):
+            with self.workspace.alone_with(url=source.url, repository=source.name) as lock:
                 index = state.catalog.open_index(
                     url=source.url, names=_names(source), ref=opened.ref, space=self.workspace.space()
                 )
@@ -109,7 +109,7 @@ class App(Closing):
                 index = state.catalog.refreshed(index)  # --full has raised the epoch
                 if job.attempts > 1:
                     reporter.say(f"Taking up the unfinished run of {index.repository} again (job {job.id}).")
-                run = Run(self.workspace, session, opened, index, job, reporter, started_at)
+                run = Run(self.workspace, session, opened, index, job, reporter, started_at, lock)
                 options = RunOptions(
                     jobs=self._processes(request),
                     mode=request.mode,

@@ -62,6 +62,10 @@ class IndexBusy(CodechunkError):
     kind: Kind = "busy"
 
 
+class Overtaken(IndexBusy):
+    """The run lost its index to another process while it worked; what that process did stands."""
+
+
 class VectorStoreError(CodechunkError):
     """The vector store refused or is unreachable."""
 

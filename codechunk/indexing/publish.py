@@ -10,10 +10,11 @@ from dataclasses import replace
 
 from codechunk import providers
 from codechunk.documents import IndexDocument, Saved, TokenFigures, to_json
-from codechunk.errors import CodechunkError, IndexBusy
+from codechunk.errors import CodechunkError, IndexBusy, Overtaken
 from codechunk.indexing import report
 from codechunk.indexing.mode import Choice, choose
 from codechunk.process.crash import crash
+from codechunk.process.locks import Lock
 from codechunk.progress import Reporter
 from codechunk.state import Generation, IndexRow, JobRow, State
 from codechunk.state.compare import Changes
@@ -35,11 +36,14 @@ class Publication:
     """One job's way from the last vector to a published generation."""
 
     def __init__(
-        self, workspace: Workspace, index: IndexRow, job: JobRow, outline: Outline, reporter: Reporter
+        self, workspace: Workspace, index: IndexRow, job: JobRow, outline: Outline, reporter: Reporter, lock: Lock
     ) -> None:
+        """`lock` is the one of `Workspace.alone_with`, under which the caller works on the index."""
         self._workspace, self._state, self._reporter = workspace, workspace.state, reporter
         self._index, self._job, self._outline = index, job, outline
         self._generation = index.at(outline.generation)
+        self._publications = index.publications
+        self._lock = lock
 
     def waiting(self, session: VectorSession) -> IndexDocument:
         """Write down that the job's texts are out, and return its document so far."""
@@ -56,6 +60,8 @@ class Publication:
         """
         try:
             ledger = self._switch(session, made=None, patience_s=0.0)
+        except Overtaken:
+            raise
         except IndexBusy as exc:
             self._reporter.say(f"{exc} Searches use the new commit when its last vector has come.")
             return
@@ -77,6 +83,8 @@ class Publication:
 
         Raises:
             IndexBusy: another process keeps writing vectors; the next run or worker finishes the job.
+            Overtaken: another process has published the index, or taken the run over, or may do so. Nothing was
+                published or swept.
         """
         state = self._state
         ledger = self._switch(session, made=made, patience_s=patience_s)
@@ -100,13 +108,20 @@ class Publication:
         ledger = self._ledger(session, new=made, final=True)
         ledger.balance()
         crash("ledger balanced")
+        if not self._lock.held():
+            raise Overtaken(
+                f"{index.repository}@{index.ref} was not published by this run: the connection that held its lock was "
+                f"lost, and another process may work on it; the same command goes on from here."
+            )
         whole = not any(ledger.chunks[name] for name in ("pending", "processing", "failed"))
-        state.catalog.publish(
+        self._publications = state.catalog.publish(
             generation,
             commit=outline.commit,
             fingerprint=outline.identity,
             whole=whole,
             store_id=session.store_id,
+            job=self._job,
+            since=self._publications,
         )
         crash("published")
         session.take_out_gone(generation, collection)
@@ -231,11 +246,12 @@ def settle(workspace: Workspace, reporter: Reporter) -> int:
                 counts = session.ledger(index, index.at(outline.generation))
                 if counts["pending"] or counts["processing"]:
                     continue
-                with workspace.alone(index):
+                with workspace.alone_with(url=index.url, repository=index.repository) as lock:
                     found = state.catalog.job(job.id)
                     if found is None or found[0].plan != job.plan or not _is_next(found[1], outline):
                         continue  # another process was faster
-                    Publication(workspace, found[1], found[0], outline, reporter).publish(session, patience_s=0.0)
+                    publication = Publication(workspace, found[1], found[0], outline, reporter, lock)
+                    publication.publish(session, patience_s=0.0)
                     finished += 1
         except IndexBusy as exc:
             log.debug("Left for later", extra={"action": "settle_busy", "job": job.id, "why": str(exc)})

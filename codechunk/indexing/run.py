@@ -9,13 +9,14 @@ from functools import partial
 
 from codechunk import providers
 from codechunk.documents import IndexDocument, TokenFigures, to_json
-from codechunk.errors import CodechunkError, Stopped, UsageError
+from codechunk.errors import CodechunkError, Overtaken, Stopped, UsageError
 from codechunk.git.repository import OpenedRepository
 from codechunk.indexing import report
 from codechunk.indexing.cut import Comparison, Indexing
 from codechunk.indexing.mode import Choice, Mode, choose
 from codechunk.indexing.publish import BUSY_PATIENCE_S, Publication, saved, tokens_of
 from codechunk.pool.cut_settings import changed_settings, fingerprint
+from codechunk.process.locks import Lock
 from codechunk.progress import Reporter
 from codechunk.sending.owner import is_gone
 from codechunk.state import Generation, IndexRow, JobRow, SizedSource, State
@@ -65,9 +66,11 @@ class Run:
         job: JobRow,
         reporter: Reporter,
         started_at: float,
+        lock: Lock,
     ) -> None:
         self._workspace, self._state, self._session, self._opened = workspace, workspace.state, session, opened
         self._index, self._job, self._reporter, self._started_at = index, job, reporter, started_at
+        self._lock = lock
         self._changes = Changes()
         self._provider = providers.get(index.space.provider)
 
@@ -368,7 +371,7 @@ class Run:
         )
 
     def _publication(self, outline: Outline) -> Publication:
-        return Publication(self._workspace, self._index, self._job, outline, self._reporter)
+        return Publication(self._workspace, self._index, self._job, outline, self._reporter, self._lock)
 
 
 def _within(max_cost_usd: float | None, estimate_usd: float | None, texts: int, model: str) -> None:
@@ -400,6 +403,9 @@ def recorded(state: State, job: JobRow) -> Iterator[None]:
         planned = found is not None and found[0].plan is not None
         status = "embedding" if planned and state.queue.still_open(job.id) else "cancelled"
         state.catalog.finish_job(job.id, status=status, error="interrupted by the user")
+        raise
+    except Overtaken as exc:
+        state.catalog.lose_job(job, str(exc))
         raise
     except CodechunkError as exc:
         state.catalog.finish_job(job.id, status="failed", error=str(exc))

@@ -27,6 +27,10 @@ class Lock(Protocol):
         """
         ...
 
+    def held(self) -> bool:
+        """Whether it is still held: False when it was never taken, given back, or lost."""
+        ...
+
     def release(self) -> None:
         """Give it back. More than once is fine."""
         ...
@@ -71,6 +75,10 @@ class FileLock:
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, who.encode(), 0)
 
+    def held(self) -> bool:
+        """See `Lock`. The kernel takes no lock away."""
+        return self._file is not None
+
     def release(self) -> None:
         """See `Lock`."""
         file, self._file = self._file, None
@@ -88,8 +96,8 @@ class FileLock:
 
 
 @contextmanager
-def only_one(lock: Lock, busy: str) -> Iterator[None]:
-    """Hold the lock while the block runs.
+def only_one(lock: Lock, busy: str) -> Iterator[Lock]:
+    """Hold the lock while the block runs, which may ask whether it is still held.
 
     Raises:
         IndexBusy: with the sentence `busy`, at once, when somebody else holds it.
@@ -97,14 +105,14 @@ def only_one(lock: Lock, busy: str) -> Iterator[None]:
     if not lock.take():
         raise IndexBusy(busy)
     try:
-        yield
+        yield lock
     finally:
         lock.release()
 
 
 @contextmanager
-def only_one_here(path: Path, busy: str) -> Iterator[None]:
+def only_one_here(path: Path, busy: str) -> Iterator[Lock]:
     """`only_one` with the lock file `path`, whose folder is made when missing (mode 0700)."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with only_one(FileLock(path), busy):
-        yield
+    with only_one(FileLock(path), busy) as lock:
+        yield lock

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, exists, func, insert, or_, select, update
 
+from codechunk.errors import Overtaken
 from codechunk.state.batch_words import BATCH_ENDS
 from codechunk.state.contents import delete_chunks, live_at
 from codechunk.state.database import Database, begins_with
@@ -164,17 +165,37 @@ class Catalog:
         fingerprint: str,
         whole: bool,
         store_id: int | None = None,
-    ) -> None:
+        job: JobRow | None = None,
+        since: int | None = None,
+    ) -> int:
         """Switch searches to a new generation of files: from one moment to the next, never half.
+
+        A process can lose its lock without knowing it (a server drops the connection that holds it), so the switch
+        itself asks whether the index is still as the run found it.
 
         Args:
             whole: every chunk of it has its vector.
             store_id: the store that holds each of these vectors; None when no store holds a copy.
+            job: the run that publishes, as it was when it began; None: not asked about.
+            since: `publications` of the index that the run began with; None: not asked about.
+
+        Returns:
+            `publications` of the index from now on.
+
+        Raises:
+            Overtaken: another process published the index since, or the run is another one's now or over. Nothing was
+                changed.
         """
+        # The generation itself: published early, or with failures that are fixed now.
+        expected: list[ColumnElement[bool]] = [indexes.c.generation.in_((generation.number - 1, generation.number))]
+        if since is not None:
+            expected.append(indexes.c.publications == since)
         with self._db.begin() as connection:
-            number: int = connection.execute(
+            if job is not None and connection.execute(_still_mine(job).with_for_update()).first() is None:
+                raise Overtaken(_overtaken(connection, generation))
+            number: int | None = connection.execute(
                 update(indexes)
-                .where(indexes.c.id == generation.index_id)
+                .where(indexes.c.id == generation.index_id, *expected)
                 .values(
                     commit_sha=commit,
                     fingerprint=fingerprint,
@@ -184,12 +205,15 @@ class Catalog:
                     updated_at=time.time(),
                 )
                 .returning(indexes.c.publications)
-            ).scalar_one()
+            ).scalar()
+            if number is None:
+                raise Overtaken(_overtaken(connection, generation))
             if store_id is not None:
                 up_to_date = self._db.upsert(index_stores, key=["index_id", "store_id"], values=["publication"])
                 connection.execute(
                     up_to_date.values(index_id=generation.index_id, store_id=store_id, publication=number)
                 )
+            return number
 
     def sweep(self, generation: Generation) -> None:
         """Forget the files that left before or with `generation`, and contents that no index refers to."""
@@ -270,6 +294,8 @@ class Catalog:
     ) -> None:
         """Record how a job ended; `embedding` is not an end, its chunks still wait.
 
+        A superseded job stays so: whoever works on it has lost its index without knowing, and nobody may take it up.
+
         Args:
             report: the document that was shown, kept for people; nothing reads it back.
             plan: replaces the plan of the job, which the next run and `jobs` read; None: it stays.
@@ -279,7 +305,7 @@ class Catalog:
         with self._db.begin() as connection:
             connection.execute(
                 update(jobs)
-                .where(jobs.c.id == job_id)
+                .where(jobs.c.id == job_id, jobs.c.status != "superseded")
                 .values(
                     status=status,
                     error=error,
@@ -289,10 +315,20 @@ class Catalog:
                 )
             )
 
+    def lose_job(self, job: JobRow, error: str) -> None:
+        """Record that a run could not publish, unless somebody else has taken its job up or ended it."""
+        mine = _still_mine(job).with_only_columns(jobs.c.id)
+        with self._db.begin() as connection:
+            connection.execute(
+                update(jobs).where(jobs.c.id.in_(mine)).values(status="failed", error=error, finished_at=time.time())
+            )
+
     def wait_job(self, job_id: str) -> None:
         """Record that a job waits for vectors from the provider."""
         with self._db.begin() as connection:
-            connection.execute(update(jobs).where(jobs.c.id == job_id).values(status="embedding"))
+            connection.execute(
+                update(jobs).where(jobs.c.id == job_id, jobs.c.status != "superseded").values(status="embedding")
+            )
 
     def plan_job(self, job_id: str, plan: str) -> None:
         """Keep what is needed to finish a job once its vectors are there."""
@@ -436,6 +472,26 @@ class Catalog:
         connection.execute(self._db.insert_new(spaces).values(**values))
         where = [spaces.c[name] == value for name, value in values.items()]
         return int(connection.execute(select(spaces.c.id).where(*where)).scalar_one())
+
+
+def _still_mine(job: JobRow) -> Select[Any]:
+    """The job, unless another run has taken it up or superseded it since, or it has ended."""
+    unfinished = jobs.c.status.in_(("running", "embedding", "failed"))
+    return select(jobs).where(jobs.c.id == job.id, jobs.c.attempts == job.attempts, unfinished)
+
+
+def _overtaken(connection: Connection, generation: Generation) -> str:
+    """Why a run may not publish."""
+    row = connection.execute(
+        select(repositories.c.name, indexes.c.ref)
+        .join(indexes, indexes.c.repository_id == repositories.c.id)
+        .where(indexes.c.id == generation.index_id)
+    ).first()
+    name = "the index" if row is None else f"{row.name}@{row.ref}"
+    return (
+        f"{name} was not published by this run: another process has published it since, or has taken the run over or "
+        f"cancelled it; the same command goes on from there."
+    )
 
 
 def _wanted_elsewhere(index: IndexRow) -> ColumnElement[bool]:

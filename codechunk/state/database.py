@@ -33,6 +33,7 @@ from sqlalchemy.exc import TimeoutError as NoConnectionError
 from sqlalchemy.pool import Pool, QueuePool
 
 from codechunk.errors import StateError
+from codechunk.process.locks import FileLock
 from codechunk.process.stop import Stop
 
 # The newest migration in codechunk/state/migrations/versions. Alembic itself (0.25 s to import) is only loaded
@@ -46,6 +47,12 @@ MOST_CONNECTIONS = 32
 KEPT_CONNECTIONS = 5
 # Vectors live in the database: 16 KiB pages keep a row of 1.5 kB float16 in one page (reliability.md, 1).
 PAGE_SIZE = 16_384
+# How long a process waits for another one that makes the backup of a large database and upgrades it.
+UPGRADE_PATIENCE_S = 600.0
+
+# A lock lives as long as its connection: after 30 s of silence the system asks three times, 10 s apart, whether the
+# other end is still there. Otherwise a router that forgot the connection would be noticed after hours.
+KEEPALIVES = {"keepalives": 1, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 
 # How often a process looks again for a lock that another one holds.
 LOCK_LOOK_S = 0.2
@@ -188,17 +195,48 @@ class Database:
         revision = self._revision()
         if revision == SCHEMA_REVISION:
             return
+        self._refuse_newer(revision)
+        from codechunk.state.migrations import upgrade  # 0.25 s of Alembic, needed once per database
+
+        with self._upgrading(revision):
+            upgrade(self.engine)
+        self.engine.dispose()  # statistics are read when a connection is opened
+
+    def _refuse_newer(self, revision: str | None) -> None:
         if revision is not None and revision not in KNOWN_REVISIONS:
             raise StateError(
                 f"the state database {self.path or self.engine.url.render_as_string()} was made by a newer "
                 f"codechunk (schema {revision}, this one knows {SCHEMA_REVISION}); update codechunk"
             )
-        if revision is not None and self.path is not None:
-            self._backup(revision)
-        from codechunk.state.migrations import upgrade  # 0.25 s of Alembic, needed once per database
 
-        upgrade(self.engine)
-        self.engine.dispose()  # statistics are read when a connection is opened
+    @contextmanager
+    def _upgrading(self, revision: str | None) -> Iterator[None]:
+        """Keep other processes away from the upgrade of a SQLite file, and make its backup.
+
+        The migration itself keeps them away too, and is all that a new file or a server needs: whoever comes second
+        finds nothing to do.
+        """
+        if revision is None or self.path is None:
+            yield
+            return
+        lock = FileLock(self.path.with_name(f"{self.path.name}.upgrade"))
+        try:
+            taken = lock.take(wait_s=UPGRADE_PATIENCE_S, pause=self.stop.wait)
+        except OSError as exc:
+            raise StateError(
+                f"the state database {self.path} cannot be upgraded: {exc.strerror} ({lock.path})"
+            ) from exc
+        if not taken:
+            raise StateError(
+                f"the state database {self.path} is being upgraded by another process; wait for it and run the same "
+                f"command again"
+            )
+        with lock:
+            now = self._revision()
+            self._refuse_newer(now)
+            if now is not None and now != SCHEMA_REVISION:
+                self._backup(now)
+            yield
 
     def _revision(self) -> str | None:
         with self.engine.connect() as connection:
@@ -208,15 +246,37 @@ class Database:
             return revision
 
     def _backup(self, revision: str) -> None:
-        """Copy a SQLite database beside itself; `VACUUM INTO` is safe while others read."""
+        """Copy a SQLite database beside itself; `VACUUM INTO` is safe while others read.
+
+        The caller holds the lock of the upgrade. A backup bears its name when it is whole, never before.
+
+        Raises:
+            StateError: there is no room for it, or it cannot be written. The database is as it was.
+        """
         assert self.path is not None  # noqa: S101 - the caller asked
-        target = self.path.with_name(f"{self.path.name}.backup-{revision}")
-        target.unlink(missing_ok=True)
-        with self.engine.connect() as connection:
-            driver = connection.connection.driver_connection
-            assert driver is not None  # noqa: S101
-            driver.execute("VACUUM INTO ?", (str(target),))
-        target.chmod(0o600)
+        # Not `….backup-…`: what a kill leaves of it is no backup. The next attempt begins it anew.
+        draft = self.path.with_name(f"{self.path.name}.draft")
+        try:
+            try:
+                draft.unlink(missing_ok=True)
+                file = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+                try:
+                    with self.engine.connect() as connection:
+                        driver = connection.connection.driver_connection
+                        assert driver is not None  # noqa: S101
+                        driver.execute("VACUUM INTO ?", (str(draft),))
+                    os.fsync(file)
+                finally:
+                    os.close(file)
+                draft.replace(self.path.with_name(f"{self.path.name}.backup-{revision}"))
+            finally:
+                draft.unlink(missing_ok=True)
+        except (OSError, sqlite3.Error) as exc:
+            why = exc.strerror if isinstance(exc, OSError) else exc
+            raise StateError(
+                f"the state database {self.path} needs an upgrade and a backup before it, which cannot be made ({why}); the "
+                f"database is as it was. Free as much space beside it as it takes and run the same command again"
+            ) from exc
 
 
 def begins_with(column: ColumnElement[str], start: str) -> ColumnElement[bool]:
@@ -262,6 +322,16 @@ class AdvisoryLock:
         query = text("SELECT pg_try_advisory_lock(:key)")
         return bool(connection.execute(query, {"key": self._key}).scalar_one())
 
+    def held(self) -> bool:
+        """See `Lock`. Asks the server: a lock of a connection that is lost is everybody's."""
+        if self._connection is None:
+            return False
+        try:
+            self._connection.execute(text("SELECT 1"))
+        except DatabaseError:
+            return False
+        return True
+
     def release(self) -> None:
         """See `Lock`."""
         connection, self._connection = self._connection, None
@@ -275,7 +345,14 @@ def _create_engine(url: URL) -> Engine:
         if url.drivername == "postgresql":
             url = url.set(drivername="postgresql+psycopg")  # SQLAlchemy's own default is the older psycopg2
         try:
-            return create_engine(url, pool_pre_ping=True)
+            return create_engine(
+                url,
+                pool_pre_ping=True,
+                connect_args=KEEPALIVES,
+                pool_size=KEPT_CONNECTIONS,
+                max_overflow=MOST_CONNECTIONS - KEPT_CONNECTIONS,
+                pool_timeout=BUSY_TIMEOUT_MS / 1000,
+            )
         except ModuleNotFoundError as exc:
             raise StateError(
                 f"state.url names PostgreSQL, and its driver is not installed ({exc}); run: "

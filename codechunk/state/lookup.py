@@ -20,7 +20,11 @@ IDS_PER_QUERY = 500
 # Matches looked up for each chunk that is wanted: several refs hold the same chunk, and contents that nobody refers to
 # any more match too.
 MATCHES_PER_CHUNK = 3
+# The same among the words of every index: enough for one that has a tenth of all chunks.
+MATCHES_OF_ALL = 10
 FEW_SOURCES = 500
+# Files of an index whose chunks are looked at in some hundredths of a second, before a search by words begins.
+FEW_FILES = 2_000
 FILES_AT_ONCE = 2_000
 
 
@@ -137,10 +141,24 @@ class Lookup:
         if not words or not index_ids:
             return []
         with self._db.read() as connection:
+            if not wanted and self._are_large(connection, index_ids):
+                # Most likely the best of all are enough, and need no bounds.
+                best = self._best(connection, index_ids, words, None, limit=limit, most=MATCHES_OF_ALL * limit)
+                if best is not None:
+                    return _first_places(best, index_ids, limit=limit)
             rows = self._rows(connection, index_ids, wanted)
-            best = None if wanted else self._best(connection, index_ids, words, rows, limit=limit)
+            most = MATCHES_PER_CHUNK * limit
+            best = None if wanted else self._best(connection, index_ids, words, rows, limit=limit, most=most)
             scored = self._all(connection, index_ids, words, rows, wanted, page=limit) if best is None else best
             return _first_places(scored, index_ids, limit=limit)
+
+    def _are_large(self, connection: Connection, index_ids: Sequence[int]) -> bool:
+        """Whether the indexes have so many files that finding their bounds takes longer than reading others' words.
+
+        Of a small index it is the other way round: the best of all matches are those of others.
+        """
+        some = select(files.c.id).where(files.c.index_id.in_(index_ids)).limit(FEW_FILES + 1).subquery()
+        return bool(connection.execute(select(func.count()).select_from(some)).scalar_one() > FEW_FILES)
 
     def _all(
         self,
@@ -170,6 +188,7 @@ class Lookup:
         """Between which rows the chunks to be searched are; None: anywhere.
 
         Contents of a repository are mostly written one after the other, so that the words of others need not be read.
+        Every chunk of the indexes is looked at for this.
         """
         held = select(func.min(chunks.c.id), func.max(chunks.c.id))
         if wanted.sources is not None and len(wanted.sources) <= FEW_SOURCES:
@@ -183,10 +202,17 @@ class Lookup:
         return (0, 0) if first is None else (first, last)
 
     def _best(
-        self, connection: Connection, index_ids: Sequence[int], words: Sequence[str], rows: Rows | None, *, limit: int
+        self,
+        connection: Connection,
+        index_ids: Sequence[int],
+        words: Sequence[str],
+        rows: Rows | None,
+        *,
+        limit: int,
+        most: int,
     ) -> list[_Scored] | None:
-        """The chunks of the best matches, best first, when they are enough; only these are joined with anything."""
-        most = MATCHES_PER_CHUNK * limit
+        """The chunks of the `most` best matches, best first, when they are enough; only these are joined with
+        anything."""
         matches = self._lexical.best(connection, words, rows, limit=most)
         if len(matches) == most:  # others may have the same score as the last one
             matches = [match for match in matches if match[1] > matches[-1][1]]

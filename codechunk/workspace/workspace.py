@@ -2,7 +2,8 @@
 
 import hashlib
 import threading
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from codechunk import providers
@@ -12,7 +13,7 @@ from codechunk.git.address import Source
 from codechunk.git.repository import OpenedRepository, Progress, open_repository
 from codechunk.git.worktree import open_working_tree
 from codechunk.process.closing import Closing
-from codechunk.process.locks import only_one, only_one_here
+from codechunk.process.locks import Lock, only_one, only_one_here
 from codechunk.process.log import remember_secrets
 from codechunk.process.stop import Stop
 from codechunk.progress import Reporter
@@ -129,16 +130,18 @@ class Workspace(Closing):
             claims=self.state.database.is_sqlite,  # which only one data directory has
         )
 
-    def alone(self, index: IndexRow) -> AbstractContextManager[None]:
+    @contextmanager
+    def alone(self, index: IndexRow) -> Iterator[None]:
         """Only one process works on a repository, also where several may write in the vector store.
 
         On this machine; on every machine when they share a PostgreSQL database. Its refs share contents, so two of
         them at once would sweep away what the other is still writing.
         """
-        return self.alone_with(url=index.url, repository=index.repository)
+        with self.alone_with(url=index.url, repository=index.repository):
+            yield
 
-    def alone_with(self, *, url: str, repository: str) -> AbstractContextManager[None]:
-        """The lock of `alone`, also for a repository that has no index any more."""
+    def alone_with(self, *, url: str, repository: str) -> AbstractContextManager[Lock]:
+        """The lock of `alone`, also for a repository that has no index any more. The block may ask if it is held."""
         name = hashlib.sha256(url.encode()).hexdigest()[:32]
         busy = f"{repository} is being indexed by another codechunk process; wait for it."
         if self.state.database.is_sqlite:

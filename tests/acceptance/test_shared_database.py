@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from told_helpers import Told
 import codechunk.state.migrations
 from codechunk.app import App, IndexRequest
 from codechunk.config.load import load_config
-from codechunk.errors import IndexBusy
+from codechunk.documents import to_json
+from codechunk.errors import IndexBusy, StateError
+from codechunk.indexing.publish import Publication
 from codechunk.search.ranking import Query
 from codechunk.state import Copy, State
-from codechunk.state.database import Database
+from codechunk.state.database import MOST_CONNECTIONS, AdvisoryLock, Database
 from codechunk.state.tables import metadata
 from codechunk.vectors.chroma import ChromaStore
 
@@ -59,7 +62,7 @@ class Machine:
         reporter = Told()
         document = self.app.index(IndexRequest(source=str(source), jobs=1), reporter)
         self.told = reporter.sentences
-        return document
+        return to_json(document)
 
     def search(self, query: str) -> list[str]:
         """The paths of the answers."""
@@ -154,17 +157,83 @@ def test_a_repository_is_indexed_by_one_machine_at_a_time(machines: tuple[Machin
 def test_an_advisory_lock_is_free_when_its_connection_dies(url: str) -> None:
     one, two = Database(url), Database(url)
     held, wanted = one.advisory_lock("a name"), two.advisory_lock("a name")
+    assert not held.held()
     assert held.take()
+    assert held.held()
     assert not wanted.take(wait_s=0.01)
+    assert not wanted.held()
+    end_locks(url)
+    assert wanted.take(wait_s=30)
+    assert not held.held()
+    assert wanted.held()
+    held.release()
+    assert not held.held()
+    wanted.release()
+    one.close()
+    two.close()
+
+
+def end_locks(url: str) -> None:
+    """Do what a restart of a pooler or a broken network does: end the connections that hold locks."""
     with psycopg.connect(url, autocommit=True) as admin:
         admin.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
         )
-    assert wanted.take(wait_s=30)
-    held.release()
-    wanted.release()
-    one.close()
-    two.close()
+
+
+@pytest.mark.parametrize("late", ["before the lock is looked at", "after that"])
+def test_a_run_whose_lock_was_lost_publishes_nothing_over_what_another_machine_published(
+    machines: tuple[Machine, Machine], repo: GitRepo, url: str, monkeypatch: pytest.MonkeyPatch, late: str
+) -> None:
+    one, two = machines
+    one.index(repo.path)
+    old = repo.commit({"old.py": "def old(value):\n    return value * 3\n"})
+    real = Publication._ledger
+    overtaken: list[Any] = []
+
+    def overtake(self: Publication, *arguments: Any, **more: Any) -> Any:
+        """The vectors of the first machine are stored; then its lock goes, and another machine comes."""
+        ledger = real(self, *arguments, **more)
+        if not overtaken:
+            overtaken.append(self)
+            end_locks(url)
+            repo.commit({"newer.py": "def newer(value):\n    return value * 5\n"})
+            two.index(repo.path)
+            if late == "after that":
+                monkeypatch.setattr(AdvisoryLock, "held", lambda _self: True)
+        return ledger
+
+    monkeypatch.setattr(Publication, "_ledger", overtake)
+    with pytest.raises(IndexBusy, match=r"was not published by this run.*the same command goes on from"):
+        one.index(repo.path)
+    monkeypatch.undo()
+    state = one.app.workspace.state
+    (index,) = state.catalog.indexes()
+    assert index.commit == repo.sha != old
+    assert index.published.number == 2
+    states = {job.commit: job.status for job, _ in state.catalog.jobs()}
+    assert (states[index.commit], states[old]) == ("succeeded", "superseded")
+    assert one.search("newer")[0] == "newer.py"
+    assert one.ids() == two.ids()
+    assert one.index(repo.path)["mode_reason"] == "nothing changed"
+    for machine in machines:
+        assert {found.check: found.message for found in machine.app.doctor() if found.status == "error"} == {}
+
+
+def test_connections_to_a_server_are_watched_and_not_more_than_the_sentence_says(url: str) -> None:
+    database = Database(url)
+    try:
+        with ExitStack() as used:
+            for _ in range(MOST_CONNECTIONS):
+                connection = used.enter_context(database.read())
+            driver = connection.connection.driver_connection
+            assert isinstance(driver, psycopg.Connection)
+            assert driver.info.get_parameters()["keepalives_idle"] == "30"
+            database.engine.pool._timeout = 0.0  # type: ignore[attr-defined]
+            with pytest.raises(StateError, match=f"at most {MOST_CONNECTIONS}"), database.read():
+                pass
+    finally:
+        database.close()
 
 
 def test_an_upgrade_keeps_what_one_store_held_and_the_first_directory_that_has_one_claims_it(url: str) -> None:

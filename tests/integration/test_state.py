@@ -3,6 +3,7 @@
 import multiprocessing
 import sqlite3
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
 import codechunk.state.migrations
-from codechunk.errors import StateError
-from codechunk.state import CutFile, Filter, Generation, IndexRow, PlannedFile, Space, State
+from codechunk.errors import Overtaken, StateError
+from codechunk.indexing.run import recorded
+from codechunk.state import CutFile, Filter, Generation, IndexRow, JobRow, PlannedFile, Space, State
 from codechunk.state.database import KNOWN_REVISIONS, SCHEMA_REVISION
 from codechunk.state.tables import metadata
 from codechunk.text.chunks import Chunk, Kind, chunk_ids
@@ -189,6 +191,47 @@ def test_a_run_writes_the_generation_after_the_published_one_and_publishes_it(st
     after = state.catalog.refreshed(index)
     assert after.published == index.next
     assert after.next == index.at(2)
+
+
+def test_a_run_that_was_overtaken_publishes_nothing(state: State) -> None:
+    """Two runs that know nothing of each other: the lock of the first one was lost."""
+    first = open_index(state)
+    slow = state.catalog.start_job(first.id, "c1", redo=False)
+    fast = state.catalog.start_job(first.id, "c2", redo=False)
+
+    def publish(index: IndexRow, job: JobRow | None) -> int:
+        return state.catalog.publish(
+            index.next, commit="c1", fingerprint="f", whole=True, job=job, since=index.publications
+        )
+
+    with pytest.raises(Overtaken, match="o/n@main was not published by this run"):
+        publish(first, slow)  # superseded, although nobody has published yet
+    assert state.catalog.refreshed(first) == first
+    number = state.catalog.publish(first.next, commit="c2", fingerprint="f", whole=True, job=fast, since=0)
+    assert number == 1
+    after = state.catalog.refreshed(first)
+    for job in (slow, fast, None):
+        with pytest.raises(Overtaken, match="the same command goes on from there"):
+            publish(first, job)
+    with pytest.raises(Overtaken):
+        state.catalog.publish(first.at(3), commit="c1", fingerprint="f", whole=True)
+    state.catalog.lose_job(slow, "too late")
+    state.catalog.finish_job(slow.id, status="failed", error="too late")
+    assert state.catalog.refreshed(first) == after
+    assert [(job.commit, job.status) for job, _ in state.catalog.jobs()] == [("c2", "running"), ("c1", "superseded")]
+    # Once more the same generation: its failures were fixed.
+    assert publish(replace(after, published=first.published), fast) == 2
+
+
+def test_a_run_whose_job_another_process_took_up_publishes_nothing_and_leaves_the_job_alone(state: State) -> None:
+    index = open_index(state)
+    slow = state.catalog.start_job(index.id, "c1", redo=False)
+    fast = state.catalog.start_job(index.id, "c1", redo=False)
+    assert (slow.id, fast.attempts) == (fast.id, 2)
+    with pytest.raises(Overtaken), recorded(state, slow):
+        state.catalog.publish(index.next, commit="c1", fingerprint="f", whole=True, job=slow, since=0)
+    assert [job.status for job, _ in state.catalog.jobs()] == ["running"]
+    state.catalog.publish(index.next, commit="c1", fingerprint="f", whole=True, job=fast, since=0)
 
 
 def test_generations_of_two_indexes_with_one_number_do_not_mix(state: State) -> None:

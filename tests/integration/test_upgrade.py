@@ -1,8 +1,11 @@
 """A data directory that an older version left: today's code goes on with it, and buys and makes nothing again."""
 
 import os
+import resource
 import sqlite3
-from contextlib import closing
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +16,11 @@ from old_state import VERSIONS, old_data
 
 from codechunk.app import App
 from codechunk.config.load import load_config
+from codechunk.errors import StateError
 from codechunk.indexing.publish import settle
 from codechunk.progress import Silence
 from codechunk.state import State
-from codechunk.state.database import SCHEMA_REVISION
+from codechunk.state.database import SCHEMA_REVISION, Database
 from codechunk.views.doctor import check_invariants
 
 # The versions that cut files as today's does: their index is used as it is. Those of others are cut again.
@@ -65,6 +69,76 @@ def test_the_schema_is_upgraded_with_a_backup_beside_it_and_every_row_is_sound(o
     else:
         assert revision(backup) == old.schema
     assert old.vectors() == before
+
+
+OLDER = [schema for schema in VERSIONS if schema != SCHEMA_REVISION]
+
+
+@pytest.mark.parametrize("old", OLDER, indirect=True)
+def test_of_two_processes_that_upgrade_at_once_one_does_and_the_other_waits_for_it(
+    old: Old, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, second_looked = old.data / "state.db", threading.Event()
+    real_backup, real_revision = Database._backup, Database._revision
+    backups: list[str] = []
+    failures: list[Exception] = []
+
+    def open_second() -> None:
+        try:
+            State(path).close()
+        except Exception as exc:
+            failures.append(exc)
+            raise
+
+    second = threading.Thread(target=open_second)
+
+    def watched_revision(self: Database) -> str | None:
+        found = real_revision(self)
+        if threading.current_thread() is second:
+            second_looked.set()
+        return found
+
+    def watched_backup(self: Database, revision: str) -> None:
+        backups.append(revision)
+        if len(backups) == 1:
+            second.start()
+            assert second_looked.wait(60)  # it has seen the old schema
+        real_backup(self, revision)
+
+    monkeypatch.setattr(Database, "_revision", watched_revision)
+    monkeypatch.setattr(Database, "_backup", watched_backup)
+    State(path).close()
+    second.join(60)
+    assert failures == []
+    assert backups == [old.schema]
+    assert revision(path) == SCHEMA_REVISION
+    assert revision(old.data / f"state.db.backup-{old.schema}") == old.schema
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Let no file of this process grow beyond `size` bytes: as if the disk were full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("old", OLDER, indirect=True)
+def test_without_room_for_the_backup_nothing_is_upgraded_and_no_half_backup_is_left(old: Old) -> None:
+    path, backup = old.data / "state.db", old.data / f"state.db.backup-{old.schema}"
+    backup.write_bytes(b"of an earlier attempt")
+    with files_of_at_most(70_000), pytest.raises(StateError, match=r"cannot be made .*the database is as it was"):
+        State(path)
+    assert revision(path) == old.schema
+    assert backup.read_bytes() == b"of an earlier attempt"
+    assert sorted(file.name for file in old.data.glob("state.db.*")) == [backup.name, "state.db.upgrade"]
+    State(path).close()
+    assert revision(path) == SCHEMA_REVISION
+    assert revision(backup) == old.schema
+    assert backup.stat().st_mode & 0o777 == 0o600
 
 
 def test_search_answers_from_the_index_as_it_was_left(old: Old) -> None:

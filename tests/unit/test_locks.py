@@ -61,9 +61,11 @@ def test_the_holder_writes_who_it_is_and_the_file_is_private(tmp_path: Path) -> 
 
 def test_only_one_says_its_sentence_and_lets_go_after_an_error(tmp_path: Path) -> None:
     path = tmp_path / "locks" / "name.lock"
-    with pytest.raises(RuntimeError), only_one_here(path, "busy"):
+    with pytest.raises(RuntimeError), only_one_here(path, "busy") as lock:
+        assert lock.held()
         with pytest.raises(IndexBusy, match="busy"), only_one(FileLock(path), "busy"):
             pass
         raise RuntimeError
+    assert not lock.held()
     with only_one_here(path, "busy"):
         pass
