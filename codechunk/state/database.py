@@ -274,8 +274,8 @@ class Database:
         except (OSError, sqlite3.Error) as exc:
             why = exc.strerror if isinstance(exc, OSError) else exc
             raise StateError(
-                f"the state database {self.path} needs an upgrade and a backup before it, which cannot be made "
-                f"({why}); the database is as it was. Free as much space beside it as it takes and run the same command again"
+                f"the state database {self.path} needs an upgrade, and a backup before it cannot be made ({why}); "
+                f"the database is as it was. Free as much space beside it as it takes and run the same command again"
             ) from exc
 
 
