@@ -50,7 +50,7 @@ def test_a_run_that_did_not_wait_is_finished_by_queue_sync(cli: Paid, repo: GitR
         "pending_submission": 0, "submitting": 0, "processing": 1, "retry_scheduled": 0, "completed": 0, "failed": 0,
         "cancelled": 0,
     }  # fmt: skip
-    assert "6 in work" in cli.paid("queue", "status").out
+    assert "6 processing" in cli.paid("queue", "status").out
     emulator.finish()
     synced = cli.paid("queue", "sync", "--json")
     assert synced.code == 0, synced.err

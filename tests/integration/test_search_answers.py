@@ -131,5 +131,7 @@ def test_a_notebook_answer_is_without_the_outputs_between_its_cells(tmp_path: Pa
 
 def test_the_command_asks_for_as_much_context_as_the_library() -> None:
     """The command line has its own literal, because to import the search costs every command its start."""
-    option = inspect.signature(cli.search).parameters["context_tokens"]
+    # By its registration: the module of the same name takes the name of the function when it is imported.
+    command = next(one.callback for one in cli.app.registered_commands if one.callback.__name__ == "search")
+    option = inspect.signature(command).parameters["context_tokens"]
     assert option.default == CONTEXT_TOKENS == Query(text="x").context
