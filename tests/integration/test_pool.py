@@ -503,7 +503,7 @@ def test_a_slow_caller_is_not_taken_for_a_slow_file(monkeypatch: pytest.MonkeyPa
     with make_pool(timeout_s=30.0) as pool:
         results = pool.run(make_task(key, large) for key in range(6))
         first = next(results)
-        working = [child.stdout for child in pool._children if child.queue]
+        working = [child.stdout for child in pool._children if child.clock is not None]
         wait_until(lambda: len(select.select(working, [], [], 1.0)[0]) == len(working), "each has an answer begun")
         now = time.monotonic
         monkeypatch.setattr("codechunk.pool.pool.time.monotonic", lambda: now() + 3_600.0)
