@@ -49,6 +49,19 @@ def test_a_repository_is_indexed_and_searched_with_it(trial: Trial, tmp_path: Pa
     assert found.json[0]["path"] == "f3.py"
 
 
+def test_the_plan_the_estimate_and_max_cost_name_the_price_of_its_own_model(trial: Trial, tmp_path: Path) -> None:
+    repo = small_repository(tmp_path / "repo")
+    plan = trial.tiny("index", repo.path, "--dry-run", "--json").json
+    estimate = trial.tiny("estimate", repo.path, "--json").json
+    assert plan["cost"]["model"] == estimate["model"] == "tiny-1"
+    price = plan["cost"]["direct"]
+    assert price == estimate["price"]["direct"] > 0
+    refused = trial.tiny("index", repo.path, "--mode", "sequential", "--max-cost", f"{price * 0.99:.12f}")
+    assert refused.code == 1
+    assert "more than --max-cost" in refused.err
+    assert trial.tiny("index", repo.path, "--mode", "sequential", "--max-cost", f"{price * 1.01:.12f}").code == 0
+
+
 def test_its_batch_jobs_are_used(trial: Trial, tmp_path: Path) -> None:
     repo = small_repository(tmp_path / "repo")
     done = trial.tiny("index", repo.path, "--mode", "batch", "--json")
