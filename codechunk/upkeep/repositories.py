@@ -9,7 +9,6 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import fields
-from datetime import UTC, datetime
 from pathlib import Path
 
 from codechunk.documents import IndexEntry, RefDetails, RepositoryDocument, RepositoryRemoved, UnfinishedJob
@@ -19,6 +18,7 @@ from codechunk.process.crash import crash
 from codechunk.process.locks import FileLock, only_one
 from codechunk.progress import Reporter
 from codechunk.state import Holding, IndexRow, State
+from codechunk.text.times import utc
 from codechunk.workspace.references import named
 from codechunk.workspace.workspace import Workspace
 
@@ -63,7 +63,7 @@ def _index(index: IndexRow, holding: Holding, now: float) -> IndexEntry:
         ref=index.ref,
         url=index.url,
         commit=index.commit,
-        updated_at=_utc(index.updated_at) if published else None,
+        updated_at=utc(index.updated_at) if published else None,
         age_s=round(max(0.0, now - index.updated_at), 1) if published else None,
         files=holding.files,
         chunks=holding.chunks,
@@ -72,10 +72,6 @@ def _index(index: IndexRow, holding: Holding, now: float) -> IndexEntry:
         dimensions=index.space.dimensions,
         job=None if holding.job_id is None else UnfinishedJob(id=holding.job_id, status=holding.job_status),
     )
-
-
-def _utc(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _largest_first(counts: dict[str, int]) -> dict[str, int]:

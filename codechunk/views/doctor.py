@@ -17,12 +17,13 @@ from codechunk.errors import IndexBusy, ProviderError, StateError, UsageError, V
 from codechunk.process.log import mask_secrets
 from codechunk.state import IndexRow, State
 from codechunk.state.checks import Checks
-from codechunk.views.jobs import generation_of, utc
+from codechunk.text.times import utc
+from codechunk.views.jobs import generation_of
 from codechunk.workspace.vector_session import VectorSession
 
 __all__ = ["Finding", "check_invariants", "doctor", "masked", "remote_jobs"]
 
-Alone = Callable[[IndexRow], AbstractContextManager[None]]
+Alone = Callable[[IndexRow], AbstractContextManager[object]]
 
 MAX_JOB_AGE_S = 48 * 3_600.0
 LOW_DISK_BYTES = 500_000_000

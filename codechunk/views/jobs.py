@@ -6,7 +6,6 @@ it waits, whatever was written down when its command ended. Only `cancel_job` an
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from datetime import UTC, datetime
 from typing import Any
 
 from codechunk import providers
@@ -26,6 +25,7 @@ from codechunk.errors import CodechunkError, NotFound, UsageError
 from codechunk.sending.batch_view import batch_views
 from codechunk.state import BatchRow, Generation, IndexRow, JobRow, Space, State
 from codechunk.text.money import rounded_usd
+from codechunk.text.times import utc
 from codechunk.workspace.estimates import Estimates
 from codechunk.workspace.outline import Outcome, Outline
 
@@ -217,10 +217,3 @@ def _batch_documents(state: State, rows: Sequence[BatchRow], estimates: Estimate
         )
         for row, view in zip(rows, batch_views(state, rows, estimates.of_batches(rows)), strict=True)
     ]
-
-
-def utc(seconds: float | None) -> str | None:
-    """A time in seconds since 1970 as ISO 8601 in UTC, to the second; None stays None."""
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

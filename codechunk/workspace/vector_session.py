@@ -30,7 +30,7 @@ READ_AT_LEAST_S = 1.0
 WRITTEN_HERE = "The vector index is being written by this process; wait for it."
 BEHIND = "another data directory has published since"
 
-Alone = Callable[[IndexRow], AbstractContextManager[None]]
+Alone = Callable[[IndexRow], AbstractContextManager[object]]
 T = TypeVar("T")
 
 

@@ -2,8 +2,7 @@
 
 import hashlib
 import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from codechunk import providers
@@ -130,15 +129,13 @@ class Workspace(Closing):
             claims=self.state.database.is_sqlite,  # which only one data directory has
         )
 
-    @contextmanager
-    def alone(self, index: IndexRow) -> Iterator[None]:
+    def alone(self, index: IndexRow) -> AbstractContextManager[Lock]:
         """Only one process works on a repository, also where several may write in the vector store.
 
         On this machine; on every machine when they share a PostgreSQL database. Its refs share contents, so two of
         them at once would sweep away what the other is still writing.
         """
-        with self.alone_with(url=index.url, repository=index.repository):
-            yield
+        return self.alone_with(url=index.url, repository=index.repository)
 
     def alone_with(self, *, url: str, repository: str) -> AbstractContextManager[Lock]:
         """The lock of `alone`, also for a repository that has no index any more. The block may ask if it is held."""
