@@ -6,18 +6,16 @@ equals the first one bit for bit.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, and_, bindparam, delete, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, literal, or_, select, update
 
 from codechunk.state.catalog import Space
 from codechunk.state.contents import files_of, sum_of_chunks
 from codechunk.state.database import Database
 from codechunk.state.generation import Generation
-from codechunk.state.tables import batches, chunks, embeddings, files, index_chunks, sources, spaces, vectors
-from codechunk.text.chunks import with_header
+from codechunk.state.tables import batches, chunks, embeddings, files, index_chunks, spaces
 
 Vectors = NDArray[np.float32]
 
@@ -29,14 +27,6 @@ CAREFUL_BYTES_PER_TOKEN = 3
 def tokens_of_text() -> ColumnElement[int]:
     """The tokens of a text over the chunks that have it: our count, or a careful estimate where none was made."""
     return func.max(func.coalesce(chunks.c.tokens, func.length(chunks.c.text) / CAREFUL_BYTES_PER_TOKEN))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PendingText:
-    """A text that waits for its vector."""
-
-    embedding_id: int
-    text: str
 
 
 class Embeddings:
@@ -115,30 +105,6 @@ class Embeddings:
         with self._db.read() as connection:
             return [(row.text_sha, int(row.tokens)) for row in connection.execute(query)]
 
-    def pending(self, space_id: int, source_ids: Sequence[int]) -> list[PendingText]:
-        """The texts of these contents that wait for a vector, first come first served, each once."""
-        query = (
-            select(embeddings.c.id, func.min(chunks.c.id).label("row"))
-            .join(chunks, chunks.c.text_sha == embeddings.c.text_sha)
-            .where(
-                chunks.c.source_id.in_(source_ids),
-                embeddings.c.space_id == space_id,
-                embeddings.c.state == "pending",
-            )
-            .group_by(embeddings.c.id)
-        ).subquery()
-        texts = (
-            select(query.c.id, chunks.c.header, chunks.c.text, sources.c.language)
-            .join(chunks, chunks.c.id == query.c.row)
-            .join(sources, sources.c.id == chunks.c.source_id)
-            .order_by(query.c.id)
-        )
-        with self._db.read() as connection:
-            return [
-                PendingText(embedding_id=row.id, text=with_header(row.header, row.text, row.language))
-                for row in connection.execute(texts)
-            ]
-
     def lacking(self, generation: Generation) -> int:
         """How many texts of the generation have a row and no vector.
 
@@ -191,26 +157,6 @@ class Embeddings:
         )
         with self._db.read() as connection:
             return {row.text_sha: row.state for row in connection.execute(query)}
-
-    def save(self, embedding_ids: Sequence[int], values: Vectors) -> None:
-        """Store vectors and mark their texts ready, both or neither.
-
-        Args:
-            values: shape (len(embedding_ids), dimensions), finite, in the order of the ids.
-        """
-        stored = values.astype(STORED)
-        rows = [
-            {"embedding_id": embedding_id, "vector": stored[number].tobytes()}
-            for number, embedding_id in enumerate(embedding_ids)
-        ]
-        ready = (
-            update(embeddings)
-            .where(embeddings.c.id == bindparam("row"))
-            .values(state="ready", attempts=embeddings.c.attempts + 1, error=None)
-        )
-        with self._db.begin() as connection:
-            connection.execute(self._db.insert_new(vectors), rows)
-            connection.execute(ready, [{"row": embedding_id} for embedding_id in embedding_ids])
 
     def drop_unwanted(self, space_id: int) -> None:
         """Forget texts that wait for a vector although no chunk has them any more."""

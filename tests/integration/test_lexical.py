@@ -164,8 +164,9 @@ def test_of_all_vectors_only_those_of_the_files_that_are_asked_for_are_read(
     index = state.catalog.every_index()[0]
     sources = [source.id for source in state.contents.new_sources(index.published, all_files=True)]
     state.embeddings.request(index.space_id, sources)
-    pending = state.embeddings.pending(index.space_id, sources)
-    state.embeddings.save([text.embedding_id for text in pending], np.ones((len(pending), 4), dtype=np.float32))
+    ids = [text.embedding_id for text in state.queue.claim(index.space_id, "me", most=10_000, lease_s=60.0)]
+    values = np.ones((len(ids), 4), dtype=np.float32)
+    state.queue.save_direct(ids, values, tokens=[None] * len(ids), requests=0, free=True)
     asked_for = frozenset(sources[::4])
     assert len(asked_for) > 2 * 20
     with statements(state) as asked:

@@ -295,8 +295,8 @@ def test_equal_texts_are_one_embedding_in_one_space(state: State) -> None:
     sources = [source.id for source in state.contents.new_sources(index.at(1), all_files=True)]
     assert state.embeddings.request(index.space_id, sources) == 2
     assert state.embeddings.request(index.space_id, sources) == 0
-    pending = state.embeddings.pending(index.space_id, sources)
-    assert [item.text for item in pending] == [same, "x = 1"]
+    waiting = state.queue.claim(index.space_id, "me", most=10, lease_s=60.0)
+    assert [item.text for item in waiting] == [same, "x = 1"]
 
 
 def test_vectors_come_back_as_they_were_stored_and_chroma_gets_the_same(state: State) -> None:
@@ -304,10 +304,11 @@ def test_vectors_come_back_as_they_were_stored_and_chroma_gets_the_same(state: S
     cut(state, index, 1, {"a.py": [chunk("a.py", "one"), chunk("a.py", "two")]})
     sources = [source.id for source in state.contents.new_sources(index.at(1), all_files=True)]
     state.embeddings.request(index.space_id, sources)
-    pending = state.embeddings.pending(index.space_id, sources)
     values = np.array([[1, 0, 0, 0], [0.6, 0.8, 0, 0]], dtype=np.float32)
     assert state.embeddings.ledger(index.at(1))["pending"] == 2
-    state.embeddings.save([item.embedding_id for item in pending], values)
+    waiting = state.queue.claim(index.space_id, "me", most=10, lease_s=60.0)
+    ids = [item.embedding_id for item in waiting]
+    state.queue.save_direct(ids, values, tokens=[None, None], requests=0, free=True)
     store = state.stores.open("here", claims=False)
     storable = state.stores.storable(index.id, index.space_id, sources, store_id=store)
     assert storable is not None
