@@ -49,7 +49,7 @@ def indexed(
 
     `flags`: settings as on the command line, e.g. {"chunking.max_tokens": 256}.
     """
-    with tempfile.TemporaryDirectory(prefix="codechunk-bench-") as work, _minilm(encoder):
+    with tempfile.TemporaryDirectory(prefix="codechunk-bench-") as work, minilm(encoder):
         repository = _commit(files, Path(work) / "repository")
         loaded = load_config(
             config_file=None,
@@ -70,7 +70,7 @@ def indexed(
 
 
 @contextmanager
-def _minilm(encoder: Encoder) -> Iterator[None]:
+def minilm(encoder: Encoder) -> Iterator[None]:
     """codechunk embeds with MiniLM where it would make synthetic vectors."""
     before = synthetic.embed
     synthetic.embed = lambda texts, _dimensions=DIMENSIONS: encoder.encode(texts)
