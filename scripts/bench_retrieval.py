@@ -1,17 +1,18 @@
 """Whether chunks are found: codechunk's own search beside other people's chunkers, with real embeddings, offline.
 
     scripts/bench retrieval --mirrors DIR --cache DIR [--set tuning|test|all] [--chunkers a,b] [--repos a,b] [--each]
-                            [--flag chunking.max_tokens=256]
+                            [--flag chunking.max_tokens=256] [--vectors synthetic [--keep DIR]]
 
 DIR/owner+name/repo (or DIR/owner/name) are clones of the repositories in scripts/benchmarks/corpus.yaml; missing ones
 are cloned. Doc sets: first sentences of documentation comments, which were removed from the code. Commit sets: subjects
 of later commits, answered by the old side of their hunks. All chunkers get the same model (all-MiniLM-L6-v2, 256 word
 pieces), the same lexical half (BM25 over path and text, sub-words, stems) and reciprocal rank fusion; `codechunk
 search` is the product as its users have it, `codechunk chunks` are its chunks ranked like everybody else's. Prints
-Markdown.
+Markdown. With `--vectors synthetic` only codechunk's search is asked, as dev mode has it; --keep keeps the indexes.
 """
 
 import argparse
+import hashlib
 import json
 import sys
 from collections import defaultdict
@@ -58,7 +59,7 @@ class Row:
 def main() -> None:
     """Measure and print."""
     args = arguments()
-    encoder = Encoder(args.cache / "encoder")
+    encoder = Encoder(args.cache / "encoder") if args.vectors == "minilm" else None
     rows: dict[tuple[str, str, str], Row] = defaultdict(Row)  # (set, docs or commits, chunker)
     each: list[tuple[str, str, str, Row]] = []
     for repository in load(args.corpus, args.mirrors, args.cache, args.set):
@@ -70,7 +71,11 @@ def main() -> None:
             for chunker in args.chunkers:
                 print(f"{repository.name} {kind} {chunker}", file=sys.stderr, flush=True)
                 if chunker == OURS:
-                    row = ours(files, asked, encoder, args.flags)
+                    kept = (
+                        args.keep
+                        and args.keep / f"{repository.name.replace('/', '+')}-{kind}-{digest(files, args.flags)}"
+                    )
+                    row = ours(files, asked, encoder, args.flags, kept)
                 else:
                     row = ranked_chunks(chunker, files, asked, encoder)
                 rows[repository.set, kind, chunker].merge(row)
@@ -80,10 +85,15 @@ def main() -> None:
         print_each(each)
 
 
-def ours(files, asked, encoder: Encoder, flags) -> Row:
+def digest(files, flags) -> str:
+    """What tells a kept index from those of other files, settings or vectors."""
+    return hashlib.sha256(repr((sorted(files.items()), sorted(flags.items()))).encode()).hexdigest()[:12]
+
+
+def ours(files, asked, encoder: Encoder | None, flags, kept: Path | None) -> Row:
     """codechunk's index and its search."""
     row = Row(source_tokens=tokens_of(files))
-    with indexed(files, encoder, flags) as index:
+    with indexed(files, encoder, flags, kept=kept) as index:
         row.embedded_tokens, row.chunks = index.tokens_embedded, index.chunks
         for text, gold in asked:
             row.scores["joined"].add(index.search(text, answers=ANSWERS), gold)
@@ -188,17 +198,23 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--corpus", type=Path, default=CORPUS)
     parser.add_argument("--set", choices=("tuning", "test", "all"), default="all")
-    parser.add_argument("--chunkers", help="names with commas between them", default=",".join(all_chunkers()))
+    parser.add_argument("--chunkers", help="names with commas between them")
+    parser.add_argument("--vectors", choices=("minilm", "synthetic"), default="minilm")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep codechunk's indexes there, for the next run")
     parser.add_argument("--repos", help="only these repositories, owner/name with commas between them")
     parser.add_argument("--each", action="store_true", help="print the figures of each repository too")
     parser.add_argument("--flag", action="append", default=[], metavar="KEY=VALUE", help="a setting of codechunk")
     args = parser.parse_args()
-    args.chunkers = args.chunkers.split(",")
+    default = [OURS] if args.vectors == "synthetic" else all_chunkers()
+    args.chunkers = args.chunkers.split(",") if args.chunkers else default
+    args.keep = args.keep and args.keep / args.vectors
     args.repos = args.repos.split(",") if args.repos else None
     args.flags = {key: json.loads(value) for key, _, value in (flag.partition("=") for flag in args.flag)}
     unknown = set(args.chunkers) - set(all_chunkers())
     if unknown:
         parser.error(f"--chunkers: there is {', '.join(all_chunkers())}.")
+    if args.vectors == "synthetic" and args.chunkers != [OURS]:
+        parser.error(f"--vectors synthetic: only {OURS} has them.")
     return args
 
 

@@ -137,9 +137,7 @@ def opened(args: argparse.Namespace) -> Iterator[App]:
         yield app
 
 
-def index_all(
-    app: App, repositories: Sequence[Repository], folders: Mapping[str, Path], *, again: bool
-) -> None:
+def index_all(app: App, repositories: Sequence[Repository], folders: Mapping[str, Path], *, again: bool) -> None:
     """Index what is not published yet."""
     known = {} if again else {Path(entry.url).resolve(): entry.commit for entry in app.repositories()}
     for number, each in enumerate(repositories, start=1):
@@ -244,9 +242,7 @@ def print_groups(title: str, results: Sequence[Result], key: Callable[[Result], 
     for name, mine in sorted(grouped(results, key).items()):
         by_category = grouped(mine, lambda result: result.category)
         cells = [f"{mean(mine, reading):.3f}" for reading in READINGS]
-        cells += [
-            f"{mean(by_category[each], 'file'):.3f}" if each in by_category else "–" for each in CATEGORIES
-        ]
+        cells += [f"{mean(by_category[each], 'file'):.3f}" if each in by_category else "–" for each in CATEGORIES]
         print(f"| {name} | {len(mine)} | " + " | ".join(cells) + " |")
     print()
 

@@ -149,7 +149,9 @@ def extracted(repository: Repository, work: Path) -> Path:
     _git(repository.git_dir, "read-tree", made_of, environment=index)
     _git(repository.git_dir, f"--work-tree={folder}", "checkout-index", "-a", "-f", environment=index)
     Path(index["GIT_INDEX_FILE"]).unlink()
-    who = {f"GIT_{role}_{what}": "bench@example.invalid" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    who = {
+        f"GIT_{role}_{what}": "bench@example.invalid" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+    }
     when = {"GIT_AUTHOR_DATE": _FIXED_DATE, "GIT_COMMITTER_DATE": _FIXED_DATE}
     own = folder / ".git"
     _git(folder, "init", "-q", "-b", "main", of=None)
