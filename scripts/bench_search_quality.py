@@ -1,7 +1,8 @@
 """Whether search brings the right files: semble's public benchmark, asked through the product.
 
     scripts/bench search-quality --mirrors DIR --work DIR [--half tuning|other|all] [--model synthetic|minilm]
-                                 [--repos a,b] [--each] [--peers] [--json FILE] [--compare FILE] [--index-only]
+                                 [--repos a,b] [--each] [--peers] [--json FILE] [--compare FILE]
+                                 [--index-only | --indexed-only]
 
 Queries, targets and pins are read from a snapshot of michalfedyna/semble below the mirrors (or --snapshot, a git
 directory); DIR/owner+name/repo (or DIR/owner/name) are clones of the repositories. Each one's `benchmark_root` becomes
@@ -86,7 +87,10 @@ def main() -> None:
         wanted.sort(key=lambda each: size_of(folders[each.name]))
     encoder = Encoder(args.work / "encoder", threads=args.threads) if args.model == "minilm" else None
     with minilm(encoder) if encoder else nullcontext(), opened(args) as app:
-        index_all(app, wanted, folders, again=args.index_again)
+        if args.indexed_only:
+            wanted = [each for each in wanted if is_published(app, folders[each.name])]
+        else:
+            index_all(app, wanted, folders, again=args.index_again)
         if args.index_only:
             return
         started = time.perf_counter()
@@ -139,10 +143,9 @@ def opened(args: argparse.Namespace) -> Iterator[App]:
 
 def index_all(app: App, repositories: Sequence[Repository], folders: Mapping[str, Path], *, again: bool) -> None:
     """Index what is not published yet."""
-    known = {} if again else {Path(entry.url).resolve(): entry.commit for entry in app.repositories()}
     for number, each in enumerate(repositories, start=1):
         folder = folders[each.name]
-        if known.get(folder.resolve()) == head_of(folder):
+        if not again and is_published(app, folder):
             continue
         started = time.perf_counter()
         report = indexed(app, folder)
@@ -153,6 +156,12 @@ def index_all(app: App, repositories: Sequence[Repository], folders: Mapping[str
             file=sys.stderr,
             flush=True,
         )
+
+
+def is_published(app: App, folder: Path) -> bool:
+    """Whether searches can use this repository as it is."""
+    commits = {Path(entry.url).resolve(): entry.commit for entry in app.repositories()}
+    return commits.get(folder.resolve()) == head_of(folder)
 
 
 def indexed(app: App, folder: Path):
@@ -332,6 +341,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--compare", type=Path, help="a file of an earlier --json")
     parser.add_argument("--show", type=int, default=10, help="so many of the most changed questions")
     parser.add_argument("--index-only", action="store_true")
+    parser.add_argument("--indexed-only", action="store_true", help="ask what is published now, index nothing")
     parser.add_argument("--index-again", action="store_true", help="also what is published (after a change of chunks)")
     parser.add_argument("--smallest-first", action="store_true", help="index small repositories first")
     parser.add_argument("--threads", type=int, help="of the model")

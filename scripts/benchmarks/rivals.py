@@ -26,7 +26,12 @@ _K1, _B = 1.2, 0.75
 
 def rivals() -> dict[str, Callable[[Path], Search]]:
     """All that can be asked here, by name."""
-    return {"ripgrep": ripgrep, "BM25 over files": bm25_over_files, "semble's BM25": semble_bm25, "semble, no vectors": semble}
+    return {
+        "ripgrep": ripgrep,
+        "BM25 over files": bm25_over_files,
+        "semble's BM25": semble_bm25,
+        "semble, no vectors": semble,
+    }
 
 
 def ripgrep(folder: Path) -> Search:

@@ -1,6 +1,6 @@
 """The public search benchmark of semble: its repositories, questions and rules, read from a snapshot at run time.
 
-Its rules (benchmarks/data.py and metrics.py there): a target is a file, some have lines too; either path may be a suffix
+Its rules (benchmarks/data.py and metrics.py there): a target is a file, some have lines too; either path may be the end
 of the other; only the folder `benchmark_root` of each repository is indexed; NDCG@10 is binary. Nothing of the snapshot
 is committed here.
 """
@@ -20,10 +20,12 @@ RANKS = 10
 SNAPSHOT = "michalfedyna/semble"
 # Ranking is tuned on these only; the others are asked at the end.
 TUNING = frozenset(
-    "express model2vec snapkit sinatra xmonad requests guzzle rack flask click trpc plug monolog ktor aeson cobra "
-    "exposed nlohmann-json ecto http4s nvm serde messagepack-csharp cats libuv gson zls zod bash-it mini.nvim "
-    "abseil-cpp".split()
-)
+    (
+        "express", "model2vec", "snapkit", "sinatra", "xmonad", "requests", "guzzle", "rack", "flask", "click", "trpc",
+        "plug", "monolog", "ktor", "aeson", "cobra", "exposed", "nlohmann-json", "ecto", "http4s", "nvm", "serde",
+        "messagepack-csharp", "cats", "libuv", "gson", "zls", "zod", "bash-it", "mini.nvim", "abseil-cpp",
+    )
+)  # fmt: skip
 # Where a repository lives now: a snapshot may be stored under either name, and one of them has the pinned commit.
 _MOVED = {
     "echasnovski/mini.nvim": "nvim-mini/mini.nvim",
@@ -125,7 +127,7 @@ def load(snapshot: Path, mirrors: Path) -> tuple[list[Repository], dict[str, str
 
 
 def published(snapshot: Path, result: str, mode: str | None = None) -> dict[str, float]:
-    """Repository -> NDCG@10 as published in benchmarks/results/`result`*.json; of several files the newest row counts."""
+    """Repository -> NDCG@10 as published in benchmarks/results/`result`*.json, of one mode where there are several."""
     figures: dict[str, float] = {}
     for path in _git(snapshot, "ls-tree", "--name-only", "HEAD", "benchmarks/results/").decode().split():
         if Path(path).name.startswith(result):
@@ -211,7 +213,7 @@ def _category(query: str) -> str:
 def _mirror(mirrors: Path, name: str) -> Path | None:
     for path in (mirrors / name.replace("/", "+") / "repo", mirrors / name):
         if path.is_dir():
-            return path
+            return path / ".git" if (path / ".git").is_dir() else path
     return None
 
 
