@@ -1,7 +1,8 @@
 """Whether chunks are found: codechunk's own search beside other people's chunkers, with real embeddings, offline.
 
     scripts/bench retrieval --mirrors DIR --cache DIR [--set tuning|test|all] [--chunkers a,b] [--repos a,b] [--each]
-                            [--flag chunking.max_tokens=256] [--vectors synthetic [--keep DIR]]
+                            [--flag chunking.max_tokens=256] [--vectors synthetic] [--keep DIR]
+                            [--json FILE] [--compare FILE]
 
 DIR/owner+name/repo (or DIR/owner/name) are clones of the repositories in scripts/benchmarks/corpus.yaml; missing ones
 are cloned. Doc sets: first sentences of documentation comments, which were removed from the code. Commit sets: subjects
@@ -22,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from benchmarks.corpus import load
 from benchmarks.encoder import MOST_PIECES, Encoder
-from benchmarks.measure import Lexical, Scores, Shown, by_vector, fused
+from benchmarks.measure import Lexical, Scores, Shown, by_vector, covered, first_hit, fused
 from benchmarks.ours import indexed
 from benchmarks.peers import PEERS, UnsupportedLanguageError, release
 from benchmarks.queries import CORPUS, commit_set, doc_set
@@ -47,6 +48,8 @@ class Row:
     chunks: int = 0
     pieces: int = 0
     pieces_cut: int = 0
+    # Of codechunk's own search: each query, the rank of the first hit, and its share of the gold.
+    questions: list[tuple[str, int | None, float]] = field(default_factory=list)
 
     def merge(self, other: "Row") -> None:
         """Add what was reached on another repository."""
@@ -59,7 +62,7 @@ class Row:
 def main() -> None:
     """Measure and print."""
     args = arguments()
-    encoder = Encoder(args.cache / "encoder") if args.vectors == "minilm" else None
+    encoder = Encoder(args.cache / "encoder", threads=args.threads) if args.vectors == "minilm" else None
     rows: dict[tuple[str, str, str], Row] = defaultdict(Row)  # (set, docs or commits, chunker)
     each: list[tuple[str, str, str, Row]] = []
     for repository in load(args.corpus, args.mirrors, args.cache, args.set):
@@ -71,11 +74,8 @@ def main() -> None:
             for chunker in args.chunkers:
                 print(f"{repository.name} {kind} {chunker}", file=sys.stderr, flush=True)
                 if chunker == OURS:
-                    kept = (
-                        args.keep
-                        and args.keep / f"{repository.name.replace('/', '+')}-{kind}-{digest(files, args.flags)}"
-                    )
-                    row = ours(files, asked, encoder, args.flags, kept)
+                    name = f"{repository.name.replace('/', '+')}-{kind}-{digest(files, args.flags)}"
+                    row = ours(files, asked, encoder, args.flags, args.keep and args.keep / name)
                 else:
                     row = ranked_chunks(chunker, files, asked, encoder)
                 rows[repository.set, kind, chunker].merge(row)
@@ -83,6 +83,37 @@ def main() -> None:
     print_tables(rows)
     if args.each:
         print_each(each)
+    mine = [
+        {"repository": name, "kind": kind, "query": text, "rank": rank, "covered": share}
+        for name, kind, _, row in each
+        for text, rank, share in row.questions
+    ]
+    if args.json:
+        args.json.write_text(json.dumps(mine, indent=1, ensure_ascii=False), encoding="utf-8")
+    if args.compare:
+        print_comparison(json.loads(args.compare.read_text(encoding="utf-8")), mine)
+
+
+def print_comparison(before, after) -> None:
+    """What codechunk's search gained since an earlier run, on the queries of both."""
+    old = {(each["repository"], each["kind"], each["query"]): each for each in before}
+    keys = [(each["repository"], each["kind"], each["query"]) for each in after]
+    pairs = [(old[key], each) for key, each in zip(keys, after, strict=True) if key in old]
+    print("\n| gain | queries | MRR@10 | Cov@4k | wins, losses (MRR@10) | wins, losses (Cov@4k) |\n" + "|---" * 6 + "|")
+    for kind in dict.fromkeys(each["kind"] for _, each in pairs):
+        some = [(was, now) for was, now in pairs if now["kind"] == kind]
+        ranks = [reciprocal(now["rank"]) - reciprocal(was["rank"]) for was, now in some]
+        shares = [now["covered"] - was["covered"] for was, now in some]
+        means = " | ".join(f"{sum(gains) / len(gains):+.4f}" for gains in (ranks, shares))
+        counts = " | ".join(
+            f"{sum(gain > 0 for gain in gains)}, {sum(gain < 0 for gain in gains)}" for gains in (ranks, shares)
+        )
+        print(f"| {kind} | {len(some)} | {means} | {counts} |")
+
+
+def reciprocal(rank: int | None) -> float:
+    """What a first hit at this rank is worth for MRR@10."""
+    return 1 / rank if rank is not None and rank <= 10 else 0.0
 
 
 def digest(files, flags) -> str:
@@ -96,7 +127,9 @@ def ours(files, asked, encoder: Encoder | None, flags, kept: Path | None) -> Row
     with indexed(files, encoder, flags, kept=kept) as index:
         row.embedded_tokens, row.chunks = index.tokens_embedded, index.chunks
         for text, gold in asked:
-            row.scores["joined"].add(index.search(text, answers=ANSWERS), gold)
+            answers = index.search(text, answers=ANSWERS)
+            row.scores["joined"].add(answers, gold)
+            row.questions.append((text, first_hit(answers, gold), covered(answers, gold)))
     return row
 
 
@@ -203,6 +236,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep codechunk's indexes there, for the next run")
     parser.add_argument("--repos", help="only these repositories, owner/name with commas between them")
     parser.add_argument("--each", action="store_true", help="print the figures of each repository too")
+    parser.add_argument("--json", type=Path, help="write what codechunk's search got for each query")
+    parser.add_argument("--compare", type=Path, help="a file of an earlier --json: what was gained since")
+    parser.add_argument("--threads", type=int, help="of the model")
     parser.add_argument("--flag", action="append", default=[], metavar="KEY=VALUE", help="a setting of codechunk")
     args = parser.parse_args()
     default = [OURS] if args.vectors == "synthetic" else all_chunkers()
