@@ -1,17 +1,19 @@
 """Whether chunks are found: codechunk's own search beside other people's chunkers, with real embeddings, offline.
 
     scripts/bench retrieval --mirrors DIR --cache DIR [--set tuning|test|all] [--chunkers a,b] [--repos a,b] [--each]
-                            [--flag chunking.max_tokens=256]
+                            [--flag chunking.max_tokens=256] [--vectors synthetic] [--keep DIR]
+                            [--json FILE] [--compare FILE]
 
 DIR/owner+name/repo (or DIR/owner/name) are clones of the repositories in scripts/benchmarks/corpus.yaml; missing ones
 are cloned. Doc sets: first sentences of documentation comments, which were removed from the code. Commit sets: subjects
 of later commits, answered by the old side of their hunks. All chunkers get the same model (all-MiniLM-L6-v2, 256 word
 pieces), the same lexical half (BM25 over path and text, sub-words, stems) and reciprocal rank fusion; `codechunk
 search` is the product as its users have it, `codechunk chunks` are its chunks ranked like everybody else's. Prints
-Markdown.
+Markdown. With `--vectors synthetic` only codechunk's search is asked, as dev mode has it; --keep keeps the indexes.
 """
 
 import argparse
+import hashlib
 import json
 import sys
 from collections import defaultdict
@@ -21,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from benchmarks.corpus import load
 from benchmarks.encoder import MOST_PIECES, Encoder
-from benchmarks.measure import Lexical, Scores, Shown, by_vector, fused
+from benchmarks.measure import Lexical, Scores, Shown, by_vector, covered, first_hit, fused
 from benchmarks.ours import indexed
 from benchmarks.peers import PEERS, UnsupportedLanguageError, release
 from benchmarks.queries import CORPUS, commit_set, doc_set
@@ -46,6 +48,8 @@ class Row:
     chunks: int = 0
     pieces: int = 0
     pieces_cut: int = 0
+    # Of codechunk's own search: each query, the rank of the first hit, and its share of the gold.
+    questions: list[tuple[str, int | None, float]] = field(default_factory=list)
 
     def merge(self, other: "Row") -> None:
         """Add what was reached on another repository."""
@@ -58,7 +62,7 @@ class Row:
 def main() -> None:
     """Measure and print."""
     args = arguments()
-    encoder = Encoder(args.cache / "encoder")
+    encoder = Encoder(args.cache / "encoder", threads=args.threads) if args.vectors == "minilm" else None
     rows: dict[tuple[str, str, str], Row] = defaultdict(Row)  # (set, docs or commits, chunker)
     each: list[tuple[str, str, str, Row]] = []
     for repository in load(args.corpus, args.mirrors, args.cache, args.set):
@@ -70,7 +74,8 @@ def main() -> None:
             for chunker in args.chunkers:
                 print(f"{repository.name} {kind} {chunker}", file=sys.stderr, flush=True)
                 if chunker == OURS:
-                    row = ours(files, asked, encoder, args.flags)
+                    name = f"{repository.name.replace('/', '+')}-{kind}-{digest(files, args.flags)}"
+                    row = ours(files, asked, encoder, args.flags, args.keep and args.keep / name)
                 else:
                     row = ranked_chunks(chunker, files, asked, encoder)
                 rows[repository.set, kind, chunker].merge(row)
@@ -78,15 +83,53 @@ def main() -> None:
     print_tables(rows)
     if args.each:
         print_each(each)
+    mine = [
+        {"repository": name, "kind": kind, "query": text, "rank": rank, "covered": share}
+        for name, kind, _, row in each
+        for text, rank, share in row.questions
+    ]
+    if args.json:
+        args.json.write_text(json.dumps(mine, indent=1, ensure_ascii=False), encoding="utf-8")
+    if args.compare:
+        print_comparison(json.loads(args.compare.read_text(encoding="utf-8")), mine)
 
 
-def ours(files, asked, encoder: Encoder, flags) -> Row:
+def print_comparison(before, after) -> None:
+    """What codechunk's search gained since an earlier run, on the queries of both."""
+    old = {(each["repository"], each["kind"], each["query"]): each for each in before}
+    keys = [(each["repository"], each["kind"], each["query"]) for each in after]
+    pairs = [(old[key], each) for key, each in zip(keys, after, strict=True) if key in old]
+    print("\n| gain | queries | MRR@10 | Cov@4k | wins, losses (MRR@10) | wins, losses (Cov@4k) |\n" + "|---" * 6 + "|")
+    for kind in dict.fromkeys(each["kind"] for _, each in pairs):
+        some = [(was, now) for was, now in pairs if now["kind"] == kind]
+        ranks = [reciprocal(now["rank"]) - reciprocal(was["rank"]) for was, now in some]
+        shares = [now["covered"] - was["covered"] for was, now in some]
+        means = " | ".join(f"{sum(gains) / len(gains):+.4f}" for gains in (ranks, shares))
+        counts = " | ".join(
+            f"{sum(gain > 0 for gain in gains)}, {sum(gain < 0 for gain in gains)}" for gains in (ranks, shares)
+        )
+        print(f"| {kind} | {len(some)} | {means} | {counts} |")
+
+
+def reciprocal(rank: int | None) -> float:
+    """What a first hit at this rank is worth for MRR@10."""
+    return 1 / rank if rank is not None and rank <= 10 else 0.0
+
+
+def digest(files, flags) -> str:
+    """What tells a kept index from those of other files, settings or vectors."""
+    return hashlib.sha256(repr((sorted(files.items()), sorted(flags.items()))).encode()).hexdigest()[:12]
+
+
+def ours(files, asked, encoder: Encoder | None, flags, kept: Path | None) -> Row:
     """codechunk's index and its search."""
     row = Row(source_tokens=tokens_of(files))
-    with indexed(files, encoder, flags) as index:
+    with indexed(files, encoder, flags, kept=kept) as index:
         row.embedded_tokens, row.chunks = index.tokens_embedded, index.chunks
         for text, gold in asked:
-            row.scores["joined"].add(index.search(text, answers=ANSWERS), gold)
+            answers = index.search(text, answers=ANSWERS)
+            row.scores["joined"].add(answers, gold)
+            row.questions.append((text, first_hit(answers, gold), covered(answers, gold)))
     return row
 
 
@@ -188,17 +231,26 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--corpus", type=Path, default=CORPUS)
     parser.add_argument("--set", choices=("tuning", "test", "all"), default="all")
-    parser.add_argument("--chunkers", help="names with commas between them", default=",".join(all_chunkers()))
+    parser.add_argument("--chunkers", help="names with commas between them")
+    parser.add_argument("--vectors", choices=("minilm", "synthetic"), default="minilm")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep codechunk's indexes there, for the next run")
     parser.add_argument("--repos", help="only these repositories, owner/name with commas between them")
     parser.add_argument("--each", action="store_true", help="print the figures of each repository too")
+    parser.add_argument("--json", type=Path, help="write what codechunk's search got for each query")
+    parser.add_argument("--compare", type=Path, help="a file of an earlier --json: what was gained since")
+    parser.add_argument("--threads", type=int, help="of the model")
     parser.add_argument("--flag", action="append", default=[], metavar="KEY=VALUE", help="a setting of codechunk")
     args = parser.parse_args()
-    args.chunkers = args.chunkers.split(",")
+    default = [OURS] if args.vectors == "synthetic" else all_chunkers()
+    args.chunkers = args.chunkers.split(",") if args.chunkers else default
+    args.keep = args.keep and args.keep / args.vectors
     args.repos = args.repos.split(",") if args.repos else None
     args.flags = {key: json.loads(value) for key, _, value in (flag.partition("=") for flag in args.flag)}
     unknown = set(args.chunkers) - set(all_chunkers())
     if unknown:
         parser.error(f"--chunkers: there is {', '.join(all_chunkers())}.")
+    if args.vectors == "synthetic" and args.chunkers != [OURS]:
+        parser.error(f"--vectors synthetic: only {OURS} has them.")
     return args
 
 

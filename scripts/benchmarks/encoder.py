@@ -19,12 +19,13 @@ _SAVED_AT_ONCE = 512
 class Encoder:
     """Texts to vectors of unit length, float32."""
 
-    def __init__(self, cache: Path) -> None:
-        """`cache`: a folder that keeps the exported model and the vectors."""
+    def __init__(self, cache: Path, *, threads: int | None = None) -> None:
+        """`cache`: a folder that keeps the exported model and the vectors. `threads`: of the model."""
         cache.mkdir(parents=True, exist_ok=True)
         self._folder = cache
         self._store = sqlite3.connect(cache / "minilm.db")
         self._store.execute("CREATE TABLE IF NOT EXISTS vectors (sha BLOB PRIMARY KEY, pieces INTEGER, vector BLOB)")
+        self._threads = threads or 0
         self._session = None
         self._tokenizer = None
 
@@ -93,7 +94,9 @@ class Encoder:
         model = self._folder / "minilm.onnx"
         if not model.exists():
             _export(folder, model)
-        self._session = onnxruntime.InferenceSession(str(model))
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads  # 0: as many as there are cores
+        self._session = onnxruntime.InferenceSession(str(model), options)
 
 
 def _export(folder: Path, target: Path) -> None:

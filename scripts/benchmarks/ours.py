@@ -4,7 +4,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from benchmarks.encoder import DIMENSIONS, Encoder
@@ -43,21 +43,28 @@ class Indexed:
 
 @contextmanager
 def indexed(
-    files: Mapping[str, bytes], encoder: Encoder, flags: Mapping[str, object] | None = None
+    files: Mapping[str, bytes],
+    encoder: Encoder | None,
+    flags: Mapping[str, object] | None = None,
+    *,
+    kept: Path | None = None,
 ) -> Iterator[Indexed]:
     """Index `files` as a repository of one commit, and search them.
 
-    `flags`: settings as on the command line, e.g. {"chunking.max_tokens": 256}.
+    `flags`: settings as on the command line, e.g. {"chunking.max_tokens": 256}. Without an encoder: dev mode's
+    synthetic vectors. `kept`: a folder of these files and flags only; its index is used again.
     """
-    with tempfile.TemporaryDirectory(prefix="codechunk-bench-") as work, _minilm(encoder):
-        repository = _commit(files, Path(work) / "repository")
+    with _folder(kept) as work, minilm(encoder) if encoder else nullcontext():
+        repository = Path(work) / "repository"
+        if not (repository / ".git").exists():
+            _commit(files, repository)
         loaded = load_config(
             config_file=None,
             flags={
                 "data_dir": f"{work}/data",
                 "embedding.provider": "synthetic",
-                "embedding.dimensions": DIMENSIONS,
                 "secrets": "off",
+                **({"embedding.dimensions": DIMENSIONS} if encoder else {}),
                 **(flags or {}),
             },
             environ={"HOME": os.environ.get("HOME", work)},
@@ -70,7 +77,17 @@ def indexed(
 
 
 @contextmanager
-def _minilm(encoder: Encoder) -> Iterator[None]:
+def _folder(kept: Path | None) -> Iterator[Path]:
+    if kept is not None:
+        kept.mkdir(parents=True, exist_ok=True)
+        yield kept
+        return
+    with tempfile.TemporaryDirectory(prefix="codechunk-bench-") as made:
+        yield Path(made)
+
+
+@contextmanager
+def minilm(encoder: Encoder) -> Iterator[None]:
     """codechunk embeds with MiniLM where it would make synthetic vectors."""
     before = synthetic.embed
     synthetic.embed = lambda texts, _dimensions=DIMENSIONS: encoder.encode(texts)
