@@ -80,10 +80,13 @@ class ChromaStore(Closing):
         self._damage: dict[str, str] = {}
 
     @classmethod
-    def reserve(cls, *, directory: Path | None, url: str | None, write: bool, timeout_s: float = 30) -> Self:
+    def reserve(
+        cls, *, directory: Path | None, url: str | None, write: bool, timeout_s: float = 30, alone: bool = False
+    ) -> Self:
         """Like `open`, but only takes the lock: Chroma (0.7 s to import) is opened when it is first asked.
 
-        A writer makes a broken name of the directory anew.
+        A writer makes a broken name of the directory anew, and one that a copy has from the original if it is to be
+        `alone` with it.
         """
         lock = None
         if url is None:
@@ -95,7 +98,7 @@ class ChromaStore(Closing):
                 lock = DirectoryLock(directory, write=write)
                 if write:
                     try:
-                        renew_identity(directory)
+                        renew_identity(directory, alone=alone)
                     except BaseException:
                         lock.release()
                         raise
@@ -384,12 +387,13 @@ class ChromaDirectory:
     exclusive = True
     shared = False
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, *, alone: bool = False) -> None:
+        """`alone`: a copy of the directory may not have its name."""
+        self.directory, self._alone = directory, alone
 
     def identity(self) -> str:
         """A random number in a file beside the directory, so that it outlives what is thrown away."""
-        return identity_beside(self.directory)
+        return identity_beside(self.directory, alone=self._alone)
 
     def look(self) -> str | None:
         """Names, sizes and times of its files."""
@@ -409,7 +413,7 @@ class ChromaDirectory:
 
     def open(self, *, write: bool) -> ChromaStore:
         """See `Backend`."""
-        return ChromaStore.reserve(directory=self.directory, url=None, write=write)
+        return ChromaStore.reserve(directory=self.directory, url=None, write=write, alone=self._alone)
 
 
 class ChromaServer:
@@ -449,7 +453,9 @@ class ChromaServer:
 
 def backend(place: Place) -> ChromaDirectory | ChromaServer:
     """The server at the URL of `place`, else a directory below its folder."""
-    return ChromaServer(place.url) if place.url is not None else ChromaDirectory(place.directory / "chroma")
+    if place.url is not None:
+        return ChromaServer(place.url)
+    return ChromaDirectory(place.directory / "chroma", alone=place.shared_state)
 
 
 def _identity_of_server(url: str) -> str:

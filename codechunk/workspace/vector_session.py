@@ -68,10 +68,14 @@ class VectorSession(Closing):
         gate: of the process for an exclusive store, of this session alone for others.
         alone: the lock of an index, without which nobody fixes it.
         claims: whether what an older codechunk wrote down is surely about this store.
+        place: whereabouts of the data directory.
     """
 
-    def __init__(self, *, state: State, backend: Backend, gate: Gate, alone: Alone, claims: bool) -> None:
+    def __init__(
+        self, *, state: State, backend: Backend, gate: Gate, alone: Alone, claims: bool, place: str | None = None
+    ) -> None:
         self._state, self._backend, self._alone, self._claims = state, backend, alone, claims
+        self._place = None if backend.shared else place
         self._gate = gate
         self._store: VectorStore | None = None
         self._counted = False
@@ -87,7 +91,8 @@ class VectorSession(Closing):
         if self._row is None:
             identity = self._backend.identity()
             if identity is not None:
-                self._row = self._state.stores.open(identity, claims=self._claims or self._backend.exists())
+                claims = self._claims or self._backend.exists()
+                self._row = self._state.stores.open(identity, claims=claims, place=self._place)
         return self._row
 
     def look(self) -> None:

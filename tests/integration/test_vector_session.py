@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import stat
 import threading
 from collections.abc import Iterator
@@ -181,7 +182,33 @@ def test_a_session_that_failed_leaves_no_record_and_lets_others_in(app: App, rep
 
 def is_named(app: App) -> bool:
     text = (app.workspace.config.data_dir / "chroma.id").read_text()
-    return re.fullmatch("[0-9a-f]{32}", text) is not None
+    return re.fullmatch(r"[0-9a-f]{32}\n\[.*\]\n", text) is not None
+
+
+@only_chroma
+@pytest.mark.parametrize("way", ["moved", "copied"])
+def test_a_data_directory_that_was_moved_or_copied_goes_on_without_work(
+    tmp_path: Path, app: App, repo: GitRepo, way: str
+) -> None:
+    app.close()
+    data, there = app.workspace.config.data_dir, tmp_path / "elsewhere"
+    there.mkdir()
+    name = (data / "chroma.id").read_text().split()[0]
+    if way == "moved":
+        data.rename(there / "data")
+    else:
+        shutil.copytree(data, there / "data")
+    with app_in(there, "chroma") as other:
+        told = Told()
+        assert first_path(other, "function_3", told) == "f3.py"
+        report = other.index(IndexRequest(source=str(repo.path), jobs=1), told)
+        assert (report.mode_reason, report.embedding.texts_sent) == ("nothing changed", 0)
+        assert told.sentences == []
+        repo.commit({"late.py": FUNCTION.format(9)})
+        report = other.index(IndexRequest(source=str(repo.path), jobs=1), told)
+        assert (report.embedding.texts_sent, report.chunks.new) == (1, 1)
+        assert told.sentences == []
+        assert (there / "data" / "chroma.id").read_text().split()[0] == name
 
 
 broken_names = pytest.mark.parametrize("content", [b"", b"half a na", b"\xff\xfe"])
@@ -260,5 +287,6 @@ def test_a_name_is_safe_on_the_disk_before_it_is_used(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(os, "fsync", record)
     identity_beside(tmp_path / "chroma")
-    assert saved == [(False, 32), (True, 0)]
+    size = (tmp_path / "chroma.id").stat().st_size
+    assert saved == [(False, size), (True, 0)]
     assert [path.name for path in tmp_path.iterdir()] == ["chroma.id"]
