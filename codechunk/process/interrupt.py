@@ -34,8 +34,12 @@ def leave_on_signals() -> None:
 
 
 def hush() -> None:
-    """Hear no more of them: the last words are being said, and nothing may break in."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    """Hear no more of them: the last words are being said, and nothing may break in.
+
+    A mask would not do: it is this thread's, and those of numpy hear signals, too.
+    """
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def is_importing(frame: FrameType | None) -> bool:
