@@ -209,7 +209,8 @@ class Indexing:
         files = _number(len({path for path, _ in self._refused}), "file")
         raise CodechunkError(
             f"{secrets_found} in {files}, and `secrets` is set to fail: nothing was embedded. Take them out of the "
-            "commit, or set `secrets` to redact or skip.\n" + "\n".join(told)
+            "commit, or set `secrets` to redact or skip.\n" + "\n".join(told),
+            kind="usage",
         )
 
     def count_missing(self) -> int:

@@ -91,7 +91,8 @@ class Ledger:
         if self.chunks["unstored"]:
             raise CodechunkError(
                 f"{self.chunks['unstored']} chunks have a vector that did not reach the vector index; "
-                f"nothing was published, run the same command again"
+                f"nothing was published, run the same command again",
+                kind="damaged",
             )
 
     @property

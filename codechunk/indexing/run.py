@@ -388,7 +388,8 @@ def _within(max_cost_usd: float | None, estimate_usd: float | None, texts: int, 
     if estimate_usd > max_cost_usd:
         raise CodechunkError(
             f"embedding {texts:,} texts would cost about {usd(estimate_usd)}, more than --max-cost ${max_cost_usd:g}; "
-            f"nothing of it was sent. The chunks are kept: the same command with a higher limit goes on from here."
+            f"nothing of it was sent. The chunks are kept: the same command with a higher limit goes on from here.",
+            kind="usage",
         )
 
 

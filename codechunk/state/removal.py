@@ -307,7 +307,9 @@ class Removal:
                 driver.execute("VACUUM")
                 driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             except sqlite3.OperationalError as exc:
-                raise StateError(f"the free space inside the state database stays there ({exc})") from exc
+                raise StateError(
+                    f"the free space inside the state database stays there ({exc})", kind="environment"
+                ) from exc
             finally:
                 driver.execute("PRAGMA temp_store=MEMORY")
                 driver.execute(f"PRAGMA busy_timeout={waited}")

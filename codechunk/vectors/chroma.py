@@ -215,7 +215,7 @@ class ChromaStore(Closing):
         """See `VectorStore`. A directory too damaged even for that is emptied, and `recovered` says why."""
         client = self._open_client()
         if not self._write:
-            raise VectorStoreError(f"The vector index is open for reading; {name} cannot be removed.")
+            raise VectorStoreError(f"The vector index is open for reading; {name} cannot be removed.", kind="bug")
         self._saved.pop(name, None)
         self._damage.pop(name, None)
         try:
@@ -231,13 +231,13 @@ class ChromaStore(Closing):
     def _open_client(self) -> "Client":
         if self._client is None:
             if self._closed or self._absent:
-                raise VectorStoreError("The vector index is closed, or there is none yet.")
+                raise VectorStoreError("The vector index is closed, or there is none yet.", kind="bug")
             if self._url is not None:
                 self._client = _connect(self._url, self._timeout_s)
             elif self._directory is not None:
                 self._open_directory(self._directory)
         if self._client is None:
-            raise VectorStoreError("The vector index is closed.")
+            raise VectorStoreError("The vector index is closed.", kind="bug")
         return self._client
 
     def close_index(self) -> None:
@@ -371,13 +371,13 @@ class ChromaCollection:
 
     def _readable(self) -> "Raw | None":
         if self._damage is not None:
-            raise VectorStoreError(f"The vector index of {self.name} is damaged: {self._damage}.")
+            raise VectorStoreError(f"The vector index of {self.name} is damaged: {self._damage}.", kind="damaged")
         return self._chroma
 
     def _writable(self) -> "Raw":
         chroma = self._readable()
         if chroma is None or not self._rows:
-            raise VectorStoreError(f"The vector index is open for reading; {self.name} cannot be changed.")
+            raise VectorStoreError(f"The vector index is open for reading; {self.name} cannot be changed.", kind="bug")
         return chroma
 
 
@@ -531,11 +531,13 @@ def _connect(url: str, timeout_s: float) -> "Client":
         parts = urlsplit(url)
         port = parts.port
     except ValueError as exc:
-        raise VectorStoreError(f"The Chroma server's address is not a URL: {exc}.") from exc
+        raise VectorStoreError(f"The Chroma server's address is not a URL: {exc}.", kind="usage") from exc
     shown = f"{parts.scheme}://{parts.hostname}{f':{port}' if port else ''}"
     plain = not (parts.username or parts.password or parts.path.strip("/") or parts.query)
     if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
-        raise VectorStoreError(f"The Chroma server's address must look like http://host:port, not {shown}.")
+        raise VectorStoreError(
+            f"The Chroma server's address must look like http://host:port, not {shown}.", kind="usage"
+        )
     ssl = parts.scheme == "https"
     with _translated(f"The Chroma server at {shown} cannot be used; is it running (`chroma run`)?"):
         sdk = _sdk()

@@ -112,9 +112,11 @@ def identity_beside(directory: Path, *, alone: bool = False) -> str:
         raise VectorStoreError(f"The name of the vector index in {file} cannot be read or made: {exc}") from exc
     again = "the next search or run of index makes it anew, and rebuilds the vector index from the state database."
     if name is None:
-        raise VectorStoreError(f"{file} does not hold the name of a vector index; {again}")
+        raise VectorStoreError(f"{file} does not hold the name of a vector index; {again}", kind="damaged")
     if copied and place is not None:
-        raise VectorStoreError(f"{file} came with a copy of {place.path}, whose vector index it names; {again}")
+        raise VectorStoreError(
+            f"{file} came with a copy of {place.path}, whose vector index it names; {again}", kind="damaged"
+        )
     return f"directory {name}"
 
 
@@ -228,7 +230,7 @@ def saved_segments(directory: Path) -> dict[str, str]:
     except sqlite3.OperationalError:
         return {}  # no database yet, or the tables of another Chroma: nothing known against them
     except sqlite3.DatabaseError as exc:
-        raise VectorStoreError(f"The vector index in {directory} cannot be opened: {exc}") from exc
+        raise VectorStoreError(f"The vector index in {directory} cannot be opened: {exc}", kind="damaged") from exc
 
 
 def damage(segment: Path) -> str | None:

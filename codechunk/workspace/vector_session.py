@@ -425,7 +425,7 @@ class VectorSession(Closing):
         with self._alone(index):
             now = self._state.catalog.by_collection(index.collection)
             if now is None:
-                raise VectorStoreError(f"{name} is not indexed any more.")
+                raise VectorStoreError(f"{name} is not indexed any more.", kind="not_found")
             try:
                 store = self.open()
                 if trouble == BEHIND:
