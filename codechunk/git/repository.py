@@ -478,7 +478,7 @@ def _locked(path: Path, wait_s: float, runner: GitRunner) -> Iterator[None]:
             taken = lock.take(wait_s=wait_s, pause=runner.stop.wait)
         if not taken:
             raise GitError(
-                f"Another codechunk process is fetching {runner.where}; run again when it is done.", kind="busy"
+                f"{runner.where} is being fetched by {lock.holder()}; run again when it is done.", kind="busy"
             )
         yield
 

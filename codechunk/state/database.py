@@ -33,7 +33,7 @@ from sqlalchemy.exc import TimeoutError as NoConnectionError
 from sqlalchemy.pool import Pool, QueuePool
 
 from codechunk.errors import StateError
-from codechunk.process.locks import FileLock
+from codechunk.process.locks import FileLock, Held
 from codechunk.process.stop import Stop
 
 # The newest migration in codechunk/state/migrations/versions. Alembic itself (0.25 s to import) is only loaded
@@ -230,7 +230,7 @@ class Database:
             ) from exc
         if not taken:
             raise StateError(
-                f"the state database {self.path} is being upgraded by another process; wait for it and run the same "
+                f"the state database {self.path} is being upgraded by {lock.holder()}; wait for it and run the same "
                 f"command again",
                 kind="busy",
             )
@@ -288,6 +288,9 @@ def begins_with(column: ColumnElement[str], start: str) -> ColumnElement[bool]:
     return and_(column >= start.lower(), column < f"{start.lower()}g")
 
 
+_held = Held()
+
+
 class AdvisoryLock:
     """A lock by its name, held by a connection of its own: the server frees it when that connection dies.
 
@@ -320,7 +323,15 @@ class AdvisoryLock:
                     connection.close()
         if taken:
             self._connection = connection
+            _held.add(self._name())
         return taken
+
+    def holder(self) -> str:
+        """See `Lock`."""
+        return _held.who(self._name())
+
+    def _name(self) -> tuple[str, int]:
+        return str(self._db.engine.url), self._key
 
     def _try(self, connection: Connection) -> bool:
         query = text("SELECT pg_try_advisory_lock(:key)")
@@ -340,6 +351,7 @@ class AdvisoryLock:
         """See `Lock`."""
         connection, self._connection = self._connection, None
         if connection is not None:
+            _held.add(self._name(), -1)
             with self._db._translated():
                 connection.close()
 
@@ -450,7 +462,7 @@ def _told(exc: DatabaseError, path: Path | None) -> StateError:
     if "locked" in reason or "busy" in reason:
         waited = BUSY_TIMEOUT_MS // 1000
         return StateError(
-            f"{where} is in use by another process and stayed locked for {waited} s; try again", kind="busy"
+            f"{where} is in use by another process or thread and stayed locked for {waited} s; try again", kind="busy"
         )
     if "full" in reason:
         return StateError(

@@ -17,7 +17,7 @@ from pathlib import Path
 from codechunk.documents import Backup, GarbageDocument, KeptVectors
 from codechunk.errors import IndexBusy, StateError, VectorStoreError
 from codechunk.process.crash import crash
-from codechunk.process.locks import FileLock, only_one
+from codechunk.process.locks import ANOTHER_PROCESS, FileLock, only_one
 from codechunk.progress import Reporter, Silence
 from codechunk.state import IndexRow, RepositoryRow, State, Survey
 from codechunk.upkeep.repositories import (
@@ -414,7 +414,7 @@ def _remove_path(path: Path) -> int:
         path.unlink(missing_ok=True)
         return size
     final = path.with_name(path.name.partition(".tmp-")[0])
-    with only_one(FileLock(final.with_suffix(".lock")), f"Another codechunk process is fetching into {final.name}."):
+    with only_one(FileLock(final.with_suffix(".lock")), f"{final.name} is being fetched by {ANOTHER_PROCESS}."):
         shutil.rmtree(path)
     return size
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from codechunk.errors import IndexBusy, VectorStoreError
-from codechunk.process.locks import FileLock
+from codechunk.process.locks import ANOTHER_PROCESS, FileLock
 from codechunk.process.whereabouts import Whereabouts
 
 _READERS_GRACE_S = 2.0
@@ -44,7 +44,7 @@ class DirectoryLock:
                 self._take(owner, _LOOKS_GRACE_S, owner.path)
                 owner.write(f"pid {os.getpid()}, `{_command()}`")
             elif has_writer(directory):
-                raise IndexBusy(self._busy(owner.path))
+                raise IndexBusy(self._busy(owner.path, owner.holder()))
             self._take(users, _READERS_GRACE_S if write else 0.0, None if write else owner.path)
         except BaseException:
             self.release()
@@ -58,18 +58,19 @@ class DirectoryLock:
                 f"The vector index in {self.directory} cannot be locked ({exc}); keep it on a local disk."
             ) from exc
         if not taken:
-            raise IndexBusy(self._busy(owner))
+            raise IndexBusy(self._busy(owner, lock.holder()))
 
-    def _busy(self, owner: Path | None) -> str:
+    def _busy(self, owner: Path | None, holder: str) -> str:
         advice = "wait for it, or use a Chroma server (vectors.url)"
         if owner is None:
-            return f"The vector index in {self.directory} is being read by other codechunk processes; {advice}."
-        try:
-            who = owner.read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            who = ""
-        who = f" ({who})" if who else ""
-        return f"The vector index in {self.directory} is used by another codechunk process{who}; {advice}."
+            holder = "other codechunk processes" if holder == ANOTHER_PROCESS else holder
+            return f"The vector index in {self.directory} is being read by {holder}; {advice}."
+        who = ""
+        if holder == ANOTHER_PROCESS:
+            with contextlib.suppress(OSError):
+                who = owner.read_text(encoding="utf-8", errors="replace")
+            who = f" ({who})" if who else ""
+        return f"The vector index in {self.directory} is used by {holder}{who}; {advice}."
 
     def release(self) -> None:
         """Let others in."""

@@ -12,7 +12,7 @@ from codechunk.git.address import Source
 from codechunk.git.repository import OpenedRepository, Progress, open_repository
 from codechunk.git.worktree import open_working_tree
 from codechunk.process.closing import Closing
-from codechunk.process.locks import Lock, only_one, only_one_here
+from codechunk.process.locks import ANOTHER_PROCESS, Lock, only_one, only_one_here
 from codechunk.process.log import remember_secrets
 from codechunk.process.stop import Stop
 from codechunk.process.whereabouts import Whereabouts
@@ -160,7 +160,7 @@ class Workspace(Closing):
     def alone_with(self, *, url: str, repository: str) -> AbstractContextManager[Lock]:
         """The lock of `alone`, also for a repository that has no index any more. The block may ask if it is held."""
         name = hashlib.sha256(url.encode()).hexdigest()[:32]
-        busy = f"{repository} is being indexed by another codechunk process; wait for it."
+        busy = f"{repository} is being indexed by {ANOTHER_PROCESS}; wait for it."
         if self.state.database.is_sqlite:
             return only_one_here(self.config.data_dir / "locks" / f"{name}.lock", busy)
         return only_one(self.state.database.advisory_lock(f"repository {name}"), busy)

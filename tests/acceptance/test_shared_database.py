@@ -147,7 +147,7 @@ def test_a_repository_is_indexed_by_one_machine_at_a_time(machines: tuple[Machin
     one, two = (machine.app.workspace for machine in machines)
     with one.alone_with(url=str(repo.path), repository="demo"):
         with (
-            pytest.raises(IndexBusy, match="demo is being indexed by another codechunk process"),
+            pytest.raises(IndexBusy, match="demo is being indexed by this process already"),
             two.alone_with(url=str(repo.path), repository="demo"),
         ):
             pass

@@ -122,7 +122,7 @@ def test_a_writer_of_another_process_is_let_in_by_threads_that_search_without_en
             for _ in range(3):
                 assert ask(Query(text="function_3", limit=1))[0].path == "f3.py"
             [sentence] = told.sentences
-            assert "is used by another codechunk process" in sentence
+            assert "is used by this process already" in sentence
             assert "Searching the vectors in the state database meanwhile" in sentence
             assert len(store.names()) == 1
             writer.finish()
@@ -147,7 +147,7 @@ def test_a_store_that_was_just_opened_is_read_though_a_writer_waits_and_not_open
         told = Told()
         with Nearest(app.workspace, told) as nearest:
             assert nearest(index, vector, 1) is None
-        assert "is used by another codechunk process" in told.sentences[0]
+        assert "is used by this process already" in told.sentences[0]
 
 
 @only_chroma
@@ -183,6 +183,29 @@ def test_a_session_that_failed_leaves_no_record_and_lets_others_in(app: App, rep
 def is_named(app: App) -> bool:
     text = (app.workspace.config.data_dir / "chroma.id").read_text()
     return re.fullmatch(r"[0-9a-f]{32}\n\[.*\]\n", text) is not None
+
+
+@only_chroma
+def test_between_two_objects_of_one_process_the_busy_sentence_says_so(tmp_path: Path, app: App, repo: GitRepo) -> None:
+    with (
+        app_in(tmp_path, "chroma") as other,
+        app.workspace.vector_session() as session,
+        session.reading(),
+        pytest.raises(IndexBusy, match="is being read by this process already"),
+    ):
+        other.workspace.vector_backend.open(write=True)
+    with app_in(tmp_path, "chroma") as other, app.workspace.vector_session() as session:
+        session.open()
+        for write in (True, False):
+            with pytest.raises(IndexBusy, match=r"is used by this process already \(another thread or object of it\);"):
+                other.workspace.vector_backend.open(write=write)
+    with (
+        app.workspace.alone_with(url="u", repository="demo"),
+        app_in(tmp_path, "chroma") as other,
+        pytest.raises(IndexBusy, match="demo is being indexed by this process already"),
+        other.workspace.alone_with(url="u", repository="demo"),
+    ):
+        pass
 
 
 @only_chroma
