@@ -363,6 +363,23 @@ class Contents:
         with self._db.read() as connection:
             return [(row.path, row.reason) for row in connection.execute(query)]
 
+    def with_failed_files(self, generations: Sequence[Generation]) -> set[Generation]:
+        """Those of the generations that have a file that could not be cut."""
+        if not generations:
+            return set()
+        ids = sorted({one.index_id for one in generations})
+        query = select(files.c.index_id, files.c.from_generation, files.c.to_generation).distinct()
+        with self._db.read() as connection:
+            rows = connection.execute(query.where(files.c.index_id.in_(ids), files.c.status == "failed")).all()
+        return {
+            one
+            for one in generations
+            for row in rows
+            if row.index_id == one.index_id
+            and row.from_generation <= one.number
+            and (row.to_generation is None or row.to_generation > one.number)
+        }
+
     def fallbacks(self, generation: Generation) -> list[tuple[str, str]]:
         """Files that were cut by lines because their parser was stopped: (path, why)."""
         query = (

@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
-from typing import TypeVar
 
 from codechunk.errors import IndexBusy, VectorStoreError
 from codechunk.process.closing import Closing
 from codechunk.progress import Reporter
+from codechunk.slices import slices
 from codechunk.state import Copy, Generation, IndexRow, SizedSource, State
 from codechunk.state.embeddings import Vectors
 from codechunk.vectors import Backend, Collection, Found, VectorStore
@@ -31,7 +31,6 @@ WRITTEN_HERE = "The vector index is being written by this process; wait for it."
 BEHIND = "another data directory has published since"
 
 Alone = Callable[[IndexRow], AbstractContextManager[object]]
-T = TypeVar("T")
 
 
 class Gate:
@@ -447,9 +446,3 @@ class VectorSession(Closing):
         if self.store_id is None:
             raise ValueError("this store holds no copy")
         return self.store_id
-
-
-def slices(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """The items in pieces of `size`, the last one shorter."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
