@@ -124,7 +124,7 @@ class App(Closing):
         """What `index` would do, without writing anything but the git mirror."""
         plan = self._dry_run(request, self.workspace.space(), reporter)
         config = self.workspace.config
-        cost = self.prices(0 if config.provider.free else plan.tokens_to_embed)
+        cost = self.prices(0 if config.provider.free else plan.tokens_to_price)
         return dry_run_document(plan, secrets_mode=config.secrets, cost=cost)
 
     def estimate(self, request: IndexRequest, reporter: Reporter) -> documents.EstimateDocument:
@@ -133,7 +133,7 @@ class App(Closing):
         plan = self._dry_run(request, self._paid_space(), reporter)
         config = self.workspace.config
         choice = choose(config.batch_processing, plan.texts_to_embed, why_direct=config.priced_provider.why_direct)
-        return estimate_document(plan, mode=choice.mode, cost=self.prices(plan.tokens_to_embed))
+        return estimate_document(plan, mode=choice.mode, cost=self.prices(plan.tokens_to_price))
 
     def prices(self, tokens: int) -> Prices:
         """What embedding so many tokens, by our count, costs with the configured model."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from codechunk import documents
 from codechunk.app import App, IndexRequest
-from codechunk.config.load import Loaded, load_config, secrets_only
+from codechunk.config.load import Loaded, load_config
 from codechunk.errors import CodechunkError, Unavailable, UsageError
 from codechunk.indexing.local_files import cut_local_files
 from codechunk.indexing.mode import Mode
@@ -54,8 +54,8 @@ def open(
         config_file=named,
         settings=config if isinstance(config, Mapping) else None,
         flags=flags,
-        environ=secrets_only(os.environ),
         find_file=False,
+        secrets_only=True,
     )
     return Codechunk(loaded, stop=stop)
 
