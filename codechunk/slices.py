@@ -8,5 +8,10 @@ T = TypeVar("T")
 
 def slices(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """The items in pieces of `size`, the last one shorter."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
+    return (items[part] for part in parts(len(items), size))
+
+
+def parts(count: int, size: int) -> Iterator[slice]:
+    """Where the pieces of `count` items are: for several lists, or arrays, that are cut alike."""
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))

@@ -26,6 +26,7 @@ from codechunk.git.process import INHERITED_SSH, GitProcess, GitRunner, check_gi
 from codechunk.git.process import Progress as Progress
 from codechunk.process.locks import FileLock
 from codechunk.process.stop import Stop
+from codechunk.slices import slices
 
 __all__ = [
     "MAX_ENTRIES",
@@ -100,8 +101,7 @@ class Repository:
         # Longer ones fit into no command, and `list_tree` refuses them.
         found = (path for path in records if (b"/" + path).endswith(end) and len(path) <= MAX_PATH_BYTES)
         paths = [os.fsdecode(path) for path in found]
-        for start in range(0, len(paths), _PATHS_AT_ONCE):
-            some = paths[start : start + _PATHS_AT_ONCE]
+        for some in slices(paths, _PATHS_AT_ONCE):
             for record in self._records("ls-tree", "-z", "-l", "--full-tree", commit, "--", *some):
                 yield self._entry_of(record)
 

@@ -20,6 +20,7 @@ from codechunk.pool.pool import ChunkPool, ParseResult, ParseTask
 from codechunk.progress import Reporter
 from codechunk.selection import secrets
 from codechunk.selection.skip import SkipReason, SkipRules, decode
+from codechunk.slices import slices
 from codechunk.state import CutFile, IndexRow, KnownFile, PlannedFile, State, UnreadFile
 from codechunk.text.chunks import chunk_ids
 from codechunk.text.sampling import SEED, is_sampled
@@ -222,9 +223,8 @@ class Indexing:
         done = 0
         for rows in contents.uncounted(self.generation, page=50):
             asked = [(row, text) for row, text in rows if is_sampled(text, SEED, percent)]
-            for start in range(0, len(asked), SAVE_CHUNKS):
+            for some in slices(asked, SAVE_CHUNKS):
                 self._stop.raise_if_asked()
-                some = asked[start : start + SAVE_CHUNKS]
                 contents.save_counts([(row, count_tokens(text)) for row, text in some])
             done += len(asked)
         return done

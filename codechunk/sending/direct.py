@@ -17,6 +17,7 @@ from codechunk.providers import Client, Embedded
 from codechunk.sending.calibration import Calibrator
 from codechunk.sending.calls import LONGEST_ASKED_WAIT_S, Call, Callers, Outcome
 from codechunk.sending.heartbeat import Heartbeat, beating
+from codechunk.slices import slices
 from codechunk.state import ClaimedText, State
 
 log = logging.getLogger(__name__)
@@ -243,8 +244,8 @@ class _Run:
             )
             crash("texts claimed")
             self._dry = len(texts) < most
-            for start in range(0, len(texts), per_call):
-                self._hand_out(Call(texts=texts[start : start + per_call]))
+            for some in slices(texts, per_call):
+                self._hand_out(Call(texts=list(some)))
 
     def _hand_out(self, call: Call) -> None:
         self._out += 1

@@ -23,6 +23,7 @@ from sqlalchemy import (
     update,
 )
 
+from codechunk.slices import slices
 from codechunk.state.database import Database
 from codechunk.state.generation import Generation
 from codechunk.state.lexical import ChunkWords, Lexical, lexical_of
@@ -322,11 +323,11 @@ class Contents:
         )
         with self._db.read() as connection:
             ids = sorted(connection.execute(lacking).scalars())
-        for start in range(0, len(ids), page):
+        for some in slices(ids, page):
             query = (
                 select(chunks.c.id, chunks.c.header, chunks.c.text, sources.c.language)
                 .join(sources, sources.c.id == chunks.c.source_id)
-                .where(chunks.c.source_id.in_(ids[start : start + page]), chunks.c.tokens.is_(None))
+                .where(chunks.c.source_id.in_(some), chunks.c.tokens.is_(None))
                 .order_by(chunks.c.id)
             )
             with self._db.read() as connection:
@@ -430,7 +431,7 @@ class Contents:
         with self._db.read() as connection:
             # Content by content: left to itself, SQLite begins with all chunks of the collection.
             ids = sorted(set(connection.execute(dying).scalars()))
-            for start in range(0, len(ids), GONE_AT_ONCE):
+            for some in slices(ids, GONE_AT_ONCE):
                 query = (
                     select(chunks.c.chunk_id)
                     .join(
@@ -441,7 +442,7 @@ class Contents:
                             index_chunks.c.store_id == store_id,
                         ),
                     )
-                    .where(chunks.c.source_id.in_(ids[start : start + GONE_AT_ONCE]), ~still)
+                    .where(chunks.c.source_id.in_(some), ~still)
                 )
                 gone.update(connection.execute(query).scalars())
         return sorted(gone)

@@ -21,6 +21,7 @@ import numpy as np
 
 from codechunk.errors import VectorStoreError
 from codechunk.process.closing import Closing
+from codechunk.slices import parts, slices
 from codechunk.vectors import Found, Place
 from codechunk.vectors.arrays import Vectors
 from codechunk.vectors.chroma_files import (
@@ -289,19 +290,18 @@ class ChromaCollection:
         if len(ids) != len(vectors):
             raise ValueError("ids and vectors must have the same length")
         rows = max(1, min(self._rows, _MOST_BYTES // vectors[0].nbytes))
-        for start in range(0, len(ids), rows):
-            end = start + rows
+        for part in parts(len(ids), rows):
             with _translated(f"The vector index did not take the vectors for {self.name}"):
-                chroma.upsert(list(ids[start:end]), embeddings=vectors[start:end])
+                chroma.upsert(list(ids[part]), embeddings=vectors[part])
 
     def delete(self, ids: Sequence[str]) -> None:
         """See `Collection`."""
         if not ids:
             return
         chroma = self._writable()
-        for start in range(0, len(ids), _MOST_IDS):
+        for some in slices(ids, _MOST_IDS):
             with _translated(f"The vector index did not delete vectors of {self.name}"):
-                chroma.delete(list(ids[start : start + _MOST_IDS]))
+                chroma.delete(list(some))
 
     def query(self, vectors: Vectors, n: int, allowed: AbstractSet[str] | None = None) -> list[Found]:
         """See `Collection`. Approximate, and exact when `allowed` is given: Chroma's own filter costs 20 to 65 times
@@ -327,9 +327,9 @@ class ChromaCollection:
         chroma = self._readable()
         if chroma is None:
             return
-        for start in range(0, len(ids), _MOST_IDS):
+        for some in slices(ids, _MOST_IDS):
             with _translated(f"The vector index cannot read the vectors of {self.name}"):
-                got = chroma.get(ids=list(ids[start : start + _MOST_IDS]), include=["embeddings"])
+                got = chroma.get(ids=list(some), include=["embeddings"])
             if got["ids"]:
                 yield got["ids"], np.asarray(got["embeddings"], dtype=np.float32)
 

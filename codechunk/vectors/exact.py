@@ -14,6 +14,7 @@ import numpy as np
 
 from codechunk.errors import VectorStoreError
 from codechunk.process.closing import Closing
+from codechunk.slices import parts
 from codechunk.vectors import Found, Place, Rows
 from codechunk.vectors.arrays import Halves, Vectors
 
@@ -43,8 +44,8 @@ def nearest(
     if n < 1:
         return best
     for ids, vectors in pages:
-        for start in range(0, len(ids), _ROWS_AT_ONCE):
-            block, names = vectors[start : start + _ROWS_AT_ONCE], ids[start : start + _ROWS_AT_ONCE]
+        for part in parts(len(ids), _ROWS_AT_ONCE):
+            block, names = vectors[part], ids[part]
             if allowed is not None:
                 rows = [row for row, name in enumerate(names) if name in allowed]
                 block, names = block[rows], [names[row] for row in rows]
