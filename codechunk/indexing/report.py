@@ -23,7 +23,7 @@ from codechunk.indexing.mode import Choice
 from codechunk.state import IndexRow
 from codechunk.state.compare import Changes
 from codechunk.text.money import rounded_usd
-from codechunk.workspace.outline import Outcome
+from codechunk.workspace.run_plan import Outcome
 
 STATES = ("pending", "processing", "ready", "failed", "unstored")
 

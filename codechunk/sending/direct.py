@@ -15,7 +15,7 @@ from codechunk.process.crash import crash
 from codechunk.process.stop import LOOK_UP_S, PATIENCE_S
 from codechunk.providers import Client, Embedded
 from codechunk.sending.calibration import Calibrator
-from codechunk.sending.calls import LONGEST_ASKED_WAIT_S, Call, Callers, Outcome
+from codechunk.sending.calls import LONGEST_ASKED_WAIT_S, Call, Callers, EndedCall
 from codechunk.sending.heartbeat import Heartbeat, beating
 from codechunk.slices import slices
 from codechunk.state import ClaimedText, State
@@ -269,7 +269,7 @@ class _Run:
 
     # ------------------------------------------------------------------ outcomes
 
-    def _take(self, came: deque[Outcome]) -> None:
+    def _take(self, came: deque[EndedCall]) -> None:
         """Store or record every outcome that has come; a Stop waits for the end of each."""
         while came:
             with self._stop.held():
@@ -283,7 +283,7 @@ class _Run:
                 self._held -= len(outcome.call.texts) + len(outcome.too_long)
                 crash("reply stored")
 
-    def _settle(self, outcome: Outcome) -> None:
+    def _settle(self, outcome: EndedCall) -> None:
         call, error = outcome.call, outcome.error
         for text, reason in outcome.too_long:
             self._fail(text, reason)

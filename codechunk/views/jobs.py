@@ -27,7 +27,7 @@ from codechunk.state import BatchRow, Generation, IndexRow, JobRow, Space, State
 from codechunk.text.money import rounded_usd
 from codechunk.text.times import utc
 from codechunk.workspace.estimates import Estimates
-from codechunk.workspace.outline import Outcome, Outline
+from codechunk.workspace.run_plan import Outcome, RunPlan
 
 FAILED_CHUNKS_SHOWN = 100
 
@@ -152,13 +152,13 @@ def _job(
     }
 
 
-def _ended(job: JobRow) -> Outline | None:
+def _ended(job: JobRow) -> RunPlan | None:
     """What a run wrote down when it ended or its texts went out; None for one that did neither."""
     over = job.status in {"succeeded", "partial", "embedding", "superseded"}
-    return Outline.load(job.plan) if over else None
+    return RunPlan.load(job.plan) if over else None
 
 
-def _cost(state: State, job: JobRow, index: IndexRow, outline: Outline, estimates: Estimates) -> Cost | None:
+def _cost(state: State, job: JobRow, index: IndexRow, outline: RunPlan, estimates: Estimates) -> Cost | None:
     """What a run cost: as it wrote down, or by the rows of what was bought for it."""
     if outline.outcome is not None:
         spent = outline.outcome.spent_usd
@@ -175,7 +175,7 @@ def generation_of(job: JobRow, index: IndexRow) -> Generation | None:
     if job.status == "superseded":
         return None
     if job.status not in {"succeeded", "partial"}:
-        outline = Outline.load(job.plan)
+        outline = RunPlan.load(job.plan)
         planned = index.next if outline is None else index.at(outline.generation)
         return planned if planned.number >= index.published.number else None
     return index.published if job.last and index.commit == job.commit else None

@@ -8,6 +8,7 @@ import pytest
 from engine_helpers import open_state
 from sql_helpers import Steps, plans, statements
 
+from codechunk.config.settings import Config
 from codechunk.documents import JobChunks
 from codechunk.state import CutFile, IndexRow, PlannedFile, Space, State
 from codechunk.state.checks import Checks
@@ -15,7 +16,8 @@ from codechunk.state.removal import Survey
 from codechunk.text.chunks import Chunk, Kind, chunk_ids
 from codechunk.views.doctor import _runs
 from codechunk.views.jobs import job_documents
-from codechunk.workspace.outline import Outline
+from codechunk.workspace.estimates import Estimates
+from codechunk.workspace.run_plan import RunPlan
 
 SPACE = Space(provider="synthetic", model="m", dimensions=4, task="t", header_version=1)
 CUT = "f"
@@ -254,7 +256,7 @@ def waiting_runs(state: State, count: int) -> None:
 
 def waiting_runs_of_many_indexes(state: State, count: int) -> None:
     """As many indexes, each with a run that waits for no vector any more."""
-    plan = Outline(
+    plan = RunPlan(
         generation=1, commit="c", identity="i", token_mode="all", discovered=0, unchanged=0, deleted_files=0,
         mode="batch", mode_reason="many", estimated_usd=None, started_at=1.0,
     ).dump()  # fmt: skip
@@ -351,3 +353,18 @@ def test_the_beginning_of_an_id_is_found_by_the_primary_key(state: State) -> Non
     searches = [(statement, parameters) for statement, parameters in asked if "LIMIT" in statement]
     for statement, steps in plans(state, searches).items():
         assert steps[0].startswith("SEARCH"), f"{statement}\n{steps}"
+
+
+def test_what_was_learned_of_token_counts_is_read_once_for_all_prices_of_an_estimate(state: State) -> None:
+    space = Space(
+        provider="gemini", model="gemini-embedding-001", dimensions=8, task="RETRIEVAL_DOCUMENT", header_version=1
+    )
+    index = state.catalog.open_index(url="u", names=["n"], ref="main", space=space)
+    estimates = Estimates(Config(), state)
+    with statements(state) as asked:
+        for tokens in (100, 200):
+            assert estimates.estimate_usd(index, tokens, "batch")
+            assert estimates.prices(space, tokens).direct
+        estimates.spent_usd(index, state.queue.bought("none"))
+    assert len([statement for statement, _ in asked if "FROM facts" in statement]) == 1
+    assert len([statement for statement, _ in asked if "FROM spaces" in statement]) == 1
