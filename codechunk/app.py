@@ -14,7 +14,7 @@ from typing import get_args
 
 from codechunk import documents, providers
 from codechunk.config.load import Loaded
-from codechunk.errors import CodechunkError, UsageError
+from codechunk.errors import CodechunkError, NotFound, UsageError
 from codechunk.git.address import Source, parse_source
 from codechunk.git.repository import OpenedRepository
 from codechunk.git.worktree import WORKING_TREE_REF
@@ -124,7 +124,7 @@ class App(Closing):
         """What `index` would do, without writing anything but the git mirror."""
         plan = self._dry_run(request, self.workspace.space(), reporter)
         config = self.workspace.config
-        cost = self.prices(0 if config.provider.free else plan.tokens_to_embed)
+        cost = self.prices(0 if config.provider.free else plan.tokens_to_price)
         return dry_run_document(plan, secrets_mode=config.secrets, cost=cost)
 
     def estimate(self, request: IndexRequest, reporter: Reporter) -> documents.EstimateDocument:
@@ -133,7 +133,7 @@ class App(Closing):
         plan = self._dry_run(request, self._paid_space(), reporter)
         config = self.workspace.config
         choice = choose(config.batch_processing, plan.texts_to_embed, why_direct=config.priced_provider.why_direct)
-        return estimate_document(plan, mode=choice.mode, cost=self.prices(plan.tokens_to_embed))
+        return estimate_document(plan, mode=choice.mode, cost=self.prices(plan.tokens_to_price))
 
     def prices(self, tokens: int) -> Prices:
         """What embedding so many tokens, by our count, costs with the configured model."""
@@ -302,7 +302,7 @@ class App(Closing):
     def _cancel_batch(self, batch_id: str) -> None:
         with self._worker(Silence()) as worker:
             if not worker.cancel_batch(batch_id):
-                raise CodechunkError("it has ended, or another process works on it at this moment")
+                raise CodechunkError("it has ended, or another process works on it at this moment", kind="busy")
 
     def doctor(self, *, remote: bool = False) -> list[documents.Finding]:
         """What is stuck, missing or misconfigured, and the fix; with `remote` also what the provider knows."""
@@ -432,7 +432,7 @@ class App(Closing):
         known = self.languages() if query.languages else []
         unknown = [language for language in query.languages if known and language not in known]
         if unknown:
-            raise UsageError(f"Nothing is indexed in {unknown[0]}: the indexed languages are {', '.join(known)}.")
+            raise NotFound(f"Nothing is indexed in {unknown[0]}: the indexed languages are {', '.join(known)}.")
 
     def languages(self) -> list[str]:
         """Languages that occur in any published index, sorted."""
@@ -458,12 +458,12 @@ class App(Closing):
     def _searched(self, state: State, repository: str | None, reporter: Reporter) -> list[IndexRow]:
         indexes = state.catalog.indexes()
         if not indexes and state.catalog.embedding_jobs():
-            raise UsageError(
+            raise NotFound(
                 "The first index is not finished: its texts are still being embedded. `codechunk worker start` or "
                 "`codechunk queue sync` finishes it; `codechunk jobs list` shows how far it is."
             )
         if not indexes:
-            raise UsageError("Nothing is indexed yet: run `codechunk index <repo-url-or-path>` first.")
+            raise NotFound("Nothing is indexed yet: run `codechunk index <repo-url-or-path>` first.")
         if repository is not None:
             indexes = published(state, repository)
         return _answerable(_one_space_each(indexes, self.workspace.space()), reporter)

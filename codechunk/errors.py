@@ -24,6 +24,12 @@ class CodechunkError(Exception):
     exit_code = 1
     kind: Kind = "environment"
 
+    def __init__(self, message: str = "", *, kind: Kind | None = None) -> None:
+        """`kind`: where it is another one than most errors of the class have."""
+        super().__init__(message)
+        if kind is not None:
+            self.kind = kind
+
 
 class UsageError(CodechunkError):
     """Wrong words on the command line or in the configuration. Exit code 2."""

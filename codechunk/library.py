@@ -11,7 +11,7 @@ from typing import Any
 
 from codechunk import documents
 from codechunk.app import App, IndexRequest
-from codechunk.config.load import Loaded, load_config, secrets_only
+from codechunk.config.load import Loaded, load_config
 from codechunk.errors import CodechunkError, Unavailable, UsageError
 from codechunk.indexing.local_files import cut_local_files
 from codechunk.indexing.mode import Mode
@@ -54,8 +54,8 @@ def open(
         config_file=named,
         settings=config if isinstance(config, Mapping) else None,
         flags=flags,
-        environ=secrets_only(os.environ),
         find_file=False,
+        secrets_only=True,
     )
     return Codechunk(loaded, stop=stop)
 
@@ -132,9 +132,9 @@ class Codechunk(Closing):
         *,
         limit: int = 10,
         repository: str | None = None,
-        languages: Sequence[str] = (),
+        languages: str | Sequence[str] = (),
         path: str | None = None,
-        kinds: Sequence[str] = (),
+        kinds: str | Sequence[str] = (),
         context: int = CONTEXT_TOKENS,
     ) -> list[documents.Answer]:
         """The code that answers a query, best first.
@@ -143,9 +143,9 @@ class Codechunk(Closing):
             query: words or a question.
             limit: how many answers, 1 to 100.
             repository: only this one: NAME, NAME@REF, URL or path.
-            languages: only these.
+            languages: only these, or this one.
             path: only files that match this glob (as in .gitignore).
-            kinds: only these: function, method, class, ...
+            kinds: only these, or this one: function, method, class, ...
             context: tokens that the best answer may hold, with the code around its hit; later ones hold less. 0: hits
                 alone.
 
@@ -154,7 +154,7 @@ class Codechunk(Closing):
             NotFound: there is no such repository.
         """
         words = Query(
-            text=query, limit=limit, languages=tuple(languages), kinds=tuple(kinds), path=path, context=context
+            text=query, limit=limit, languages=_words(languages), kinds=_words(kinds), path=path, context=context
         )
         return self._app.search(words, repository=repository, reporter=Silence())
 
@@ -227,6 +227,11 @@ class TextQueue:
     def stats(self) -> documents.QueueStatus:
         """How many texts are pending, processing, ready and failed, and the batch jobs by state."""
         return self._app.queue_status()
+
+
+def _words(given: str | Sequence[str]) -> tuple[str, ...]:
+    """A single word is one, not its letters."""
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def _reporter(on_progress: OnProgress | None) -> Reporter:

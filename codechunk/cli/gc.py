@@ -15,6 +15,7 @@ TOLD = {
     "texts": "texts that no chunk has any more and that have no vector",
     "vectors": "vectors that no chunk uses",
     "collections": "collections that no index names",
+    "copies": "records of what vector stores held that are not used any more",
     "mirrors": "git mirrors of repositories that are not there",
     "leftovers": "files of batch jobs that are over, and of killed processes",
 }

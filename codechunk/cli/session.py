@@ -15,6 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from codechunk.errors import CodechunkError, Stopped
+from codechunk.process.interrupt import (
+    EXIT_INTERRUPTED,
+    INTERRUPTED,
+    STOPPING,
+    hush,
+    is_importing,
+    leave_at_once,
+)
 from codechunk.process.stop import Stop
 
 if TYPE_CHECKING:
@@ -22,9 +30,8 @@ if TYPE_CHECKING:
 
 EXIT_FAILED_CHUNKS = 3
 EXIT_BUG = 70
-EXIT_INTERRUPTED = 130
-# SIGTERM is what cancelled CI jobs get: it ends a command as Ctrl-C does, with its state written down.
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+# How many signals ask. The next one ends the process wherever it is: two errors may be on their way already.
+MOST_ASKS = 2
 
 _stop: ContextVar[Stop] = ContextVar("stop")
 
@@ -86,11 +93,16 @@ def current_stop() -> Stop:
 def signals_ask(stop: Stop) -> Iterator[None]:
     """SIGINT and SIGTERM ask `stop`, and interrupt this thread, the main one, unless it is in a section.
 
-    A second one ends the patience, and interrupts again. Those that are ignored stay so (nohup, and shells that put
-    jobs in the background).
+    A second one ends the patience, and interrupts again; a third one ends the process, and so does the first while a
+    module is imported. Those that are ignored stay so (nohup, and shells that put jobs in the background).
     """
+    asks = 0
 
-    def heard(number: int, _frame: FrameType | None) -> None:
+    def heard(number: int, frame: FrameType | None) -> None:
+        nonlocal asks
+        asks += 1
+        if asks > MOST_ASKS or (is_importing(frame) and not stop.holding):
+            leave_at_once()
         stop.ask(signal.Signals(number).name)
         stop.interrupt()
 
@@ -115,7 +127,7 @@ def exit_codes() -> Iterator[None]:
             yield
             sys.stdout.flush()  # here, where an error can still be told
     except (Stopped, KeyboardInterrupt):
-        code = _complain("interrupted; the same command goes on from here.", EXIT_INTERRUPTED)
+        code = tell_interrupted()
     except CodechunkError as exc:
         code = _complain(str(exc), exc.exit_code)
     except BrokenPipeError:
@@ -142,7 +154,14 @@ def _drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def tell_interrupted() -> int:
+    """Say that a signal ended the command. Returns the exit code."""
+    return _complain(INTERRUPTED, EXIT_INTERRUPTED)
+
+
 def _complain(sentence: str, code: int) -> int:
+    """The last words: one sentence, whatever signals still come."""
+    hush()
     from codechunk.process.log import mask_secrets
 
     typer.echo(f"codechunk: {mask_secrets(sentence)}", err=True)

@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from difflib import get_close_matches
@@ -118,6 +119,7 @@ def load_config(
     environ: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     find_file: bool = True,
+    secrets_only: bool = False,
 ) -> Loaded:
     """The configuration of this run, with the origin of every value. With nothing given, that of a bare command.
 
@@ -128,6 +130,7 @@ def load_config(
         environ: the environment; None: that of this process.
         cwd: the folder that relative paths of files start from; None: the current one.
         find_file: whether to look for a file that nobody named here.
+        secrets_only: read keys and tokens from the environment and no settings, for programs that have their own.
 
     Raises:
         UsageError: names every wrong key, its value, where it came from and the nearest known key.
@@ -137,7 +140,7 @@ def load_config(
     file, asked_for = (None, False)
     if config_file is not None or find_file:
         file, asked_for = _which_file(config_file, environ, cwd)
-    layers = [_flag_layer(flags or {}), _environment_layer(environ)]
+    layers = [_flag_layer(flags or {}), _environment_layer({} if secrets_only else environ)]
     if settings is not None:
         layers.append(_settings_layer(settings))
     if file is not None:
@@ -159,16 +162,6 @@ def load_config(
     )
     loaded.secret_values()  # a key that cannot be one is told now, whatever the command
     return loaded
-
-
-def secrets_only(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment without what would be a setting: for programs that configure codechunk by themselves."""
-
-    def is_setting(name: str) -> bool:
-        # Settings of a section have two underscores, and those of none do not end like a secret.
-        return name.startswith(_PREFIX) and ("__" in name or not name.endswith(("_KEY", "_TOKEN")))
-
-    return {name: value for name, value in environ.items() if not is_setting(name)}
 
 
 # ---------------------------------------------------------------- layers
@@ -350,9 +343,18 @@ def _environment_layer(environ: Mapping[str, str]) -> _Layer:
             layer.put(key, _from_text(text, is_list=_leaves()[key]), f"env {name}")
         elif key == ("pricing",):
             _put_prices(text, layer, f"env {name}")
-        elif "__" in rest or _looks_like_a_setting(rest):
+        elif ("__" in rest or _looks_like_a_setting(rest)) and not _is_key_variable(name):
             raise _unknown(key, text, f"env {name}")
     return layer
+
+
+def _is_key_variable(name: str) -> bool:
+    """Whether a provider takes its key from there, whatever the name looks like."""
+    for provider in providers.names():
+        with suppress(UsageError):  # one that cannot be loaded is told when it is used
+            if name in providers.get(provider).key_variables:
+                return True
+    return False
 
 
 def _looks_like_a_setting(rest: str) -> bool:

@@ -186,6 +186,8 @@ class GarbageDocument:
     """Vectors that no chunk uses; only with --drop-cache."""
     collections: int
     """Collections of the vector index that no index names."""
+    copies: int
+    """Records of what vector stores held that are not used here any more, one for each index."""
     mirrors: int
     """Git mirrors of repositories that are not there."""
     leftovers: int

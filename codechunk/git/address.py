@@ -68,7 +68,7 @@ def parse_source(text: str) -> Source:
         user = f"{match['user']}@" if match["user"] else ""
         return _parse_url(f"ssh://{user}{match['host']}/{match['path'].lstrip('/')}")
     hint = f" Did you mean https://{text}?" if re.match(r"[\w-]+(\.[\w-]+)+/\S+/\S+$", text) else ""
-    raise GitError(f"{text!r} is neither a URL nor an existing folder.{hint}")
+    raise GitError(f"{text!r} is neither a URL nor an existing folder.{hint}", kind="not_found")
 
 
 def _local(path: Path) -> Source:
@@ -81,7 +81,10 @@ def _local(path: Path) -> Source:
             root = folder.parent if folder.name == ".git" else folder
             name = root.name.removesuffix(".git") or root.name or "root"
             return Source(kind="local", url=str(root), name=name, scheme="path")
-    raise GitError(f"{path} is not inside a git repository; run 'git init' and commit there, or give another path.")
+    raise GitError(
+        f"{path} is not inside a git repository; run 'git init' and commit there, or give another path.",
+        kind="not_found",
+    )
 
 
 def _parse_url(text: str) -> Source:

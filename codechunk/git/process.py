@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Self
 
-from codechunk.errors import GitError
+from codechunk.errors import GitError, Kind
 from codechunk.process.stop import Stop
 
 # Older ones ignore GIT_CONFIG_GLOBAL (2.32) and GIT_CONFIG_COUNT (2.31): the isolation and the token would
@@ -373,12 +373,21 @@ class GitRunner:
         for pattern, sentence in _SENTENCES:
             if found := re.search(pattern, words, re.IGNORECASE):
                 detail = found[1] if found.re.groups else ""
-                return GitError(sentence.format(where=self.where, ref=ref or "HEAD", detail=detail))
+                kind: Kind | None = "not_found" if sentence in _NOT_FOUND else None
+                return GitError(sentence.format(where=self.where, ref=ref or "HEAD", detail=detail), kind=kind)
         lines = [self.mask(line) for line in re.split(r"[\r\n]+", stderr) if line.strip()]
         fatal = [line for line in lines if line.startswith(("fatal:", "error:"))]
         last = (fatal or lines or [f"exit status {status}"])[-1]
         return GitError(f"git could not read {self.where}: {last[:300]}")
 
+
+_NO_REF = "{where} has no branch, tag or commit {ref!r}; check --ref."
+_NO_COMMIT = "The server of {where} does not hand out the commit {ref}; name a branch or a tag that contains it."
+_NO_REPOSITORY = (
+    "There is no repository at {where}, or you may not read it; check the URL, and set CODECHUNK_GIT_TOKEN if it is "
+    "private."
+)
+_NOT_FOUND = {_NO_REF, _NO_COMMIT, _NO_REPOSITORY}
 
 # git's words (LC_ALL=C) -> ours. The first match wins: causes on this machine come before what follows from
 # them on the wire.
@@ -398,17 +407,16 @@ _SENTENCES = (
     (r"host key verification failed",
      "The ssh host key of {where} is not known; connect once with ssh, or add it to ~/.ssh/known_hosts."),
     (r"couldn't find remote ref|could not find remote branch|invalid refspec",
-     "{where} has no branch, tag or commit {ref!r}; check --ref."),
+     _NO_REF),
     (r"not our ref|unadvertised object|does not allow request for",
-     "The server of {where} does not hand out the commit {ref}; name a branch or a tag that contains it."),
+     _NO_COMMIT),
     (r"permission denied \(|publickey",
      "{where} refused the ssh login; load the right key (ssh-add) and check that you may read the "
      "repository."),
     (r"authentication failed|could not read (?:username|password)|terminal prompts disabled|error: 40[134]"
      r"|repository [^ ]* ?not found|repository not exported|does not appear to be a git repository|not found:"
      r"|http basic: access denied|repository not found|/info/refs not (?:found|valid)",
-     "There is no repository at {where}, or you may not read it; check the URL, and set CODECHUNK_GIT_TOKEN "
-     "if it is private."),
+     _NO_REPOSITORY),
     (r"could not resolve host(?:name)?|name or service not known|unable to look up",
      "The host of {where} was not found; check the URL and the network."),
     (r"certificate|ssl_connect|gnutls_handshake|tls connect",

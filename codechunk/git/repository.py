@@ -26,6 +26,7 @@ from codechunk.git.process import INHERITED_SSH, GitProcess, GitRunner, check_gi
 from codechunk.git.process import Progress as Progress
 from codechunk.process.locks import FileLock
 from codechunk.process.stop import Stop
+from codechunk.slices import slices
 
 __all__ = [
     "MAX_ENTRIES",
@@ -100,8 +101,7 @@ class Repository:
         # Longer ones fit into no command, and `list_tree` refuses them.
         found = (path for path in records if (b"/" + path).endswith(end) and len(path) <= MAX_PATH_BYTES)
         paths = [os.fsdecode(path) for path in found]
-        for start in range(0, len(paths), _PATHS_AT_ONCE):
-            some = paths[start : start + _PATHS_AT_ONCE]
+        for some in slices(paths, _PATHS_AT_ONCE):
             for record in self._records("ls-tree", "-z", "-l", "--full-tree", commit, "--", *some):
                 yield self._entry_of(record)
 
@@ -311,8 +311,10 @@ def _open_local(source: Source, ref: str | None, timeout_s: float, stop: Stop) -
             label = _local_label(opened, ref, candidate, words[0])
             return OpenedRepository(repository=Repository(git_dir, runner), ref=label, commit=words[0])
     if ref is None:
-        raise GitError(f"{source.url} has no commits yet; commit something, or name a branch with --ref.")
-    raise GitError(f"{source.url} has no branch, tag or commit {ref!r}; check --ref.")
+        raise GitError(
+            f"{source.url} has no commits yet; commit something, or name a branch with --ref.", kind="not_found"
+        )
+    raise GitError(f"{source.url} has no branch, tag or commit {ref!r}; check --ref.", kind="not_found")
 
 
 def _local_label(runner: GitRunner, ref: str | None, candidate: str, commit: str) -> str:
@@ -398,7 +400,7 @@ def _open_remote(source: Source, ref: str | None, mirrors: Path, fetch: _Fetch, 
                 _make_mirror(path, wanted, fetch)
             commit = _held(reader, path, wanted)
     if commit is None:
-        raise GitError(f"{wanted.label!r} in {source.url} does not name a commit; check --ref.")
+        raise GitError(f"{wanted.label!r} in {source.url} does not name a commit; check --ref.", kind="not_found")
     return OpenedRepository(repository=Repository(path, reader), ref=wanted.label, commit=commit)
 
 
@@ -429,8 +431,12 @@ def _ask_remote(source: Source, ref: str | None, fetch: _Fetch) -> tuple[_Wanted
             label = _short(ref) if ref is not None else _short(head) if head else commit
             return _Wanted(label, name, commit), fetch
     if ref is None:
-        raise GitError(f"{source.url} is empty: its default branch has no commits; name another one with --ref.")
-    raise GitError(f"{source.url} has no branch or tag {ref!r}; check --ref (a commit needs its full id).")
+        raise GitError(
+            f"{source.url} is empty: its default branch has no commits; name another one with --ref.", kind="not_found"
+        )
+    raise GitError(
+        f"{source.url} has no branch or tag {ref!r}; check --ref (a commit needs its full id).", kind="not_found"
+    )
 
 
 def _redirected(source: Source, fetch: _Fetch) -> str:
@@ -450,7 +456,7 @@ def _redirected(source: Source, fetch: _Fetch) -> str:
         raise GitError(f"{source.url} redirects to {target}, which is not a repository's address.") from None
     here, there = source.url.split("/")[:3], moved.url.split("/")[:3]
     if here != there:
-        raise GitError(f"{source.url} has moved to {moved.url}; give that URL if you trust it.")
+        raise GitError(f"{source.url} has moved to {moved.url}; give that URL if you trust it.", kind="usage")
     log.warning("The repository has moved", extra={"action": "redirect", "url": source.url, "to": moved.url})
     return moved.url
 
@@ -471,7 +477,9 @@ def _locked(path: Path, wait_s: float, runner: GitRunner) -> Iterator[None]:
         with _writing(path.parent):
             taken = lock.take(wait_s=wait_s, pause=runner.stop.wait)
         if not taken:
-            raise GitError(f"Another codechunk process is fetching {runner.where}; run again when it is done.")
+            raise GitError(
+                f"{runner.where} is being fetched by {lock.holder()}; run again when it is done.", kind="busy"
+            )
         yield
 
 

@@ -20,6 +20,7 @@ from codechunk.pool.pool import ChunkPool, ParseResult, ParseTask
 from codechunk.progress import Reporter
 from codechunk.selection import secrets
 from codechunk.selection.skip import SkipReason, SkipRules, decode
+from codechunk.slices import slices
 from codechunk.state import CutFile, IndexRow, KnownFile, PlannedFile, State, UnreadFile
 from codechunk.text.chunks import chunk_ids
 from codechunk.text.sampling import SEED, is_sampled
@@ -209,7 +210,8 @@ class Indexing:
         files = _number(len({path for path, _ in self._refused}), "file")
         raise CodechunkError(
             f"{secrets_found} in {files}, and `secrets` is set to fail: nothing was embedded. Take them out of the "
-            "commit, or set `secrets` to redact or skip.\n" + "\n".join(told)
+            "commit, or set `secrets` to redact or skip.\n" + "\n".join(told),
+            kind="usage",
         )
 
     def count_missing(self) -> int:
@@ -221,9 +223,8 @@ class Indexing:
         done = 0
         for rows in contents.uncounted(self.generation, page=50):
             asked = [(row, text) for row, text in rows if is_sampled(text, SEED, percent)]
-            for start in range(0, len(asked), SAVE_CHUNKS):
+            for some in slices(asked, SAVE_CHUNKS):
                 self._stop.raise_if_asked()
-                some = asked[start : start + SAVE_CHUNKS]
                 contents.save_counts([(row, count_tokens(text)) for row, text in some])
             done += len(asked)
         return done

@@ -27,7 +27,9 @@ from codechunk.selection.secrets import Place, counts
 from codechunk.selection.skip import SkipReason, SkipRules, decode
 from codechunk.state import Space, State
 from codechunk.state.contents import text_sha
-from codechunk.text.sampling import SEED
+from codechunk.state.embeddings import CAREFUL_BYTES_PER_TOKEN
+from codechunk.text.chunks import Chunk
+from codechunk.text.sampling import SEED, is_sampled
 from codechunk.workspace.estimates import Prices
 
 KNOWN_AT_ONCE = 500
@@ -51,6 +53,8 @@ class DryRun:
     texts_out: int = 0
     texts_failed: int = 0
     tokens_to_embed: int = 0
+    tokens_to_price: int = 0
+    """Of the same texts, as a run counts them in its token mode: `--max-cost` is held against these."""
 
     @property
     def indexed(self) -> int:
@@ -139,7 +143,8 @@ def dry_run(
     """Cut and count every file of the commit that no run has cut, in memory, and compare all texts with what was
     embedded before.
 
-    Tokens are counted exactly whatever the token mode: a plan without numbers would be none.
+    Tokens are counted exactly whatever the token mode: a plan without numbers would be none. The price is that of the
+    run, which estimates what its token mode leaves uncounted.
     """
     plan = DryRun(head=head)
     tally = _Tally(state, space, plan)
@@ -165,7 +170,10 @@ def dry_run(
             if result.secrets and settings.secrets == "skip":
                 plan.skipped.append((result.path, str(SkipReason.SECRET)))
                 continue
-            tally.add(result.language, ((text_sha(chunk), chunk.tokens or 0) for chunk in result.chunks))
+            tally.add(
+                result.language,
+                ((text_sha(chunk), chunk.tokens or 0, _priced(chunk, settings)) for chunk in result.chunks),
+            )
     tally.settle()
     plan.texts = len(tally.seen)
     plan.skipped.sort()
@@ -181,19 +189,19 @@ class _Tally:
     space: Space
     plan: DryRun
     seen: set[bytes] = field(default_factory=set)
-    fresh: dict[str, int] = field(default_factory=dict)
+    fresh: dict[str, tuple[int, int]] = field(default_factory=dict)
 
-    def add(self, language: str | None, texts: Iterable[tuple[str, int]]) -> None:
-        """Count one file by its chunks: (hash of the text, tokens)."""
+    def add(self, language: str | None, texts: Iterable[tuple[str, int, int]]) -> None:
+        """Count one file by its chunks: (hash of the text, tokens, tokens as a run would count them)."""
         plan = self.plan
         plan.languages[language or "text"] += 1
-        for sha, tokens in texts:
+        for sha, tokens, priced in texts:
             plan.chunks += 1
             plan.tokens += tokens
             digest = bytes.fromhex(sha)
             if digest not in self.seen:
                 self.seen.add(digest)
-                self.fresh[sha] = tokens
+                self.fresh[sha] = tokens, priced
         if len(self.fresh) >= KNOWN_AT_ONCE:
             self.settle()
 
@@ -202,7 +210,8 @@ class _Tally:
         states = self.state.embeddings.states(self.space, list(self.fresh))
         unsent = [tokens for sha, tokens in self.fresh.items() if states.get(sha, "pending") == "pending"]
         self.plan.texts_to_embed += len(unsent)
-        self.plan.tokens_to_embed += sum(unsent)
+        self.plan.tokens_to_embed += sum(exact for exact, _ in unsent)
+        self.plan.tokens_to_price += sum(priced for _, priced in unsent)
         found = Counter(states.values())
         self.plan.texts_out += found["processing"]
         self.plan.texts_failed += found["failed"]
@@ -227,7 +236,15 @@ def _without_known(
             if cut.skipped is not None:
                 tally.plan.skipped.append((entry.path, cut.skipped))
             else:
-                tally.add(cut.language, cut.texts)
+                tally.add(cut.language, ((sha, tokens, tokens) for sha, tokens in cut.texts))
+
+
+def _priced(chunk: Chunk, settings: CutSettings) -> int:
+    """The tokens of a chunk as a run has them: counted, or estimated where its token mode counts nothing."""
+    counted = settings.token_mode == "all" or (
+        settings.token_mode == "sample" and is_sampled(chunk.embedding_text, SEED, settings.sample_percent)
+    )
+    return chunk.tokens or 0 if counted else len(chunk.text) // CAREFUL_BYTES_PER_TOKEN
 
 
 def _tasks(repository: Repository, entries: Iterator[TreeEntry], rules: SkipRules, plan: DryRun) -> Iterator[ParseTask]:

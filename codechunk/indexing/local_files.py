@@ -7,7 +7,7 @@ from pathlib import Path
 
 from codechunk.config.settings import Config
 from codechunk.documents import ChunkLine
-from codechunk.errors import UsageError
+from codechunk.errors import NotFound
 from codechunk.pool.pool import ChunkPool, ParseTask
 from codechunk.selection.skip import SkipReason, SkipRules, decode
 from codechunk.text.chunks import Chunk, chunk_ids
@@ -56,7 +56,7 @@ def cut_local_files(config: Config, paths: Sequence[Path]) -> Iterator[LocalFile
     """
     for path in paths:
         if not path.is_file() and not path.is_dir():
-            raise UsageError(f"There is no file or folder {path}.")
+            raise NotFound(f"There is no file or folder {path}.")
     return _cut(config, paths)
 
 

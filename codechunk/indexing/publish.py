@@ -20,7 +20,7 @@ from codechunk.state import Generation, IndexRow, JobRow, State
 from codechunk.state.compare import Changes
 from codechunk.text.money import rounded_usd
 from codechunk.vectors import Collection
-from codechunk.workspace.outline import Outline
+from codechunk.workspace.run_plan import RunPlan
 from codechunk.workspace.vector_session import VectorSession
 from codechunk.workspace.workspace import Workspace
 
@@ -36,7 +36,7 @@ class Publication:
     """One job's way from the last vector to a published generation."""
 
     def __init__(
-        self, workspace: Workspace, index: IndexRow, job: JobRow, outline: Outline, reporter: Reporter, lock: Lock
+        self, workspace: Workspace, index: IndexRow, job: JobRow, outline: RunPlan, reporter: Reporter, lock: Lock
     ) -> None:
         """`lock` is the one of `Workspace.alone_with`, under which the caller works on the index."""
         self._workspace, self._state, self._reporter = workspace, workspace.state, reporter
@@ -181,7 +181,7 @@ class Publication:
         if planned is None or self._job.attempts == 1 or providers.is_free(self._index.space.provider):
             return planned
         bought = self._state.queue.bought(self._job.id)
-        theirs = self._workspace.estimates.calibrator(self._index.space_id, self._index.space).mean
+        theirs = self._workspace.estimates.mean(self._index.space_id, self._index.space)
         paid = bought.direct_estimated + bought.batch_estimated + round((bought.direct + bought.batch) / theirs)
         return max(planned, paid)
 
@@ -237,7 +237,7 @@ def settle(workspace: Workspace, reporter: Reporter) -> int:
     state = workspace.state
     finished, failures = 0, list[CodechunkError]()
     for job, index in state.catalog.embedding_jobs():
-        outline = Outline.load(job.plan)
+        outline = RunPlan.load(job.plan)
         if outline is None or not _is_next(index, outline):
             continue
         try:
@@ -263,6 +263,6 @@ def settle(workspace: Workspace, reporter: Reporter) -> int:
     return finished
 
 
-def _is_next(index: IndexRow, outline: Outline) -> bool:
+def _is_next(index: IndexRow, outline: RunPlan) -> bool:
     """Whether the generation is the one after the published one, or that one itself, whose failures were fixed."""
     return index.at(outline.generation) in {index.published, index.next}

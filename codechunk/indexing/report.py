@@ -23,7 +23,7 @@ from codechunk.indexing.mode import Choice
 from codechunk.state import IndexRow
 from codechunk.state.compare import Changes
 from codechunk.text.money import rounded_usd
-from codechunk.workspace.outline import Outcome
+from codechunk.workspace.run_plan import Outcome
 
 STATES = ("pending", "processing", "ready", "failed", "unstored")
 
@@ -91,7 +91,8 @@ class Ledger:
         if self.chunks["unstored"]:
             raise CodechunkError(
                 f"{self.chunks['unstored']} chunks have a vector that did not reach the vector index; "
-                f"nothing was published, run the same command again"
+                f"nothing was published, run the same command again",
+                kind="damaged",
             )
 
     @property

@@ -24,7 +24,7 @@ from codechunk.state.compare import Changes
 from codechunk.text.money import usd
 from codechunk.workspace import wanted_texts
 from codechunk.workspace.commit_rules import cut_settings, files_identity, read_attributes, skip_rules
-from codechunk.workspace.outline import Outline
+from codechunk.workspace.run_plan import RunPlan
 from codechunk.workspace.sender import open_sender
 from codechunk.workspace.vector_session import VectorSession
 from codechunk.workspace.workspace import Workspace
@@ -115,14 +115,15 @@ class Run:
         unsettled = self._session.unsettled(self._index, generation)
         texts, tokens = wanted_texts.missing(state, self._index, unsettled)
         choice = choose(batch, texts, options.mode, why_direct=provider.why_direct)
-        estimate = self._workspace.estimates.estimate_usd(self._index, tokens, choice.mode)
+        estimates = self._workspace.estimates
+        estimate = estimates.estimate_usd(self._index, tokens, choice.mode)
         if not provider.free:
             self._tell_changed_space(texts, estimate)
             _within(options.max_cost_usd, estimate, texts, self._index.space.model)
         self._request(unsettled)
         waited_for, all_tokens = self._wanted()
         if waited_for > texts:
-            out = self._workspace.estimates.estimate_usd(self._index, max(0, all_tokens - tokens), "batch")
+            out = estimates.estimate_usd(self._index, max(0, all_tokens - tokens), "batch")
             estimate = None if estimate is None or out is None else estimate + out
         if not texts and waited_for and provider.batch is not None:
             choice = Choice(mode="batch", reason=f"{waited_for:,} texts are in batch jobs already")
@@ -195,8 +196,9 @@ class Run:
         """Say what the texts cost whose batch jobs ended badly; stop when that is more than a person allowed."""
         state, job, index = self._state, self._job, self._index
         count, tokens = state.queue.wanted(job.id, fallen_back=True)
-        spent = self._workspace.estimates.spent_usd(index, state.queue.bought(job.id)) or 0.0
-        more = self._workspace.estimates.estimate_usd(index, tokens, "sequential")
+        estimates = self._workspace.estimates
+        spent = estimates.spent_usd(index, state.queue.bought(job.id)) or 0.0
+        more = estimates.estimate_usd(index, tokens, "sequential")
         self._reporter.say(
             f"{count:,} texts whose batch jobs ended badly are sent directly"
             + (f" (about {usd(more)})." if more is not None else ".")
@@ -257,7 +259,7 @@ class Run:
             and not self._state.contents.has_rubbish(index.published)
             and not self._state.contents.has_next(index.published)
         )
-        standing = self._standing(Outline.load(last.plan), token_mode) if as_it_was else None
+        standing = self._standing(RunPlan.load(last.plan), token_mode) if as_it_was else None
         if standing is None:
             return None
         # Last, because it may have to store vectors.
@@ -266,7 +268,7 @@ class Run:
         )
         return standing if here else None
 
-    def _standing(self, last: Outline | None, token_mode: str) -> tuple[report.Ledger, TokenFigures] | None:
+    def _standing(self, last: RunPlan | None, token_mode: str) -> tuple[report.Ledger, TokenFigures] | None:
         """What the last run wrote down of the index, or what the rows say where it wrote nothing (older versions, or a
         value that cannot be read). None when tokens must be counted in another way than they were."""
         if last is not None and last.token_mode != token_mode:
@@ -320,7 +322,7 @@ class Run:
             secrets_mode=self._workspace.config.secrets,
             seconds=time.time() - self._started_at,
         )
-        outline = Outline(
+        outline = RunPlan(
             generation=index.published.number,
             commit=self._opened.commit,
             identity=index.fingerprint or "",
@@ -353,8 +355,8 @@ class Run:
         choice: Choice,
         estimated_usd: float | None,
         tokens_to_send: int,
-    ) -> Outline:
-        return Outline(
+    ) -> RunPlan:
+        return RunPlan(
             generation=indexing.generation.number,
             commit=self._opened.commit,
             identity=identity,
@@ -370,7 +372,7 @@ class Run:
             tokens_to_send=tokens_to_send,
         )
 
-    def _publication(self, outline: Outline) -> Publication:
+    def _publication(self, outline: RunPlan) -> Publication:
         return Publication(self._workspace, self._index, self._job, outline, self._reporter, self._lock)
 
 
@@ -388,7 +390,8 @@ def _within(max_cost_usd: float | None, estimate_usd: float | None, texts: int, 
     if estimate_usd > max_cost_usd:
         raise CodechunkError(
             f"embedding {texts:,} texts would cost about {usd(estimate_usd)}, more than --max-cost ${max_cost_usd:g}; "
-            f"nothing of it was sent. The chunks are kept: the same command with a higher limit goes on from here."
+            f"nothing of it was sent. The chunks are kept: the same command with a higher limit goes on from here.",
+            kind="usage",
         )
 
 

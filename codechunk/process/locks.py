@@ -5,8 +5,10 @@ machines.
 
 import fcntl
 import os
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +17,8 @@ from typing import Protocol, Self
 from codechunk.errors import IndexBusy
 
 _LOOK_S = 0.02
+ANOTHER_PROCESS = "another codechunk process"
+THIS_PROCESS = "this process already (another thread or object of it)"
 
 
 class Lock(Protocol):
@@ -34,6 +38,32 @@ class Lock(Protocol):
     def release(self) -> None:
         """Give it back. More than once is fine."""
         ...
+
+    def holder(self) -> str:
+        """Who kept it from being taken, in words: `THIS_PROCESS` or `ANOTHER_PROCESS`."""
+        ...
+
+
+class Held:
+    """Which locks objects of this process hold: the kernel and the server do not tell whose a lock is."""
+
+    def __init__(self) -> None:
+        self._names: Counter[Hashable] = Counter()
+        self._turn = threading.Lock()
+
+    def add(self, name: Hashable, count: int = 1) -> None:
+        """One more object holds it, or with -1 one less."""
+        with self._turn:
+            self._names[name] += count
+            if self._names[name] <= 0:
+                del self._names[name]
+
+    def who(self, name: Hashable) -> str:
+        """Who holds it, if somebody does."""
+        return THIS_PROCESS if name in self._names else ANOTHER_PROCESS
+
+
+_held = Held()
 
 
 class FileLock:
@@ -62,6 +92,7 @@ class FileLock:
                     pause(_LOOK_S)
                 else:
                     self._file = file
+                    _held.add(self._name())
                     return True
         finally:
             if self._file is None:
@@ -83,8 +114,16 @@ class FileLock:
         """See `Lock`."""
         file, self._file = self._file, None
         if file is not None:
+            _held.add(self._name(), -1)
             fcntl.flock(file, fcntl.LOCK_UN)  # closing is not enough when a forked child has the file open too
             os.close(file)
+
+    def holder(self) -> str:
+        """See `Lock`."""
+        return _held.who(self._name())
+
+    def _name(self) -> Path:
+        return self.path.absolute()
 
     def __enter__(self) -> Self:
         return self
@@ -100,10 +139,11 @@ def only_one(lock: Lock, busy: str) -> Iterator[Lock]:
     """Hold the lock while the block runs, which may ask whether it is still held.
 
     Raises:
-        IndexBusy: with the sentence `busy`, at once, when somebody else holds it.
+        IndexBusy: with the sentence `busy`, at once, when somebody else holds it. Where it says ANOTHER_PROCESS, who it
+            is comes there.
     """
     if not lock.take():
-        raise IndexBusy(busy)
+        raise IndexBusy(busy.replace(ANOTHER_PROCESS, lock.holder()))
     try:
         yield lock
     finally:

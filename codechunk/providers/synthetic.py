@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codechunk.providers.contract import ClientSettings, Embedded, Model, Provider
+from codechunk.slices import parts
 from codechunk.text.words import STOP_WORDS, subwords
 
 MODEL = "synthetic-hash-v1"
@@ -89,9 +90,8 @@ def embed(texts: Sequence[str], dimensions: int = 768) -> NDArray[np.float32]:
     letters and numbers count a quarter. A text without any word gets a vector from a hash of its bytes.
     """
     vectors = np.empty((len(texts), dimensions), dtype=np.float32)
-    for start in range(0, len(texts), _ROWS_AT_ONCE):
-        block = texts[start : start + _ROWS_AT_ONCE]
-        vectors[start : start + len(block)] = _unit_length(_sums(block, dimensions), block)
+    for part in parts(len(texts), _ROWS_AT_ONCE):
+        vectors[part] = _unit_length(_sums(texts[part], dimensions), texts[part])
     return vectors
 
 

@@ -111,7 +111,7 @@ class Call:
 
 
 @dataclass(slots=True, kw_only=True)
-class Outcome:
+class EndedCall:
     """How a call ended: with `reply` for its texts, with `error`, or not sent (neither)."""
 
     call: Call
@@ -158,7 +158,7 @@ class Callers:
         self.accepted = 0
         self._counting = threading.Lock()
         self._todo: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
-        self._came: deque[Outcome] = deque()
+        self._came: deque[EndedCall] = deque()
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=self._work, name=f"direct-{number}", daemon=True) for number in range(concurrency)
@@ -170,7 +170,7 @@ class Callers:
         """Let a free thread make this call."""
         self._todo.put(call)
 
-    def wait(self, timeout_s: float | None = None) -> deque[Outcome]:
+    def wait(self, timeout_s: float | None = None) -> deque[EndedCall]:
         """The outcomes that have come, once there are any or the time is over; the caller takes them out.
 
         The bell is apart from them: an interrupt may swallow a ring, never an outcome.
@@ -209,7 +209,7 @@ class Callers:
 
     def _make(self, call: Call) -> None:
         """Make the call and note its outcome; one that a Stop ends was not sent."""
-        outcome = Outcome(call=call)
+        outcome = EndedCall(call=call)
         try:
             self._carry_out(call, outcome)
         except _NotSentError:
@@ -222,7 +222,7 @@ class Callers:
             self._came.append(outcome)
             self.ring()
 
-    def _carry_out(self, call: Call, outcome: Outcome) -> None:
+    def _carry_out(self, call: Call, outcome: EndedCall) -> None:
         if call.accepted_before is None:
             call.accepted_before = self.accepted
         reasons = [self._too_long(text) for text in call.texts]

@@ -15,8 +15,9 @@ from codechunk.process.crash import crash
 from codechunk.process.stop import LOOK_UP_S, PATIENCE_S
 from codechunk.providers import Client, Embedded
 from codechunk.sending.calibration import Calibrator
-from codechunk.sending.calls import LONGEST_ASKED_WAIT_S, Call, Callers, Outcome
+from codechunk.sending.calls import LONGEST_ASKED_WAIT_S, Call, Callers, EndedCall
 from codechunk.sending.heartbeat import Heartbeat, beating
+from codechunk.slices import slices
 from codechunk.state import ClaimedText, State
 
 log = logging.getLogger(__name__)
@@ -243,8 +244,8 @@ class _Run:
             )
             crash("texts claimed")
             self._dry = len(texts) < most
-            for start in range(0, len(texts), per_call):
-                self._hand_out(Call(texts=texts[start : start + per_call]))
+            for some in slices(texts, per_call):
+                self._hand_out(Call(texts=list(some)))
 
     def _hand_out(self, call: Call) -> None:
         self._out += 1
@@ -268,7 +269,7 @@ class _Run:
 
     # ------------------------------------------------------------------ outcomes
 
-    def _take(self, came: deque[Outcome]) -> None:
+    def _take(self, came: deque[EndedCall]) -> None:
         """Store or record every outcome that has come; a Stop waits for the end of each."""
         while came:
             with self._stop.held():
@@ -282,7 +283,7 @@ class _Run:
                 self._held -= len(outcome.call.texts) + len(outcome.too_long)
                 crash("reply stored")
 
-    def _settle(self, outcome: Outcome) -> None:
+    def _settle(self, outcome: EndedCall) -> None:
         call, error = outcome.call, outcome.error
         for text, reason in outcome.too_long:
             self._fail(text, reason)

@@ -235,7 +235,8 @@ class Worker:
             if unreachable >= MOST_UNREACHABLE:
                 raise CodechunkError(
                     f"{done.unreachable[-1] if done.unreachable else 'the provider cannot be reached'}; nothing is "
-                    f"lost: batch jobs that are out go on there, and the same command goes on from here"
+                    f"lost: batch jobs that are out go on there, and the same command goes on from here",
+                    kind="provider",
                 )
             if still_open():
                 self._stop.wait(self._pause_s(self._settings.poller_interval_s))

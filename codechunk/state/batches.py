@@ -25,6 +25,8 @@ TO_SUBMIT: tuple[BatchState, ...] = ("pending_submission", "submitting", "retry_
 class LostClaim(StateError):
     """Another process has taken over what this one was working on; nothing was written."""
 
+    kind = "busy"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchRow:

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, exists, func, insert, or_, select, update
 
 from codechunk.errors import Overtaken
+from codechunk.slices import slices
 from codechunk.state.batch_words import BATCH_ENDS
 from codechunk.state.contents import delete_chunks, live_at
 from codechunk.state.database import Database, begins_with
@@ -445,8 +446,7 @@ class Catalog:
 
     def _drop_sources(self, connection: Connection, source_ids: Sequence[int]) -> None:
         """Delete those of the contents that no file refers to any more."""
-        for start in range(0, len(source_ids), SOURCES_AT_ONCE):
-            some = source_ids[start : start + SOURCES_AT_ONCE]
+        for some in slices(source_ids, SOURCES_AT_ONCE):
             used = set(connection.execute(select(files.c.source_id).where(files.c.source_id.in_(some))).scalars())
             unused = [source_id for source_id in some if source_id not in used]
             delete_chunks(self._lexical, connection, unused)

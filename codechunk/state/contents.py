@@ -23,6 +23,7 @@ from sqlalchemy import (
     update,
 )
 
+from codechunk.slices import slices
 from codechunk.state.database import Database
 from codechunk.state.generation import Generation
 from codechunk.state.lexical import ChunkWords, Lexical, lexical_of
@@ -322,11 +323,11 @@ class Contents:
         )
         with self._db.read() as connection:
             ids = sorted(connection.execute(lacking).scalars())
-        for start in range(0, len(ids), page):
+        for some in slices(ids, page):
             query = (
                 select(chunks.c.id, chunks.c.header, chunks.c.text, sources.c.language)
                 .join(sources, sources.c.id == chunks.c.source_id)
-                .where(chunks.c.source_id.in_(ids[start : start + page]), chunks.c.tokens.is_(None))
+                .where(chunks.c.source_id.in_(some), chunks.c.tokens.is_(None))
                 .order_by(chunks.c.id)
             )
             with self._db.read() as connection:
@@ -362,6 +363,23 @@ class Contents:
         )
         with self._db.read() as connection:
             return [(row.path, row.reason) for row in connection.execute(query)]
+
+    def with_failed_files(self, generations: Sequence[Generation]) -> set[Generation]:
+        """Those of the generations that have a file that could not be cut."""
+        if not generations:
+            return set()
+        ids = sorted({one.index_id for one in generations})
+        query = select(files.c.index_id, files.c.from_generation, files.c.to_generation).distinct()
+        with self._db.read() as connection:
+            rows = connection.execute(query.where(files.c.index_id.in_(ids), files.c.status == "failed")).all()
+        return {
+            one
+            for one in generations
+            for row in rows
+            if row.index_id == one.index_id
+            and row.from_generation <= one.number
+            and (row.to_generation is None or row.to_generation > one.number)
+        }
 
     def fallbacks(self, generation: Generation) -> list[tuple[str, str]]:
         """Files that were cut by lines because their parser was stopped: (path, why)."""
@@ -413,7 +431,7 @@ class Contents:
         with self._db.read() as connection:
             # Content by content: left to itself, SQLite begins with all chunks of the collection.
             ids = sorted(set(connection.execute(dying).scalars()))
-            for start in range(0, len(ids), GONE_AT_ONCE):
+            for some in slices(ids, GONE_AT_ONCE):
                 query = (
                     select(chunks.c.chunk_id)
                     .join(
@@ -424,7 +442,7 @@ class Contents:
                             index_chunks.c.store_id == store_id,
                         ),
                     )
-                    .where(chunks.c.source_id.in_(ids[start : start + GONE_AT_ONCE]), ~still)
+                    .where(chunks.c.source_id.in_(some), ~still)
                 )
                 gone.update(connection.execute(query).scalars())
         return sorted(gone)

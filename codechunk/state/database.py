@@ -33,13 +33,13 @@ from sqlalchemy.exc import TimeoutError as NoConnectionError
 from sqlalchemy.pool import Pool, QueuePool
 
 from codechunk.errors import StateError
-from codechunk.process.locks import FileLock
+from codechunk.process.locks import FileLock, Held
 from codechunk.process.stop import Stop
 
 # The newest migration in codechunk/state/migrations/versions. Alembic itself (0.25 s to import) is only loaded
 # when the database is not at this revision; a test holds the two together.
-SCHEMA_REVISION = "0004"
-KNOWN_REVISIONS = ("0001", "0002", "0003", "0004")
+SCHEMA_REVISION = "0005"
+KNOWN_REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 
 BUSY_TIMEOUT_MS = 30_000
 # Of one process: eight threads that search with two each, a run of index with its heartbeat and its batch jobs.
@@ -106,7 +106,7 @@ class Database:
     @contextmanager
     def _connected(self) -> Iterator[Connection]:
         if self._closed is not None:
-            raise StateError("the state database was closed while it was in use")
+            raise StateError("the state database was closed while it was in use", kind="usage")
         try:
             with self.engine.connect() as connection:
                 yield connection
@@ -182,13 +182,15 @@ class Database:
         try:
             yield
         except OperationalError as exc:
-            raise StateError(_sentence(exc, self.path)) from exc
+            raise _told(exc, self.path) from exc
         except NoConnectionError as exc:
-            raise StateError(f"too many threads use the state database at once (at most {MOST_CONNECTIONS})") from exc
+            raise StateError(
+                f"too many threads use the state database at once (at most {MOST_CONNECTIONS})", kind="busy"
+            ) from exc
         except DatabaseError as exc:
             if type(exc) is not DatabaseError:  # IntegrityError and the like: a bug of ours, let it crash
                 raise
-            raise StateError(_sentence(exc, self.path)) from exc
+            raise _told(exc, self.path) from exc
 
     def _upgrade(self) -> None:
         """Bring the schema to SCHEMA_REVISION, with a backup first; refuse a newer one."""
@@ -224,12 +226,13 @@ class Database:
             taken = lock.take(wait_s=UPGRADE_PATIENCE_S, pause=self.stop.wait)
         except OSError as exc:
             raise StateError(
-                f"the state database {self.path} cannot be upgraded: {exc.strerror} ({lock.path})"
+                f"the state database {self.path} cannot be upgraded: {exc.strerror} ({lock.path})", kind="environment"
             ) from exc
         if not taken:
             raise StateError(
-                f"the state database {self.path} is being upgraded by another process; wait for it and run the same "
-                f"command again"
+                f"the state database {self.path} is being upgraded by {lock.holder()}; wait for it and run the same "
+                f"command again",
+                kind="busy",
             )
         with lock:
             now = self._revision()
@@ -275,13 +278,17 @@ class Database:
             why = exc.strerror if isinstance(exc, OSError) else exc
             raise StateError(
                 f"the state database {self.path} needs an upgrade, and a backup before it cannot be made ({why}); "
-                f"the database is as it was. Free as much space beside it as it takes and run the same command again"
+                f"the database is as it was. Free as much space beside it as it takes and run the same command again",
+                kind="environment",
             ) from exc
 
 
 def begins_with(column: ColumnElement[str], start: str) -> ColumnElement[bool]:
     """Whether an id of lower-case hex digits begins with `start`: a range, which an index finds, and LIKE would not."""
     return and_(column >= start.lower(), column < f"{start.lower()}g")
+
+
+_held = Held()
 
 
 class AdvisoryLock:
@@ -316,7 +323,15 @@ class AdvisoryLock:
                     connection.close()
         if taken:
             self._connection = connection
+            _held.add(self._name())
         return taken
+
+    def holder(self) -> str:
+        """See `Lock`."""
+        return _held.who(self._name())
+
+    def _name(self) -> tuple[str, int]:
+        return str(self._db.engine.url), self._key
 
     def _try(self, connection: Connection) -> bool:
         query = text("SELECT pg_try_advisory_lock(:key)")
@@ -336,6 +351,7 @@ class AdvisoryLock:
         """See `Lock`."""
         connection, self._connection = self._connection, None
         if connection is not None:
+            _held.add(self._name(), -1)
             with self._db._translated():
                 connection.close()
 
@@ -356,7 +372,8 @@ def _create_engine(url: URL) -> Engine:
         except ModuleNotFoundError as exc:
             raise StateError(
                 f"state.url names PostgreSQL, and its driver is not installed ({exc}); run: "
-                f"pip install 'codechunk[postgres]'"
+                f"pip install 'codechunk[postgres]'",
+                kind="environment",
             ) from exc
     if url.database:
         _claim_file(Path(url.database))
@@ -379,7 +396,9 @@ def _claim_file(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as exc:
-        raise StateError(f"the state database {path} cannot be opened for writing: {exc.strerror}") from exc
+        raise StateError(
+            f"the state database {path} cannot be opened for writing: {exc.strerror}", kind="environment"
+        ) from exc
     os.close(descriptor)
 
 
@@ -432,23 +451,31 @@ def _refuse_network_filesystem(directory: Path) -> None:
     if kind in NETWORK_FILESYSTEMS:
         raise StateError(
             f"the data directory {directory} is on a network file system ({kind}), where SQLite loses data; "
-            f"set data_dir to a local disk, or state.url to a PostgreSQL server"
+            f"set data_dir to a local disk, or state.url to a PostgreSQL server",
+            kind="usage",
         )
 
 
-def _sentence(exc: DatabaseError, path: Path | None) -> str:
+def _told(exc: DatabaseError, path: Path | None) -> StateError:
     reason = str(exc.orig).strip().splitlines()[0] if exc.orig else str(exc)
     where = f"the state database {path}" if path else "the state database"
     if "locked" in reason or "busy" in reason:
         waited = BUSY_TIMEOUT_MS // 1000
-        return f"{where} is in use by another process and stayed locked for {waited} s; try again"
+        return StateError(
+            f"{where} is in use by another process or thread and stayed locked for {waited} s; try again", kind="busy"
+        )
     if "full" in reason:
-        return f"{where} cannot grow: the disk is full; free some space and run the same command again"
+        return StateError(
+            f"{where} cannot grow: the disk is full; free some space and run the same command again",
+            kind="environment",
+        )
     if "readonly" in reason or "read-only" in reason:
-        return f"{where} is read-only; make it writable or set data_dir to another directory"
+        return StateError(
+            f"{where} is read-only; make it writable or set data_dir to another directory", kind="environment"
+        )
     if "malformed" in reason or "not a database" in reason:
-        return (
+        return StateError(
             f"{where} is damaged ({reason}); move it away and restore the newest backup beside it "
             f"(state.db.backup-…), or index again"
         )
-    return f"{where} cannot be used: {reason}"
+    return StateError(f"{where} cannot be used: {reason}", kind="environment")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select
 
+from codechunk.slices import slices
 from codechunk.state.contents import files_of, live_at
 from codechunk.state.database import Database
 from codechunk.state.embeddings import STORED, Vectors, decode
@@ -109,8 +110,7 @@ class Lookup:
         """The chunks with these ids that the generation holds and the filter lets pass."""
         found: dict[str, FoundChunk] = {}
         with self._db.read() as connection:
-            for start in range(0, len(chunk_ids), IDS_PER_QUERY):
-                some = chunk_ids[start : start + IDS_PER_QUERY]
+            for some in slices(chunk_ids, IDS_PER_QUERY):
                 query = _live(generation, wanted).where(chunks.c.chunk_id.in_(some))
                 for row in connection.execute(query):
                     if wanted.passes(row.source_id):
@@ -221,8 +221,8 @@ class Lookup:
             some = False
         scores = dict(matches)
         ids, found = list(scores), []
-        for start in range(0, len(ids), IDS_PER_QUERY):
-            query = _of_indexes(index_ids, Filter()).where(chunks.c.id.in_(ids[start : start + IDS_PER_QUERY]))
+        for page in slices(ids, IDS_PER_QUERY):
+            query = _of_indexes(index_ids, Filter()).where(chunks.c.id.in_(page))
             found += [_Scored(row.chunk_id, row.index_id, scores[row.id]) for row in connection.execute(query)]
         if some and len({row.chunk_id for row in found}) <= limit:
             return None
@@ -299,9 +299,8 @@ def _few_sources_each(wanted: Filter) -> Iterator[Filter]:
     if wanted.sources is None:
         yield wanted
         return
-    ids = sorted(wanted.sources)
-    for start in range(0, len(ids), FEW_SOURCES):
-        yield replace(wanted, sources=frozenset(ids[start : start + FEW_SOURCES]))
+    for some in slices(sorted(wanted.sources), FEW_SOURCES):
+        yield replace(wanted, sources=frozenset(some))
 
 
 def conditions(wanted: Filter) -> list[ColumnElement[bool]]:

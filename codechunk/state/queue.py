@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, ScalarSelect, and_, bindparam, case, delete, func, or_, select, update
 
+from codechunk.slices import slices
 from codechunk.state.database import Database
 from codechunk.state.embeddings import CAREFUL_BYTES_PER_TOKEN, STORED, Vectors, tokens_of_text
 from codechunk.state.tables import batches, chunks, embeddings, facts, jobs, sources, vectors
@@ -397,8 +398,7 @@ def texts_of(connection: Connection, chunk_of: dict[int, int]) -> list[ClaimedTe
     """The texts of embeddings, by the row of any chunk that has them; in order of the embeddings."""
     wanted = sorted(chunk_of)
     found = []
-    for start in range(0, len(wanted), IDS_AT_ONCE):
-        some = wanted[start : start + IDS_AT_ONCE]
+    for some in slices(wanted, IDS_AT_ONCE):
         texts = {
             row.id: row
             for row in connection.execute(

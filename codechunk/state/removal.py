@@ -23,6 +23,7 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    true,
     update,
 )
 
@@ -64,6 +65,8 @@ class Survey:
     """Repositories of which nothing is touched: a process works on them."""
     unfinished: Sequence[int] = ()
     """Repositories whose contents without a file are kept: a run that may be taken up again has cut them."""
+    stores: Sequence[int] = ()
+    """Stores that are not used any more: what they held is forgotten, except of the repositories `left`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,7 +259,7 @@ class Removal:
                     func.coalesce(func.sum(spaces.c.dimensions), 0),
                 )
                 .select_from(embeddings.join(spaces, spaces.c.id == embeddings.c.space_id))
-                .where(*_unused_vector(wanted, [*survey.whole, *survey.abandoned]))
+                .where(*_unused_vector(wanted, _copy_stays(survey)))
             ).one()
             return Garbage(
                 files=_number(
@@ -304,7 +307,9 @@ class Removal:
                 driver.execute("VACUUM")
                 driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             except sqlite3.OperationalError as exc:
-                raise StateError(f"the free space inside the state database stays there ({exc})") from exc
+                raise StateError(
+                    f"the free space inside the state database stays there ({exc})", kind="environment"
+                ) from exc
             finally:
                 driver.execute("PRAGMA temp_store=MEMORY")
                 driver.execute(f"PRAGMA busy_timeout={waited}")
@@ -319,12 +324,21 @@ def _number(connection: Connection, query: Select[Any]) -> int:
 
 
 def _unused_vector(
-    wanted: ColumnElement[bool] | None = None, emptied: Sequence[int] = ()
+    wanted: ColumnElement[bool] | None = None, copy_stays: ColumnElement[bool] | None = None
 ) -> tuple[ColumnElement[bool], ...]:
-    """Vectors whose text no chunk has, and that no collection is said to hold (except those of `emptied` indexes)."""
+    """Vectors whose text no chunk has, and that no store is said to hold, of what `copy_stays` says of it."""
     wanted = exists().where(_has_text) if wanted is None else wanted
-    held = exists().where(index_chunks.c.embedding_id == embeddings.c.id, index_chunks.c.index_id.not_in(emptied))
+    held = exists().where(index_chunks.c.embedding_id == embeddings.c.id, true() if copy_stays is None else copy_stays)
     return embeddings.c.state == "ready", ~wanted, ~held
+
+
+def _copy_stays(survey: Survey) -> ColumnElement[bool]:
+    """Whether a row of `index_chunks` stays: not of an index that is emptied, not of a store that is forgotten."""
+    left = select(indexes.c.id).where(indexes.c.repository_id.in_(survey.left))
+    return and_(
+        index_chunks.c.index_id.not_in([*survey.whole, *survey.abandoned]),
+        or_(index_chunks.c.store_id.not_in(survey.stores), index_chunks.c.index_id.in_(left)),
+    )
 
 
 def _file_goes(survey: Survey) -> ColumnElement[bool]:

@@ -7,7 +7,20 @@ Chroma gets the stored float16 values, so a rebuilt collection equals the first 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    union,
+    update,
+)
 
 from codechunk.state.contents import files_of
 from codechunk.state.database import Database
@@ -46,15 +59,16 @@ class Stores:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def open(self, identity: str, *, claims: bool) -> int:
+    def open(self, identity: str, *, claims: bool, place: str | None = None) -> int:
         """The row of a store, made when it is new.
 
         Args:
             claims: take what a codechunk before this table wrote down of its only store, if nobody has yet.
+            place: whereabouts of the data directory that has it; None when it may be that of many.
         """
         mine = select(stores.c.id).where(stores.c.identity == identity)
         with self._db.read() as connection:
-            known: int | None = connection.execute(mine).scalar()
+            known: int | None = connection.execute(mine.where(stores.c.place.is_not_distinct_from(place))).scalar()
         if known is not None:
             return known
         with self._db.begin() as connection:
@@ -65,9 +79,57 @@ class Stores:
                     .where(stores.c.id == unclaimed, stores.c.identity.is_(None))
                     .values(identity=identity)
                 )
-            connection.execute(self._db.insert_new(stores).values(identity=identity))
+            there = self._db.upsert(stores, key=["identity"], values=["place"])
+            connection.execute(there.values(identity=identity, place=place))
             made: int = connection.execute(mine).scalar_one()
             return made
+
+    def others(self, identity: str | None, *, place: str | None) -> list[int]:
+        """The rows of all other stores than that one, sorted; with `place` only of those that were there.
+
+        A row that nobody has claimed yet may be that one's, unless `identity` is None.
+        """
+        query = select(stores.c.id).order_by(stores.c.id)
+        if identity is not None:
+            query = query.where(stores.c.identity != identity)
+        if place is not None:
+            query = query.where(stores.c.place == place)
+        with self._db.read() as connection:
+            return list(connection.execute(query).scalars())
+
+    def count_copies(self, store_ids: Sequence[int], index_ids: Sequence[int]) -> int:
+        """How many copies of these indexes those stores are said to hold, or to have begun."""
+        with self._db.read() as connection:
+            return _count_copies(connection, store_ids, index_ids)
+
+    def forget_copies(self, store_ids: Sequence[int], index_ids: Sequence[int]) -> int:
+        """Forget all that these stores hold of those indexes. Returns of how many copies.
+
+        The caller works on the indexes alone. A store that is used again is filled again, from the vectors.
+        """
+        with self._db.begin() as connection:
+            found = _count_copies(connection, store_ids, index_ids)
+            for table in (index_chunks, index_stores):
+                connection.execute(
+                    delete(table).where(table.c.store_id.in_(store_ids), table.c.index_id.in_(index_ids))
+                )
+            return found
+
+    def forget_lost(self, store_ids: Sequence[int], *, like: str) -> None:
+        """Forget stores without copies that nobody can open again: those with a name of the kind of `like`.
+
+        Such a name is kept in one place, which has `like` now.
+        """
+        kind = like.partition(" ")[0]
+        with self._db.begin() as connection:
+            connection.execute(
+                delete(stores).where(
+                    stores.c.id.in_(store_ids),
+                    stores.c.identity.startswith(f"{kind} ", autoescape=True),
+                    ~exists().where(index_chunks.c.store_id == stores.c.id),
+                    ~exists().where(index_stores.c.store_id == stores.c.id),
+                )
+            )
 
     # ------------------------------------------------------------------ how far a copy is
 
@@ -220,6 +282,18 @@ class Stores:
                 return
             after = rows[-1].chunk_id
             yield list(zip([row.chunk_id for row in rows], decode([row.vector for row in rows]), strict=True))
+
+
+def _count_copies(connection: Connection, store_ids: Sequence[int], index_ids: Sequence[int]) -> int:
+    pairs = union(
+        *(
+            select(table.c.index_id, table.c.store_id).where(
+                table.c.store_id.in_(store_ids), table.c.index_id.in_(index_ids)
+            )
+            for table in (index_chunks, index_stores)
+        )
+    ).subquery()
+    return connection.execute(select(func.count()).select_from(pairs)).scalar_one()
 
 
 def _copy(index_id: int, store_id: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

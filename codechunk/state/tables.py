@@ -194,6 +194,12 @@ stores = Table(
         unique=True,
         comment="what tells it from other stores; NULL: of a database older than this table, not claimed yet",
     ),
+    Column(
+        "place",
+        Text,
+        nullable=True,
+        comment="whereabouts of the data directory that has it; NULL: one of many, or not known",
+    ),
     comment="Places that hold a copy of vectors: a Chroma directory, or a Chroma server.",
 )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, bindparam, func, select, text, true, update
 
+from codechunk.slices import slices
 from codechunk.state.catalog import IndexRow
 from codechunk.state.contents import live_at
 from codechunk.state.database import Database
@@ -120,12 +121,12 @@ def _sections(connection: Connection, used_by: Sequence[IndexRow] | None) -> Ite
 def _open_texts(connection: Connection, space_id: int, shas: Sequence[str]) -> dict[str, int]:
     """Rows of those texts that have no vector, and for which none is being bought."""
     found: dict[str, int] = {}
-    for start in range(0, len(shas), SHAS_AT_ONCE):
+    for some in slices(shas, SHAS_AT_ONCE):
         query = (
             select(embeddings.c.text_sha, embeddings.c.id)
             .where(
                 embeddings.c.space_id == space_id,
-                embeddings.c.text_sha.in_(shas[start : start + SHAS_AT_ONCE]),
+                embeddings.c.text_sha.in_(some),
                 embeddings.c.state.in_(("pending", "failed")),
             )
             .with_for_update()  # PostgreSQL; SQLite has locked the database already

@@ -17,7 +17,7 @@ from pathlib import Path
 from codechunk.documents import Backup, GarbageDocument, KeptVectors
 from codechunk.errors import IndexBusy, StateError, VectorStoreError
 from codechunk.process.crash import crash
-from codechunk.process.locks import FileLock, only_one
+from codechunk.process.locks import ANOTHER_PROCESS, FileLock, only_one
 from codechunk.progress import Reporter, Silence
 from codechunk.state import IndexRow, RepositoryRow, State, Survey
 from codechunk.upkeep.repositories import (
@@ -90,6 +90,7 @@ def collect(
         texts=counts["texts"],
         vectors=counts["vectors"],
         collections=counts["collections"],
+        copies=counts["copies"],
         mirrors=counts["mirrors"],
         leftovers=counts["leftovers"],
         tokens=counts["tokens"],
@@ -149,16 +150,21 @@ def _count(workspace: Workspace, tally: Tally, *, drop_cache: bool) -> None:
             left.append(row.id)
             tally.skipped.append(str(exc))
     whole = [index for look in looks for index in look.whole]
+    stores = _unused_stores(workspace, tally)
+    looked = {look.repository.id for look in looks}
+    indexes = [index.id for index in state.catalog.every_index() if index.repository_id in looked]
     garbage = state.removal.garbage(
         Survey(
             whole=[index.id for index in whole],
             abandoned=[index.id for look in looks for index in look.abandoned],
             left=left,
             unfinished=[look.repository.id for look in looks if look.unfinished],
+            stores=stores,
         )
     )
     tally.counts.update(
         indexes=len(whole),
+        copies=state.stores.count_copies(stores, indexes),
         files=garbage.files,
         contents=garbage.contents,
         chunks=garbage.chunks,
@@ -184,9 +190,12 @@ def _remove(workspace: Workspace, reporter: Reporter, tally: Tally, *, drop_cach
     state = workspace.state
     now = time.time()
     reporter.stage("Removing", None, "chunks")
+    stores = _unused_stores(workspace, tally)
     for row in state.inventory.repositories():
         with _skipping(tally), workspace.alone_with(url=row.url, repository=row.name):
+            _forget_copies(state, stores, row, tally)
             _clear(workspace, _look(state, row, now), reporter, tally)
+    _forget_stores(workspace, stores)
     tally.counts["texts"] += state.removal.drop_texts()
     crash("texts removed")
     if drop_cache:
@@ -258,6 +267,41 @@ def _drop_vectors(state: State, reporter: Reporter, tally: Tally) -> None:
         tally.counts.update(vectors=page.vectors, tokens=page.tokens)
         reporter.advance(page.vectors)
         crash("vectors dropped")
+
+
+# ---------------------------------------------------------------------- stores that are not used any more
+
+
+def _unused_stores(workspace: Workspace, tally: Tally) -> list[int]:
+    """Rows of stores that this data directory had once: their name is lost, or another store is configured.
+
+    A state database of its own has no other stores. In one that many share, only those count that were in this very
+    folder: what another data directory has is its own business, and so is a server, which may serve many.
+    """
+    with _skipping(tally):
+        place = None
+        if not workspace.has_own_state and (place := workspace.place) is None:
+            return []
+        if workspace.state.stores.others(None, place=place):
+            return workspace.state.stores.others(workspace.vector_backend.identity(), place=place)
+    return []
+
+
+def _forget_copies(state: State, stores: Sequence[int], repository: RepositoryRow, tally: Tally) -> None:
+    """What those stores held of a repository, whose lock is held."""
+    if stores:
+        mine = [index.id for index in state.catalog.every_index() if index.repository_id == repository.id]
+        tally.counts["copies"] += state.stores.forget_copies(stores, mine)
+        crash("copies forgotten")
+
+
+def _forget_stores(workspace: Workspace, stores: Sequence[int]) -> None:
+    """A store that is only not configured now keeps its row, since a process may be about to use it again."""
+    if stores and not workspace.vector_backend.shared:
+        with workspace.vector_session() as session:
+            identity = workspace.vector_backend.identity()
+            if identity is not None and session.store_id is not None:
+                workspace.state.stores.forget_lost(stores, like=identity)
 
 
 # ---------------------------------------------------------------------- Chroma
@@ -370,7 +414,7 @@ def _remove_path(path: Path) -> int:
         path.unlink(missing_ok=True)
         return size
     final = path.with_name(path.name.partition(".tmp-")[0])
-    with only_one(FileLock(final.with_suffix(".lock")), f"Another codechunk process is fetching into {final.name}."):
+    with only_one(FileLock(final.with_suffix(".lock")), f"{final.name} is being fetched by {ANOTHER_PROCESS}."):
         shutil.rmtree(path)
     return size
 

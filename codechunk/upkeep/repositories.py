@@ -15,7 +15,7 @@ from codechunk.documents import IndexEntry, RefDetails, RepositoryDocument, Repo
 from codechunk.errors import IndexBusy, VectorStoreError
 from codechunk.git.repository import mirror_path, parse_source
 from codechunk.process.crash import crash
-from codechunk.process.locks import FileLock, only_one
+from codechunk.process.locks import ANOTHER_PROCESS, FileLock, only_one
 from codechunk.progress import Reporter
 from codechunk.state import Holding, IndexRow, State
 from codechunk.text.times import utc
@@ -183,7 +183,7 @@ def drop_mirror(workspace: Workspace, url: str, reporter: Reporter) -> int | Non
 
 def remove_mirror(path: Path) -> int:
     """Remove a mirror under its lock, whole or not at all. Returns its bytes. Raises IndexBusy."""
-    with only_one(FileLock(path.with_suffix(".lock")), f"Another codechunk process is fetching into {path.name}."):
+    with only_one(FileLock(path.with_suffix(".lock")), f"{path.name} is being fetched by {ANOTHER_PROCESS}."):
         size = size_of(path)
         # A name that the next fetch, and `gc`, take for the remains of a dead process: that is what a kill leaves.
         remains = path.with_name(f"{path.name}.tmp-removed-{os.getpid()}")

@@ -108,7 +108,9 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     """The file for reading; a pipe, which can be read only once, and would be waited for, is refused."""
     with _told(f"{path} cannot be read"):
         if not stat.S_ISREG(path.stat().st_mode):
-            raise CodechunkError(f"{path} is not a regular file: no cache file of codechunk. Nothing was imported.")
+            raise CodechunkError(
+                f"{path} is not a regular file: no cache file of codechunk. Nothing was imported.", kind="usage"
+            )
         file = path.open("rb")
     with file:
         yield file
@@ -131,7 +133,9 @@ def _told(what: str) -> Iterator[None]:
         yield
     except OSError as exc:
         fix = "; free some space and run the same command again" if exc.errno in {errno.ENOSPC, errno.EDQUOT} else ""
-        raise CodechunkError(f"{what}: {exc.strerror or exc}{fix}.") from exc
+        raise CodechunkError(
+            f"{what}: {exc.strerror or exc}{fix}.", kind="not_found" if isinstance(exc, FileNotFoundError) else None
+        ) from exc
 
 
 def _counted(records: Iterable[Record], reporter: Reporter) -> Iterator[Record]:

@@ -120,7 +120,8 @@ def _packed(section: Section, records: Sequence[Record], count: int) -> bytes:
     if wrong is not None:
         raise CodechunkError(
             f"the stored vector of text {wrong[:12]} ({section.model}) is damaged, so nothing was exported; "
-            f"`codechunk doctor` says what to do."
+            f"`codechunk doctor` says what to do.",
+            kind="damaged",
         )
     shas = b"".join(bytes.fromhex(record.sha) for record in records)
     tokens = np.array([record.tokens or 0 for record in records], dtype=_COUNT).tobytes()
@@ -192,12 +193,14 @@ class CacheReader:
                 self._broken("its first line is not whole")
             raise CodechunkError(
                 f"{self._name} is not a cache file of codechunk; `codechunk cache export FILE` writes one. "
-                f"Nothing was imported."
+                f"Nothing was imported.",
+                kind="usage",
             )
         if int(found[1]) > VERSION:
             raise CodechunkError(
                 f"{self._name} was written by a newer codechunk (version {int(found[1])} of the cache file; this one "
-                f"reads version {VERSION}): update codechunk. Nothing was imported."
+                f"reads version {VERSION}): update codechunk. Nothing was imported.",
+                kind="damaged",
             )
 
     def _check_sum(self) -> None:
@@ -245,7 +248,9 @@ class CacheReader:
         return Block(section=section, records=records)
 
     def _broken(self, why: str) -> NoReturn:
-        raise CodechunkError(f"{self._name} is damaged: {why}. Copy or export it again. Nothing was imported.")
+        raise CodechunkError(
+            f"{self._name} is damaged: {why}. Copy or export it again. Nothing was imported.", kind="damaged"
+        )
 
 
 class _Inflated:

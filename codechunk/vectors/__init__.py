@@ -161,6 +161,8 @@ class Place:
     directory: Path
     url: str | None
     rows: Rows
+    shared_state: bool = False
+    """Whether other data directories may have the same state database, so that no two stores may have one name."""
 
 
 def backend(name: str, place: Place) -> Backend:

@@ -21,6 +21,7 @@ import numpy as np
 
 from codechunk.errors import VectorStoreError
 from codechunk.process.closing import Closing
+from codechunk.slices import parts, slices
 from codechunk.vectors import Found, Place
 from codechunk.vectors.arrays import Vectors
 from codechunk.vectors.chroma_files import (
@@ -80,10 +81,13 @@ class ChromaStore(Closing):
         self._damage: dict[str, str] = {}
 
     @classmethod
-    def reserve(cls, *, directory: Path | None, url: str | None, write: bool, timeout_s: float = 30) -> Self:
+    def reserve(
+        cls, *, directory: Path | None, url: str | None, write: bool, timeout_s: float = 30, alone: bool = False
+    ) -> Self:
         """Like `open`, but only takes the lock: Chroma (0.7 s to import) is opened when it is first asked.
 
-        A writer makes a broken name of the directory anew.
+        A writer makes a broken name of the directory anew, and one that a copy has from the original if it is to be
+        `alone` with it.
         """
         lock = None
         if url is None:
@@ -95,7 +99,7 @@ class ChromaStore(Closing):
                 lock = DirectoryLock(directory, write=write)
                 if write:
                     try:
-                        renew_identity(directory)
+                        renew_identity(directory, alone=alone)
                     except BaseException:
                         lock.release()
                         raise
@@ -212,7 +216,7 @@ class ChromaStore(Closing):
         """See `VectorStore`. A directory too damaged even for that is emptied, and `recovered` says why."""
         client = self._open_client()
         if not self._write:
-            raise VectorStoreError(f"The vector index is open for reading; {name} cannot be removed.")
+            raise VectorStoreError(f"The vector index is open for reading; {name} cannot be removed.", kind="bug")
         self._saved.pop(name, None)
         self._damage.pop(name, None)
         try:
@@ -228,13 +232,13 @@ class ChromaStore(Closing):
     def _open_client(self) -> "Client":
         if self._client is None:
             if self._closed or self._absent:
-                raise VectorStoreError("The vector index is closed, or there is none yet.")
+                raise VectorStoreError("The vector index is closed, or there is none yet.", kind="bug")
             if self._url is not None:
                 self._client = _connect(self._url, self._timeout_s)
             elif self._directory is not None:
                 self._open_directory(self._directory)
         if self._client is None:
-            raise VectorStoreError("The vector index is closed.")
+            raise VectorStoreError("The vector index is closed.", kind="bug")
         return self._client
 
     def close_index(self) -> None:
@@ -286,19 +290,18 @@ class ChromaCollection:
         if len(ids) != len(vectors):
             raise ValueError("ids and vectors must have the same length")
         rows = max(1, min(self._rows, _MOST_BYTES // vectors[0].nbytes))
-        for start in range(0, len(ids), rows):
-            end = start + rows
+        for part in parts(len(ids), rows):
             with _translated(f"The vector index did not take the vectors for {self.name}"):
-                chroma.upsert(list(ids[start:end]), embeddings=vectors[start:end])
+                chroma.upsert(list(ids[part]), embeddings=vectors[part])
 
     def delete(self, ids: Sequence[str]) -> None:
         """See `Collection`."""
         if not ids:
             return
         chroma = self._writable()
-        for start in range(0, len(ids), _MOST_IDS):
+        for some in slices(ids, _MOST_IDS):
             with _translated(f"The vector index did not delete vectors of {self.name}"):
-                chroma.delete(list(ids[start : start + _MOST_IDS]))
+                chroma.delete(list(some))
 
     def query(self, vectors: Vectors, n: int, allowed: AbstractSet[str] | None = None) -> list[Found]:
         """See `Collection`. Approximate, and exact when `allowed` is given: Chroma's own filter costs 20 to 65 times
@@ -324,9 +327,9 @@ class ChromaCollection:
         chroma = self._readable()
         if chroma is None:
             return
-        for start in range(0, len(ids), _MOST_IDS):
+        for some in slices(ids, _MOST_IDS):
             with _translated(f"The vector index cannot read the vectors of {self.name}"):
-                got = chroma.get(ids=list(ids[start : start + _MOST_IDS]), include=["embeddings"])
+                got = chroma.get(ids=list(some), include=["embeddings"])
             if got["ids"]:
                 yield got["ids"], np.asarray(got["embeddings"], dtype=np.float32)
 
@@ -368,13 +371,13 @@ class ChromaCollection:
 
     def _readable(self) -> "Raw | None":
         if self._damage is not None:
-            raise VectorStoreError(f"The vector index of {self.name} is damaged: {self._damage}.")
+            raise VectorStoreError(f"The vector index of {self.name} is damaged: {self._damage}.", kind="damaged")
         return self._chroma
 
     def _writable(self) -> "Raw":
         chroma = self._readable()
         if chroma is None or not self._rows:
-            raise VectorStoreError(f"The vector index is open for reading; {self.name} cannot be changed.")
+            raise VectorStoreError(f"The vector index is open for reading; {self.name} cannot be changed.", kind="bug")
         return chroma
 
 
@@ -384,12 +387,13 @@ class ChromaDirectory:
     exclusive = True
     shared = False
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, *, alone: bool = False) -> None:
+        """`alone`: a copy of the directory may not have its name."""
+        self.directory, self._alone = directory, alone
 
     def identity(self) -> str:
         """A random number in a file beside the directory, so that it outlives what is thrown away."""
-        return identity_beside(self.directory)
+        return identity_beside(self.directory, alone=self._alone)
 
     def look(self) -> str | None:
         """Names, sizes and times of its files."""
@@ -409,7 +413,7 @@ class ChromaDirectory:
 
     def open(self, *, write: bool) -> ChromaStore:
         """See `Backend`."""
-        return ChromaStore.reserve(directory=self.directory, url=None, write=write)
+        return ChromaStore.reserve(directory=self.directory, url=None, write=write, alone=self._alone)
 
 
 class ChromaServer:
@@ -449,7 +453,9 @@ class ChromaServer:
 
 def backend(place: Place) -> ChromaDirectory | ChromaServer:
     """The server at the URL of `place`, else a directory below its folder."""
-    return ChromaServer(place.url) if place.url is not None else ChromaDirectory(place.directory / "chroma")
+    if place.url is not None:
+        return ChromaServer(place.url)
+    return ChromaDirectory(place.directory / "chroma", alone=place.shared_state)
 
 
 def _identity_of_server(url: str) -> str:
@@ -525,11 +531,13 @@ def _connect(url: str, timeout_s: float) -> "Client":
         parts = urlsplit(url)
         port = parts.port
     except ValueError as exc:
-        raise VectorStoreError(f"The Chroma server's address is not a URL: {exc}.") from exc
+        raise VectorStoreError(f"The Chroma server's address is not a URL: {exc}.", kind="usage") from exc
     shown = f"{parts.scheme}://{parts.hostname}{f':{port}' if port else ''}"
     plain = not (parts.username or parts.password or parts.path.strip("/") or parts.query)
     if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
-        raise VectorStoreError(f"The Chroma server's address must look like http://host:port, not {shown}.")
+        raise VectorStoreError(
+            f"The Chroma server's address must look like http://host:port, not {shown}.", kind="usage"
+        )
     ssl = parts.scheme == "https"
     with _translated(f"The Chroma server at {shown} cannot be used; is it running (`chroma run`)?"):
         sdk = _sdk()

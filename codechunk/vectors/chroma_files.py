@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from codechunk.errors import IndexBusy, VectorStoreError
-from codechunk.process.locks import FileLock
+from codechunk.process.locks import ANOTHER_PROCESS, FileLock
+from codechunk.process.whereabouts import Whereabouts
 
 _READERS_GRACE_S = 2.0
 # Readers who look whether there is a writer hold its lock for an instant, in which nobody can become one.
@@ -43,7 +44,7 @@ class DirectoryLock:
                 self._take(owner, _LOOKS_GRACE_S, owner.path)
                 owner.write(f"pid {os.getpid()}, `{_command()}`")
             elif has_writer(directory):
-                raise IndexBusy(self._busy(owner.path))
+                raise IndexBusy(self._busy(owner.path, owner.holder()))
             self._take(users, _READERS_GRACE_S if write else 0.0, None if write else owner.path)
         except BaseException:
             self.release()
@@ -57,18 +58,19 @@ class DirectoryLock:
                 f"The vector index in {self.directory} cannot be locked ({exc}); keep it on a local disk."
             ) from exc
         if not taken:
-            raise IndexBusy(self._busy(owner))
+            raise IndexBusy(self._busy(owner, lock.holder()))
 
-    def _busy(self, owner: Path | None) -> str:
+    def _busy(self, owner: Path | None, holder: str) -> str:
         advice = "wait for it, or use a Chroma server (vectors.url)"
         if owner is None:
-            return f"The vector index in {self.directory} is being read by other codechunk processes; {advice}."
-        try:
-            who = owner.read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            who = ""
-        who = f" ({who})" if who else ""
-        return f"The vector index in {self.directory} is used by another codechunk process{who}; {advice}."
+            holder = "other codechunk processes" if holder == ANOTHER_PROCESS else holder
+            return f"The vector index in {self.directory} is being read by {holder}; {advice}."
+        who = ""
+        if holder == ANOTHER_PROCESS:
+            with contextlib.suppress(OSError):
+                who = owner.read_text(encoding="utf-8", errors="replace")
+            who = f" ({who})" if who else ""
+        return f"The vector index in {self.directory} is used by {holder}{who}; {advice}."
 
     def release(self) -> None:
         """Let others in."""
@@ -93,42 +95,58 @@ def has_writer(directory: Path) -> bool:
     return not free
 
 
-def identity_beside(directory: Path) -> str:
+def identity_beside(directory: Path, *, alone: bool = False) -> str:
     """A random name that the directory keeps for ever, in the file `.id` beside it; made by whoever asks first.
 
     Raises:
-        VectorStoreError: the file cannot be read or made, or holds no name. `renew_identity` makes that one anew.
+        VectorStoreError: the file cannot be read or made, or holds no name; with `alone` also when it is that of
+            another directory, of which this one is a copy. `renew_identity` makes such a name anew.
     """
     file = _identity_file(directory)
     try:
         if not file.exists():
             directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _make_identity(file)
-        found = file.read_bytes().strip()
+        name, place = _named(file)
+        copied = alone and place is not None and not place.may_be(Whereabouts.of(file.parent))
     except OSError as exc:
         raise VectorStoreError(f"The name of the vector index in {file} cannot be read or made: {exc}") from exc
-    if not re.fullmatch(rb"[0-9a-f]{32}", found):
+    again = "the next search or run of index makes it anew, and rebuilds the vector index from the state database."
+    if name is None:
+        raise VectorStoreError(f"{file} does not hold the name of a vector index; {again}", kind="damaged")
+    if copied and place is not None:
         raise VectorStoreError(
-            f"{file} does not hold the name of a vector index; the next search or run of index makes it anew, and "
-            "rebuilds the vector index from the state database."
+            f"{file} came with a copy of {place.path}, whose vector index it names; {again}", kind="damaged"
         )
-    return f"directory {found.decode('ascii')}"
+    return f"directory {name}"
 
 
-def renew_identity(directory: Path) -> None:
-    """Give the directory another name when its file holds none. The caller has the lock to write.
+def renew_identity(directory: Path, *, alone: bool = False) -> None:
+    """Give the directory another name when its file holds none, or with `alone` when that is another directory's.
 
-    For the state database it is another store then, one that holds nothing yet.
+    The caller has the lock to write. For the state database it is another store then, one that holds nothing yet. A
+    directory that was moved keeps its name, and the file says where it is now.
     """
     file = _identity_file(directory)
     try:
-        if not file.exists() or re.fullmatch(rb"[0-9a-f]{32}", file.read_bytes().strip()):
+        if not file.exists():
             return
-        with _named_draft(file) as draft:
+        (name, place), here = _named(file), Whereabouts.of(file.parent)
+        if name is not None and place is not None and (place == here or not (alone or place.may_be(here))):
+            return
+        copied = place is not None and not place.may_be(here)
+        with _named_draft(file, None if copied else name) as draft:
             draft.replace(file)
         _save_folder(file.parent)
     except OSError as exc:
         raise VectorStoreError(f"The name of the vector index in {file} cannot be made anew: {exc}") from exc
+
+
+def _named(file: Path) -> tuple[str | None, Whereabouts | None]:
+    """The name in the file and the folder for which it was made; None for what is not there."""
+    name, _, place = file.read_bytes().strip().partition(b"\n")
+    good = re.fullmatch(rb"[0-9a-f]{32}", name)
+    return (name.decode("ascii") if good else None), Whereabouts.read(place.decode(errors="replace"))
 
 
 def _identity_file(directory: Path) -> Path:
@@ -149,11 +167,11 @@ def _make_identity(file: Path) -> None:
 
 
 @contextlib.contextmanager
-def _named_draft(file: Path) -> Iterator[Path]:
-    """A file beside it with a new name in it, which is gone afterwards unless it was moved."""
+def _named_draft(file: Path, name: str | None = None) -> Iterator[Path]:
+    """A file beside it with a name in it, a new one for None, which is gone afterwards unless it was moved."""
     draft = file.with_name(f"{file.name}.{os.getpid()}.{uuid.uuid4().hex}")
     try:
-        _write_new(draft, uuid.uuid4().hex.encode("ascii"))
+        _write_new(draft, f"{name or uuid.uuid4().hex}\n{Whereabouts.of(file.parent).text}\n".encode())
         yield draft
     finally:
         draft.unlink(missing_ok=True)
@@ -191,7 +209,7 @@ def look_of(directory: Path) -> str | None:
         except FileNotFoundError:  # a journal that a writer has just removed
             continue
         if stat.S_ISREG(status.st_mode) and not path.name.endswith(("-journal", "-wal", "-shm")):
-            digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+            digest.update(f"{path.relative_to(directory)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -213,7 +231,7 @@ def saved_segments(directory: Path) -> dict[str, str]:
     except sqlite3.OperationalError:
         return {}  # no database yet, or the tables of another Chroma: nothing known against them
     except sqlite3.DatabaseError as exc:
-        raise VectorStoreError(f"The vector index in {directory} cannot be opened: {exc}") from exc
+        raise VectorStoreError(f"The vector index in {directory} cannot be opened: {exc}", kind="damaged") from exc
 
 
 def damage(segment: Path) -> str | None:

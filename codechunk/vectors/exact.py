@@ -14,6 +14,7 @@ import numpy as np
 
 from codechunk.errors import VectorStoreError
 from codechunk.process.closing import Closing
+from codechunk.slices import parts
 from codechunk.vectors import Found, Place, Rows
 from codechunk.vectors.arrays import Halves, Vectors
 
@@ -43,8 +44,8 @@ def nearest(
     if n < 1:
         return best
     for ids, vectors in pages:
-        for start in range(0, len(ids), _ROWS_AT_ONCE):
-            block, names = vectors[start : start + _ROWS_AT_ONCE], ids[start : start + _ROWS_AT_ONCE]
+        for part in parts(len(ids), _ROWS_AT_ONCE):
+            block, names = vectors[part], ids[part]
             if allowed is not None:
                 rows = [row for row, name in enumerate(names) if name in allowed]
                 block, names = block[rows], [names[row] for row in rows]
@@ -75,11 +76,11 @@ def usable(vectors: Vectors, name: str) -> Vectors:
     """
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     if vectors.ndim != 2 or not vectors.size:
-        raise VectorStoreError(f"Vectors for {name} have the wrong shape {vectors.shape}.")
+        raise VectorStoreError(f"Vectors for {name} have the wrong shape {vectors.shape}.", kind="bug")
     if not np.isfinite(vectors).all():
-        raise VectorStoreError(f"A vector for {name} holds NaN or infinity; nothing was stored.")
+        raise VectorStoreError(f"A vector for {name} holds NaN or infinity; nothing was stored.", kind="bug")
     if not vectors.any(axis=-1).all():
-        raise VectorStoreError(f"A vector for {name} is all zeros; nothing was stored.")
+        raise VectorStoreError(f"A vector for {name} is all zeros; nothing was stored.", kind="bug")
     return vectors
 
 
@@ -157,7 +158,7 @@ class ExactCollection:
         if len(ids) != len(usable(vectors, self.name)):
             raise ValueError("ids and vectors must have the same length")
         if len(set(ids)) != len(ids):
-            raise VectorStoreError(f"An id for {self.name} is given twice; nothing was stored.")
+            raise VectorStoreError(f"An id for {self.name} is given twice; nothing was stored.", kind="bug")
         self._fitting(vectors)
 
     def delete(self, ids: Sequence[str]) -> None:  # noqa: ARG002 - the protocol's
@@ -193,12 +194,14 @@ class ExactCollection:
         matrix = self._kept.matrix(self.name)
         dimensions = matrix.pages[0][1].shape[1] if matrix.pages else vectors.shape[1]
         if dimensions != vectors.shape[1]:
-            raise VectorStoreError(f"Vectors of {self.name} have dimension {dimensions}, not {vectors.shape[1]}.")
+            raise VectorStoreError(
+                f"Vectors of {self.name} have dimension {dimensions}, not {vectors.shape[1]}.", kind="bug"
+            )
         return matrix
 
     def _writable(self) -> None:
         if not self._write:
-            raise VectorStoreError(f"The vector index is open for reading; {self.name} cannot be changed.")
+            raise VectorStoreError(f"The vector index is open for reading; {self.name} cannot be changed.", kind="bug")
 
 
 class ExactStore(Closing):
@@ -217,13 +220,13 @@ class ExactStore(Closing):
     def collection(self, name: str) -> ExactCollection:
         """See `VectorStore`."""
         if self._closed:
-            raise VectorStoreError("The vector index is closed.")
+            raise VectorStoreError("The vector index is closed.", kind="bug")
         return ExactCollection(name, self._kept, write=self._write)
 
     def drop(self, name: str) -> None:
         """Do nothing: only what the state database publishes is searched."""
         if not self._write:
-            raise VectorStoreError(f"The vector index is open for reading; {name} cannot be removed.")
+            raise VectorStoreError(f"The vector index is open for reading; {name} cannot be removed.", kind="bug")
 
     def close_index(self) -> None:
         """See `VectorStore`."""

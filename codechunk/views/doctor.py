@@ -193,12 +193,15 @@ def _throttle(state: State) -> Finding:
 def _runs(state: State, alone: Alone) -> Iterator[Finding]:
     """Runs of index that were interrupted, and those that only have to be finished."""
     dead, done = [], []
-    for job, index in state.catalog.jobs():
+    found = state.catalog.jobs()
+    waiting = {job.id: generation_of(job, index) for job, index in found if job.status == "embedding"}
+    ledgers = state.embeddings.ledgers([one for one in waiting.values() if one is not None])
+    for job, index in found:
         if job.status == "running" and not _is_worked_on(index, alone):
             dead.append(job.id)
         elif job.status == "embedding":
-            generation = generation_of(job, index)
-            ledger = {} if generation is None else state.embeddings.ledger(generation)
+            generation = waiting[job.id]
+            ledger = {} if generation is None else ledgers[generation]
             if not (ledger.get("pending") or ledger.get("processing")) and not _is_worked_on(index, alone):
                 done.append(job.id)
     yield _finding(

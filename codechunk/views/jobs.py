@@ -27,15 +27,15 @@ from codechunk.state import BatchRow, Generation, IndexRow, JobRow, Space, State
 from codechunk.text.money import rounded_usd
 from codechunk.text.times import utc
 from codechunk.workspace.estimates import Estimates
-from codechunk.workspace.outline import Outcome, Outline
+from codechunk.workspace.run_plan import Outcome, RunPlan
 
 FAILED_CHUNKS_SHOWN = 100
 
 
 def job_documents(state: State, *, limit: int | None = None) -> list[JobDocument]:
     """The runs of `index`, the newest first, each as in `jobs list --json`."""
-    known: dict[Generation, dict[str, int]] = {}
-    return [JobDocument(**_job(state, job, index, known)) for job, index in state.catalog.jobs(limit=limit)]
+    found = state.catalog.jobs(limit=limit)
+    return [JobDocument(**document) for document in _jobs(state, found)]
 
 
 def job_document(state: State, job_id: str, estimates: Estimates) -> JobDetails:
@@ -50,7 +50,7 @@ def job_document(state: State, job_id: str, estimates: Estimates) -> JobDetails:
     files = [] if generation is None else state.contents.failed_files(generation, limit=FAILED_CHUNKS_SHOWN)
     outline = _ended(job)
     return JobDetails(
-        **_job(state, job, index, {}),
+        **_jobs(state, [(job, index)])[0],
         mode=None if outline is None else outline.mode,
         cost=None if outline is None else _cost(state, job, index, outline, estimates),
         batches=_batch_documents(state, state.batches.rows(job_id=job.id), estimates),
@@ -74,7 +74,7 @@ def take_up_job(state: State, job_id: str, space: Space) -> tuple[str, str]:
         UsageError: when there is no such run, it is over, or it makes vectors that this configuration does not make.
     """
     job, index = find_job(state, job_id)
-    status = JobDocument(**_job(state, job, index, {})).status
+    status = _jobs(state, [(job, index)])[0]["status"]
     if status in {"succeeded", "superseded"}:
         why = "it succeeded" if status == "succeeded" else "a newer run of the same index has replaced it"
         raise UsageError(f"Job {job.id} is over: {why}. `codechunk index {index.url} --ref {index.ref}` starts anew.")
@@ -112,17 +112,29 @@ def cancel_job(state: State, job_id: str, cancel_batch: Callable[[str], object])
     return JobCancelled(id=job.id, texts_dropped=dropped, batches_cancelled=cancelled, batches_kept=kept)
 
 
-def _job(state: State, job: JobRow, index: IndexRow, known: dict[Generation, dict[str, int]]) -> dict[str, Any]:
-    """What both documents say of a run. `known` keeps the ledgers that were read."""
-    outline = _ended(job)
-    outcome = None if outline is None else outline.outcome
-    generation = generation_of(job, index)
-    if generation is None:
-        ledger = None
-    else:
-        if generation not in known:
-            known[generation] = state.embeddings.ledger(generation)
-        ledger = known[generation]
+def _jobs(state: State, found: Sequence[tuple[JobRow, IndexRow]]) -> list[dict[str, Any]]:
+    """What both documents say of runs, with as many queries for many as for one."""
+    generations = [generation_of(job, index) for job, index in found]
+    ledgers = state.embeddings.ledgers([one for one in generations if one is not None])
+    outcomes = [None if (outline := _ended(job)) is None else outline.outcome for job, _ in found]
+    unknown = [
+        one
+        for (job, _), one, outcome in zip(found, generations, outcomes, strict=True)
+        if outcome is None and one is not None and job.status in {"succeeded", "partial"}
+    ]
+    failed = state.contents.with_failed_files(unknown)
+    return [
+        _job(job, index, outcome, ledgers[one] if one is not None else None, failed=one in failed)
+        for (job, index), one, outcome in zip(found, generations, outcomes, strict=True)
+    ]
+
+
+def _job(
+    job: JobRow, index: IndexRow, outcome: Outcome | None, ledger: Mapping[str, int] | None, *, failed: bool
+) -> dict[str, Any]:
+    """What both documents say of a run. `failed`: files of it could not be cut, by their rows."""
+    if outcome is not None:
+        failed = any(count for status, _, count in outcome.files if status == "failed")
     return {
         "id": job.id,
         "repository": index.repository,
@@ -131,7 +143,7 @@ def _job(state: State, job: JobRow, index: IndexRow, known: dict[Generation, dic
         "commit": job.commit,
         "model": index.space.model,
         "dimensions": index.space.dimensions,
-        "status": _status(job, ledger, failed_files=_failed_files(state, job, generation, outcome)),
+        "status": _status(job, ledger, failed_files=failed),
         "error": job.error,
         "attempts": job.attempts,
         "started_at": utc(job.started_at),
@@ -140,22 +152,13 @@ def _job(state: State, job: JobRow, index: IndexRow, known: dict[Generation, dic
     }
 
 
-def _ended(job: JobRow) -> Outline | None:
+def _ended(job: JobRow) -> RunPlan | None:
     """What a run wrote down when it ended or its texts went out; None for one that did neither."""
     over = job.status in {"succeeded", "partial", "embedding", "superseded"}
-    return Outline.load(job.plan) if over else None
+    return RunPlan.load(job.plan) if over else None
 
 
-def _failed_files(state: State, job: JobRow, generation: Generation | None, outcome: Outcome | None) -> int:
-    """Files of a run that could not be cut: as it wrote down, or by their rows."""
-    if outcome is not None:
-        return sum(count for status, _, count in outcome.files if status == "failed")
-    if generation is None or job.status not in {"succeeded", "partial"}:
-        return 0
-    return len(state.contents.failed_files(generation, limit=1))
-
-
-def _cost(state: State, job: JobRow, index: IndexRow, outline: Outline, estimates: Estimates) -> Cost | None:
+def _cost(state: State, job: JobRow, index: IndexRow, outline: RunPlan, estimates: Estimates) -> Cost | None:
     """What a run cost: as it wrote down, or by the rows of what was bought for it."""
     if outline.outcome is not None:
         spent = outline.outcome.spent_usd
@@ -172,13 +175,13 @@ def generation_of(job: JobRow, index: IndexRow) -> Generation | None:
     if job.status == "superseded":
         return None
     if job.status not in {"succeeded", "partial"}:
-        outline = Outline.load(job.plan)
+        outline = RunPlan.load(job.plan)
         planned = index.next if outline is None else index.at(outline.generation)
         return planned if planned.number >= index.published.number else None
     return index.published if job.last and index.commit == job.commit else None
 
 
-def _status(job: JobRow, ledger: Mapping[str, int] | None, *, failed_files: int) -> str:
+def _status(job: JobRow, ledger: Mapping[str, int] | None, *, failed_files: bool) -> str:
     """Derived from the chunks: a run that was written down as done is not, while one of them waits."""
     if ledger is None or job.status not in {"embedding", "succeeded", "partial"}:
         return job.status

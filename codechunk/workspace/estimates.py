@@ -34,10 +34,27 @@ class Prices:
 
 
 class Estimates:
-    """What texts cost under one configuration, by what was learned of the provider's token counts against ours."""
+    """What texts cost under one configuration, by what was learned of the provider's token counts against ours.
+
+    What was learned is read when it is first needed, once: all prices of one object are by the same counts. Take a new
+    object for a later estimate.
+    """
 
     def __init__(self, config: Config, state: State) -> None:
         self._config, self._state = config, state
+        self._means: dict[int, float] = {}
+        self._spaces: dict[int, Space] | None = None
+
+    def mean(self, space_id: int, space: Space) -> float:
+        """The provider's tokens for each of ours, in a vector space."""
+        if space_id not in self._means:
+            self._means[space_id] = self.calibrator(space_id, space).mean
+        return self._means[space_id]
+
+    def _known_spaces(self) -> dict[int, Space]:
+        if self._spaces is None:
+            self._spaces = self._state.catalog.spaces()
+        return self._spaces
 
     def calibrator(self, space_id: int, space: Space, client: Client | None = None) -> Calibrator:
         """The limit of a space's model and how its counts compare with ours, as learned so far.
@@ -65,9 +82,9 @@ class Estimates:
 
     def prices(self, space: Space, tokens: int) -> Prices:
         """What embedding `tokens` by our count in a vector space will cost; the space may be new."""
-        known = {found: space_id for space_id, found in self._state.catalog.spaces().items()}
+        known = {found: space_id for space_id, found in self._known_spaces().items()}
         space_id, model = known.get(space), space.model
-        theirs = tokens if space_id is None else round(tokens * self.calibrator(space_id, space).mean)
+        theirs = tokens if space_id is None else round(tokens * self.mean(space_id, space))
         listed = None if model in self._config.pricing else providers.get(space.provider).prices.get(model)
         return Prices(
             model=model,
@@ -88,9 +105,9 @@ class Estimates:
 
         None also where nobody here knows the provider any more.
         """
-        spaces = self._state.catalog.spaces()
+        spaces = self._known_spaces()
         known = {row.space_id for row in rows if providers.is_known(spaces[row.space_id].provider)}
-        means = {space_id: self.calibrator(space_id, spaces[space_id]).mean for space_id in known}
+        means = {space_id: self.mean(space_id, spaces[space_id]) for space_id in known}
         costs: list[float | None] = []
         for row in rows:
             if row.space_id not in known:
@@ -102,7 +119,7 @@ class Estimates:
 
     def spent_usd(self, index: IndexRow, bought: BoughtTexts) -> float | None:
         """What was paid: by the provider's counts where it told them, else by ours."""
-        mean = self.calibrator(index.space_id, index.space).mean
+        mean = self.mean(index.space_id, index.space)
         batch = self.usd(index.space, "batch", bought.batch + round(bought.batch_estimated * mean))
         direct = self.usd(index.space, "direct", bought.direct + round(bought.direct_estimated * mean))
         return None if batch is None or direct is None else batch + direct

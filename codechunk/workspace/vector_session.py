@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
-from typing import TypeVar
 
 from codechunk.errors import IndexBusy, VectorStoreError
 from codechunk.process.closing import Closing
 from codechunk.progress import Reporter
+from codechunk.slices import slices
 from codechunk.state import Copy, Generation, IndexRow, SizedSource, State
 from codechunk.state.embeddings import Vectors
 from codechunk.vectors import Backend, Collection, Found, VectorStore
@@ -31,7 +31,6 @@ WRITTEN_HERE = "The vector index is being written by this process; wait for it."
 BEHIND = "another data directory has published since"
 
 Alone = Callable[[IndexRow], AbstractContextManager[object]]
-T = TypeVar("T")
 
 
 class Gate:
@@ -68,10 +67,14 @@ class VectorSession(Closing):
         gate: of the process for an exclusive store, of this session alone for others.
         alone: the lock of an index, without which nobody fixes it.
         claims: whether what an older codechunk wrote down is surely about this store.
+        place: whereabouts of the data directory.
     """
 
-    def __init__(self, *, state: State, backend: Backend, gate: Gate, alone: Alone, claims: bool) -> None:
+    def __init__(
+        self, *, state: State, backend: Backend, gate: Gate, alone: Alone, claims: bool, place: str | None = None
+    ) -> None:
         self._state, self._backend, self._alone, self._claims = state, backend, alone, claims
+        self._place = None if backend.shared else place
         self._gate = gate
         self._store: VectorStore | None = None
         self._counted = False
@@ -87,7 +90,8 @@ class VectorSession(Closing):
         if self._row is None:
             identity = self._backend.identity()
             if identity is not None:
-                self._row = self._state.stores.open(identity, claims=self._claims or self._backend.exists())
+                claims = self._claims or self._backend.exists()
+                self._row = self._state.stores.open(identity, claims=claims, place=self._place)
         return self._row
 
     def look(self) -> None:
@@ -420,7 +424,7 @@ class VectorSession(Closing):
         with self._alone(index):
             now = self._state.catalog.by_collection(index.collection)
             if now is None:
-                raise VectorStoreError(f"{name} is not indexed any more.")
+                raise VectorStoreError(f"{name} is not indexed any more.", kind="not_found")
             try:
                 store = self.open()
                 if trouble == BEHIND:
@@ -442,9 +446,3 @@ class VectorSession(Closing):
         if self.store_id is None:
             raise ValueError("this store holds no copy")
         return self.store_id
-
-
-def slices(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """The items in pieces of `size`, the last one shorter."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

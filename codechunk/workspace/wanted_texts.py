@@ -5,8 +5,9 @@ How vectors reach the store is in `vector_session`.
 
 from collections.abc import Sequence
 
+from codechunk.slices import slices
 from codechunk.state import IndexRow, SizedSource, State
-from codechunk.workspace.vector_session import SOURCES_AT_ONCE, slices
+from codechunk.workspace.vector_session import SOURCES_AT_ONCE
 
 
 def request(*, state: State, index: IndexRow, sources: Sequence[SizedSource], job_id: str) -> None:

@@ -12,9 +12,10 @@ from codechunk.git.address import Source
 from codechunk.git.repository import OpenedRepository, Progress, open_repository
 from codechunk.git.worktree import open_working_tree
 from codechunk.process.closing import Closing
-from codechunk.process.locks import Lock, only_one, only_one_here
+from codechunk.process.locks import ANOTHER_PROCESS, Lock, only_one, only_one_here
 from codechunk.process.log import remember_secrets
 from codechunk.process.stop import Stop
+from codechunk.process.whereabouts import Whereabouts
 from codechunk.progress import Reporter
 from codechunk.providers import DOCUMENT_TASK, Client, ClientSettings, Provider
 from codechunk.state import IndexRow, Space, State
@@ -114,7 +115,12 @@ class Workspace(Closing):
         with self._opening:
             if self._backend is None:
                 rows = StateRows(lambda: self.state)
-                place = Place(directory=self.config.data_dir, url=self.config.vectors.url, rows=rows)
+                place = Place(
+                    directory=self.config.data_dir,
+                    url=self.config.vectors.url,
+                    rows=rows,
+                    shared_state=not self.has_own_state,
+                )
                 self._backend = backend(self.config.vectors.backend, place)
             return self._backend
 
@@ -126,8 +132,22 @@ class Workspace(Closing):
             backend=found,
             gate=self._gate if found.exclusive else Gate(),
             alone=self.alone,
-            claims=self.state.database.is_sqlite,  # which only one data directory has
+            claims=self.has_own_state,
+            place=self.place,
         )
+
+    @property
+    def has_own_state(self) -> bool:
+        """Whether the state database is in the data directory, so that no other one has it."""
+        return self.config.state.url is None
+
+    @property
+    def place(self) -> str | None:
+        """Whereabouts of the data directory, for the records of shared databases; None while there is none."""
+        try:
+            return Whereabouts.of(self.config.data_dir).text
+        except OSError:
+            return None
 
     def alone(self, index: IndexRow) -> AbstractContextManager[Lock]:
         """Only one process works on a repository, also where several may write in the vector store.
@@ -140,7 +160,7 @@ class Workspace(Closing):
     def alone_with(self, *, url: str, repository: str) -> AbstractContextManager[Lock]:
         """The lock of `alone`, also for a repository that has no index any more. The block may ask if it is held."""
         name = hashlib.sha256(url.encode()).hexdigest()[:32]
-        busy = f"{repository} is being indexed by another codechunk process; wait for it."
+        busy = f"{repository} is being indexed by {ANOTHER_PROCESS}; wait for it."
         if self.state.database.is_sqlite:
             return only_one_here(self.config.data_dir / "locks" / f"{name}.lock", busy)
         return only_one(self.state.database.advisory_lock(f"repository {name}"), busy)

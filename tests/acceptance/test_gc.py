@@ -24,6 +24,7 @@ NUMBERS = (
     "vectors",
     "tokens",
     "collections",
+    "copies",
     "mirrors",
     "leftovers",
 )
@@ -265,4 +266,37 @@ def test_space_in_the_database_is_given_back_and_backups_are_only_named(cli: Kee
     assert document["bytes_freed"] > before / 2
     assert [backup["bytes"] for backup in document["kept"]["backups"]] == [4]
     assert (cli.data / "state.db.backup-0002").exists()
+    assert cli.errors() == []
+
+
+def test_what_a_store_held_whose_name_is_lost_is_forgotten_and_keeps_no_vector_back(cli: Keeper, repo: GitRepo) -> None:
+    cli.bought()
+    (cli.data / "chroma.id").unlink()
+    repo.commit({}, delete=["f1.py"])
+    cli.bought()
+    assert cli.count("stores") == 2
+    told = cli.document("gc", "--dry-run", "--drop-cache")
+    assert (told["copies"], told["vectors"]) == (1, 1)
+    assert cli.count("stores") == 2, "a dry run changes nothing"
+    assert numbers(cli.document("gc", "--drop-cache")) == numbers(told)
+    assert (cli.count("stores"), cli.count("index_stores"), cli.count("index_chunks")) == (1, 1, 5)
+    assert numbers(cli.document("gc", "--dry-run", "--drop-cache")) == {}
+    assert cli.bought()["mode_reason"] == "nothing changed"
+    assert cli.errors() == []
+
+
+def test_what_a_store_held_that_is_not_used_any_more_is_forgotten_and_filled_again_when_it_is(
+    cli: Keeper, repo: GitRepo
+) -> None:
+    exact = {"CODECHUNK_VECTORS__BACKEND": "exact"}
+    cli.bought()
+    told = cli.document("gc", "--dry-run", "--drop-cache", env=exact)
+    assert numbers(told) == {"copies": 1}
+    repo.commit({}, delete=["f1.py"])
+    cli.document("index", repo.path, "--ref", "main", "--mode", "sequential", env=exact)
+    gone = cli.document("gc", "--drop-cache", env=exact)
+    assert (gone["copies"], gone["vectors"]) == (1, 1)
+    assert (cli.count("index_stores"), cli.count("index_chunks")) == (0, 0)
+    again = cli.bought()
+    assert (again["status"], again["embedding"]["texts_sent"], len(cli.held())) == ("succeeded", 0, 5)
     assert cli.errors() == []

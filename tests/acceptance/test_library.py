@@ -133,6 +133,21 @@ def test_what_goes_wrong_is_an_error_with_a_kind(
                 cc.search(**wrong)  # type: ignore[arg-type]
 
 
+def test_a_single_language_or_kind_is_one_and_not_its_letters(tmp_path: Path, repo: GitRepo) -> None:
+    with codechunk.open(data_dir=tmp_path / "data", config=FREE) as cc:
+        cc.index(repo.path)
+        one = cc.search("function_1", languages="python", kinds="function")
+        assert [answer.path for answer in one] == [
+            answer.path for answer in cc.search("function_1", languages=["python"], kinds=["function"])
+        ]
+        with pytest.raises(NotFound, match="Nothing is indexed in rust"):
+            cc.search("function_1", languages="rust")
+        with pytest.raises(UsageError, match="There is no kind poem"):
+            cc.search("function_1", kinds="poem")
+        with pytest.raises(UsageError, match=r"git\.include"):
+            codechunk.open(tmp_path / "data", config={"git.include": "src/*.py"})
+
+
 def test_settings_come_from_a_mapping_or_a_file_and_not_from_the_environment_or_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,3 +55,21 @@ def test_after_replies_have_taught_how_the_provider_counts_every_price_is_the_on
     done = cli.paid("index", repo.path, "--mode", "sequential", "--max-cost", f"{price + LESS:.9f}", "--json")
     assert done.code == 0, done.err
     assert done.json["cost"]["estimated"] == round(price, 6)
+
+
+@pytest.mark.parametrize("token_mode", ["sample", "on_demand"])
+def test_where_not_every_chunk_is_counted_the_plan_still_names_the_price_that_max_cost_compares(
+    tmp_path: Path, emulator: GeminiEmulator, token_mode: str
+) -> None:
+    cli, repo = Paid(tmp_path, emulator), GitRepo(tmp_path / "demo")
+    repo.commit({f"f{number}.py": FUNCTION.format(number) for number in range(40)})
+    how = {"CODECHUNK_TOKEN_COUNTING__MODE": token_mode}
+    plan = cli.paid("index", repo.path, "--dry-run", "--json", **how).json
+    price = plan["cost"]["direct"]
+    assert price != pytest.approx(plan["tokens"]["to_embed"] * 0.15 / 1e6, rel=0.01), "nothing is left uncounted"
+    assert cli.paid("estimate", repo.path, "--json", **how).json["price"]["direct"] == price
+    index = ("index", repo.path, "--mode", "sequential", "--json")
+    assert cli.paid(*index, "--max-cost", f"{price - LESS:.9f}", **how).code == 1
+    done = cli.paid(*index, "--max-cost", f"{price + LESS:.9f}", **how)
+    assert done.code == 0, done.err
+    assert done.json["cost"]["estimated"] == round(price, 6)

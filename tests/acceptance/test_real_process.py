@@ -208,3 +208,92 @@ def test_exit_code_70_is_a_bug_and_names_the_log_file(cli: RealCli, tmp_path: Pa
     assert str(log) in done.stderr
     assert "Traceback" not in done.stderr
     assert "wires crossed" in log.read_text()
+
+
+# Ctrl-C while a module, the first argument, is about to be imported.
+WHILE_IMPORTING = """
+import os, runpy, signal, sys
+
+class Ring:
+    def find_spec(self, name, path=None, target=None):
+        if name == module:
+            os.kill(os.getpid(), signal.SIGINT)
+
+module = sys.argv.pop(1)
+sys.meta_path.insert(0, Ring())
+runpy.run_module("codechunk", run_name="__main__")
+"""
+# Ctrl-C at these moments, the first argument.
+AT_MOMENTS = """
+import logging, os, signal, sys, weakref
+import codechunk.app, codechunk.cli, codechunk.process.log
+
+moments = sys.argv.pop(1).split(",")
+
+def ring(moment):
+    while moment in moments:
+        moments.remove(moment)
+        os.kill(os.getpid(), signal.SIGINT)
+
+def rings(place, name, moment):
+    real = getattr(place, name)
+    def ringing(*arguments, **more):
+        ring(moment)
+        return real(*arguments, **more)
+    setattr(place, name, ringing)
+
+def work(self, request, reporter):
+    rings(signal, "signal", "restoring")
+    ring("working")
+    watched = codechunk.app.App.__new__(codechunk.app.App)
+    watch = weakref.ref(watched, lambda _: ring("in a callback"))
+    del watched
+    self.workspace.stop.raise_if_asked()
+
+codechunk.app.App.index = work
+rings(codechunk.app.App, "close", "closing")
+rings(codechunk.process.log, "mask_secrets", "telling")
+rings(logging, "shutdown", "leaving")
+codechunk.cli.main()
+"""
+INTERRUPTED = "codechunk: interrupted; the same command goes on from here."
+
+
+@pytest.mark.parametrize(
+    "module", ["typer", "codechunk.cli.index", "codechunk.config.load", "codechunk.app", "sqlalchemy", "chromadb"]
+)
+def test_ctrl_c_while_a_module_is_imported_is_one_sentence(cli: RealCli, tmp_path: Path, module: str) -> None:
+    repo = small_repo(tmp_path / "small")
+    words = ("--data-dir", str(cli.data), "index", str(repo.path), "--test-embeddings")
+    done = run(cli, sys.executable, "-c", WHILE_IMPORTING, module, *words)
+    assert (done.returncode, done.stderr.count("interrupted")) == (130, 1), done.stderr
+    assert done.stderr.splitlines()[-1] == INTERRUPTED
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "moments",
+    [
+        "working",
+        "working,closing",
+        "working,restoring",
+        "working,telling",
+        "working,leaving",
+        "working,closing,closing",
+        "in a callback",
+        "working,closing,restoring",
+        "working,working,working,working",
+        "working,restoring,restoring,telling",
+    ],
+)
+def test_however_often_ctrl_c_is_pressed_one_sentence_is_told(cli: RealCli, tmp_path: Path, moments: str) -> None:
+    words = ("--data-dir", str(cli.data), "index", str(tmp_path), "--test-embeddings")
+    done = run(cli, sys.executable, "-c", AT_MOMENTS, moments, *words)
+    assert (done.returncode, done.stderr) == (130, f"{INTERRUPTED}\n")
+
+
+def test_ctrl_c_while_an_error_is_told_leaves_it_as_it_is(cli: RealCli, tmp_path: Path) -> None:
+    words = ("--data-dir", str(cli.data), "jobs", "show", "nosuch")
+    done = run(cli, sys.executable, "-c", AT_MOMENTS, "telling", *words)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "No job 'nosuch'" in done.stderr

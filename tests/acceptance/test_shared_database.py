@@ -1,6 +1,7 @@
 """Two data directories, two Chromas, one PostgreSQL: what a Chroma directory holds is a fact of that directory."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,10 +25,12 @@ from codechunk.config.load import load_config
 from codechunk.documents import to_json
 from codechunk.errors import IndexBusy, StateError
 from codechunk.indexing.publish import Publication
+from codechunk.progress import Silence
 from codechunk.search.ranking import Query
 from codechunk.state import Copy, State
 from codechunk.state.database import MOST_CONNECTIONS, AdvisoryLock, Database
 from codechunk.state.tables import metadata
+from codechunk.upkeep.garbage import collect
 from codechunk.vectors.chroma import ChromaStore
 
 
@@ -144,7 +147,7 @@ def test_a_repository_is_indexed_by_one_machine_at_a_time(machines: tuple[Machin
     one, two = (machine.app.workspace for machine in machines)
     with one.alone_with(url=str(repo.path), repository="demo"):
         with (
-            pytest.raises(IndexBusy, match="demo is being indexed by another codechunk process"),
+            pytest.raises(IndexBusy, match="demo is being indexed by this process already"),
             two.alone_with(url=str(repo.path), repository="demo"),
         ):
             pass
@@ -259,6 +262,95 @@ def test_an_upgrade_keeps_what_one_store_held_and_the_first_directory_that_has_o
         assert state.stores.copy(1, 1) == Copy(stamp="look", behind=False)
         assert state.stores.copy(2, 1) == Copy(stamp=None, behind=True)
         assert not state.stores.copy(3, 1).complete
+
+
+def test_gc_forgets_what_this_data_directory_had_once_and_nothing_of_another_one(
+    machines: tuple[Machine, Machine], repo: GitRepo
+) -> None:
+    one, two = machines
+    one.index(repo.path)
+    two.index(repo.path)
+    state = one.app.workspace.state
+    [index] = state.catalog.indexes()
+    assert collect(one.app.workspace, Silence()).copies == 0
+    (one.data / "chroma.id").unlink()
+    repo.commit({}, delete=["f1.py"])
+    one.index(repo.path)
+    two.index(repo.path)
+    assert len(state.stores.others(None, place=None)) == 3
+    counted = collect(one.app.workspace, Silence(), dry_run=True, drop_cache=True)
+    assert (counted.copies, counted.vectors) == (1, 1)
+    assert collect(two.app.workspace, Silence(), drop_cache=True).copies == 0, "it is not the one that had it"
+    gone = collect(one.app.workspace, Silence(), drop_cache=True)
+    assert (gone.copies, gone.vectors) == (1, 1)
+    left = state.stores.others(None, place=None)
+    assert [state.stores.held(index.id, store) for store in left] == [5, 5]
+    for machine in machines:
+        assert machine.index(repo.path)["mode_reason"] == "nothing changed"
+        assert machine.told == []
+
+
+def test_a_copied_data_directory_takes_a_name_of_its_own_and_trusts_nothing_of_the_copy(
+    machines: tuple[Machine, Machine], repo: GitRepo, url: str, tmp_path: Path
+) -> None:
+    one, _ = machines
+    one.index(repo.path)
+    shutil.copytree(one.data, tmp_path / "copy")
+    copy = Machine(tmp_path / "copy", url)
+    try:
+        [told] = [found.message for found in copy.app.doctor() if found.check == "vector_index"]
+        assert f"came with a copy of {one.data}" in told
+        assert copy.search("value")
+        [sentence] = copy.told
+        assert "rebuilding it from the state database" in sentence
+        names = [(data / "chroma.id").read_text().split()[0] for data in (one.data, copy.data)]
+        assert names[0] != names[1]
+        repo.commit({"only_now.py": "def only_now(value):\n    return value * 3\n"}, delete=["f1.py"])
+        assert one.index(repo.path)["status"] == "succeeded"
+        assert copy.search("only_now")[0] == "only_now.py"
+        for machine in (one, copy):
+            assert machine.index(repo.path)["mode_reason"] == "nothing changed"
+            assert machine.told == []
+            assert len(machine.ids()) == 6
+        assert [found.message for found in copy.app.doctor() if found.status == "error"] == []
+    finally:
+        copy.app.close()
+
+
+def test_a_run_in_a_copied_data_directory_takes_a_name_of_its_own(
+    machines: tuple[Machine, Machine], repo: GitRepo, url: str, tmp_path: Path
+) -> None:
+    one, _ = machines
+    one.index(repo.path)
+    shutil.copytree(one.data, tmp_path / "copy")
+    copy = Machine(tmp_path / "copy", url)
+    try:
+        again = copy.index(repo.path)
+        assert (again["status"], again["embedding"]["texts_sent"]) == ("succeeded", 0)
+        assert len(one.app.workspace.state.stores.others(None, place=None)) == 2
+        assert one.index(repo.path)["mode_reason"] == "nothing changed"
+        assert one.told == []
+    finally:
+        copy.app.close()
+
+
+def test_a_data_directory_that_was_moved_is_the_same_one(
+    machines: tuple[Machine, Machine], repo: GitRepo, url: str, tmp_path: Path
+) -> None:
+    one, _ = machines
+    one.index(repo.path)
+    one.app.close()
+    one.data.rename(tmp_path / "moved")
+    moved = Machine(tmp_path / "moved", url)
+    try:
+        assert moved.index(repo.path)["mode_reason"] == "nothing changed"
+        repo.commit({"late.py": "def late(value):\n    return value * 5\n"})
+        assert moved.index(repo.path)["embedding"]["texts_sent"] == 1
+        assert moved.told == []
+        assert str(tmp_path / "moved") in (moved.data / "chroma.id").read_text()
+        assert len(moved.app.workspace.state.stores.others(None, place=None)) == 1
+    finally:
+        moved.app.close()
 
 
 def older(url: str) -> None:

@@ -347,7 +347,7 @@ def test_a_second_process_waits_for_the_mirror_a_little_and_then_says_so(repo, o
     code += "; print('held', flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code, lock], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(GitError, match="Another codechunk process is fetching"):
+        with pytest.raises(GitError, match="is being fetched by another codechunk process"):
             opened(url(repo), lock_wait_s=0.2)
         threading.Timer(0.3, holder.kill).start()
         assert opened(url(repo), lock_wait_s=10).commit == repo.sha

@@ -1,17 +1,23 @@
 """How the work of the state database grows: in line with files, and in as many statements for 50 rows as for one."""
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from engine_helpers import open_state
 from sql_helpers import Steps, plans, statements
 
+from codechunk.config.settings import Config
+from codechunk.documents import JobChunks
 from codechunk.state import CutFile, IndexRow, PlannedFile, Space, State
 from codechunk.state.checks import Checks
 from codechunk.state.removal import Survey
 from codechunk.text.chunks import Chunk, Kind, chunk_ids
+from codechunk.views.doctor import _runs
 from codechunk.views.jobs import job_documents
+from codechunk.workspace.estimates import Estimates
+from codechunk.workspace.run_plan import RunPlan
 
 SPACE = Space(provider="synthetic", model="m", dimensions=4, task="t", header_version=1)
 CUT = "f"
@@ -231,11 +237,33 @@ def finished_runs(state: State, count: int) -> None:
     state.catalog.publish(index.next, commit=f"{count - 1:040x}", fingerprint=CUT, whole=True)
 
 
+def runs_of_many_indexes(state: State, count: int) -> None:
+    """As many indexes, each with a run that ended and wrote down nothing, and whose texts wait."""
+    for number in range(count):
+        index = open_index(state, f"ref{number}")
+        job = state.catalog.start_job(index.id, "c", redo=False)
+        state.catalog.finish_job(job.id, status="succeeded")
+        state.catalog.publish(index.next, commit="c", fingerprint=CUT, whole=True)
+
+
 def waiting_runs(state: State, count: int) -> None:
     """As many indexes, each with a run that waits for vectors."""
     for number in range(count):
         job = state.catalog.start_job(open_index(state, f"ref{number}").id, "c", redo=False)
         state.catalog.plan_job(job.id, "{}")
+        state.catalog.wait_job(job.id)
+
+
+def waiting_runs_of_many_indexes(state: State, count: int) -> None:
+    """As many indexes, each with a run that waits for no vector any more."""
+    plan = RunPlan(
+        generation=1, commit="c", identity="i", token_mode="all", discovered=0, unchanged=0, deleted_files=0,
+        mode="batch", mode_reason="many", estimated_usd=None, started_at=1.0,
+    ).dump()  # fmt: skip
+    for number in range(count):
+        index = open_index(state, f"ref{number}")
+        job = state.catalog.start_job(index.id, "c", redo=False)
+        state.catalog.plan_job(job.id, plan)
         state.catalog.wait_job(job.id)
 
 
@@ -263,6 +291,18 @@ def list_runs(state: State, count: int) -> None:
     assert [document.chunks is not None for document in found] == [True] + [False] * (count - 1)
 
 
+def list_runs_of_many_indexes(state: State, count: int) -> None:
+    found = job_documents(state)
+    assert [document.chunks for document in found] == [
+        JobChunks(total=0, ready=0, pending=0, processing=0, failed=0)
+    ] * count
+
+
+def list_what_doctor_says(state: State, count: int) -> None:
+    [finding] = [found for found in _runs(state, lambda _: nullcontext()) if found.check == "runs_to_finish"]
+    assert finding.count == count
+
+
 def list_waiting_runs(state: State, count: int) -> None:
     assert [index.ref for _, index in state.catalog.embedding_jobs()] == [f"ref{number}" for number in range(count)]
 
@@ -277,8 +317,14 @@ def drop_vectors(state: State, count: int) -> None:
 @pytest.mark.both_databases
 @pytest.mark.parametrize(
     ("make", "ask"),
-    [(finished_runs, list_runs), (waiting_runs, list_waiting_runs), (bought_vectors, drop_vectors)],
-    ids=["jobs list", "unfinished runs", "vectors to drop"],
+    [
+        (finished_runs, list_runs),
+        (runs_of_many_indexes, list_runs_of_many_indexes),
+        (waiting_runs, list_waiting_runs),
+        (waiting_runs_of_many_indexes, list_what_doctor_says),
+        (bought_vectors, drop_vectors),
+    ],
+    ids=["jobs list", "jobs list of many indexes", "unfinished runs", "doctor", "vectors to drop"],
 )
 def test_fifty_rows_take_as_many_statements_as_one(
     tmp_path: Path, make: Callable[[State, int], None], ask: Callable[[State, int], None]
@@ -307,3 +353,18 @@ def test_the_beginning_of_an_id_is_found_by_the_primary_key(state: State) -> Non
     searches = [(statement, parameters) for statement, parameters in asked if "LIMIT" in statement]
     for statement, steps in plans(state, searches).items():
         assert steps[0].startswith("SEARCH"), f"{statement}\n{steps}"
+
+
+def test_what_was_learned_of_token_counts_is_read_once_for_all_prices_of_an_estimate(state: State) -> None:
+    space = Space(
+        provider="gemini", model="gemini-embedding-001", dimensions=8, task="RETRIEVAL_DOCUMENT", header_version=1
+    )
+    index = state.catalog.open_index(url="u", names=["n"], ref="main", space=space)
+    estimates = Estimates(Config(), state)
+    with statements(state) as asked:
+        for tokens in (100, 200):
+            assert estimates.estimate_usd(index, tokens, "batch")
+            assert estimates.prices(space, tokens).direct
+        estimates.spent_usd(index, state.queue.bought("none"))
+    assert len([statement for statement, _ in asked if "FROM facts" in statement]) == 1
+    assert len([statement for statement, _ in asked if "FROM spaces" in statement]) == 1

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import stat
 import threading
 from collections.abc import Iterator
@@ -121,7 +122,7 @@ def test_a_writer_of_another_process_is_let_in_by_threads_that_search_without_en
             for _ in range(3):
                 assert ask(Query(text="function_3", limit=1))[0].path == "f3.py"
             [sentence] = told.sentences
-            assert "is used by another codechunk process" in sentence
+            assert "is used by this process already" in sentence
             assert "Searching the vectors in the state database meanwhile" in sentence
             assert len(store.names()) == 1
             writer.finish()
@@ -146,7 +147,7 @@ def test_a_store_that_was_just_opened_is_read_though_a_writer_waits_and_not_open
         told = Told()
         with Nearest(app.workspace, told) as nearest:
             assert nearest(index, vector, 1) is None
-        assert "is used by another codechunk process" in told.sentences[0]
+        assert "is used by this process already" in told.sentences[0]
 
 
 @only_chroma
@@ -181,7 +182,56 @@ def test_a_session_that_failed_leaves_no_record_and_lets_others_in(app: App, rep
 
 def is_named(app: App) -> bool:
     text = (app.workspace.config.data_dir / "chroma.id").read_text()
-    return re.fullmatch("[0-9a-f]{32}", text) is not None
+    return re.fullmatch(r"[0-9a-f]{32}\n\[.*\]\n", text) is not None
+
+
+@only_chroma
+def test_between_two_objects_of_one_process_the_busy_sentence_says_so(tmp_path: Path, app: App, repo: GitRepo) -> None:
+    with (
+        app_in(tmp_path, "chroma") as other,
+        app.workspace.vector_session() as session,
+        session.reading(),
+        pytest.raises(IndexBusy, match="is being read by this process already"),
+    ):
+        other.workspace.vector_backend.open(write=True)
+    with app_in(tmp_path, "chroma") as other, app.workspace.vector_session() as session:
+        session.open()
+        for write in (True, False):
+            with pytest.raises(IndexBusy, match=r"is used by this process already \(another thread or object of it\);"):
+                other.workspace.vector_backend.open(write=write)
+    with (
+        app.workspace.alone_with(url="u", repository="demo"),
+        app_in(tmp_path, "chroma") as other,
+        pytest.raises(IndexBusy, match="demo is being indexed by this process already"),
+        other.workspace.alone_with(url="u", repository="demo"),
+    ):
+        pass
+
+
+@only_chroma
+@pytest.mark.parametrize("way", ["moved", "copied"])
+def test_a_data_directory_that_was_moved_or_copied_goes_on_without_work(
+    tmp_path: Path, app: App, repo: GitRepo, way: str
+) -> None:
+    app.close()
+    data, there = app.workspace.config.data_dir, tmp_path / "elsewhere"
+    there.mkdir()
+    name = (data / "chroma.id").read_text().split()[0]
+    if way == "moved":
+        data.rename(there / "data")
+    else:
+        shutil.copytree(data, there / "data")
+    with app_in(there, "chroma") as other:
+        told = Told()
+        assert first_path(other, "function_3", told) == "f3.py"
+        report = other.index(IndexRequest(source=str(repo.path), jobs=1), told)
+        assert (report.mode_reason, report.embedding.texts_sent) == ("nothing changed", 0)
+        assert told.sentences == []
+        repo.commit({"late.py": FUNCTION.format(9)})
+        report = other.index(IndexRequest(source=str(repo.path), jobs=1), told)
+        assert (report.embedding.texts_sent, report.chunks.new) == (1, 1)
+        assert told.sentences == []
+        assert (there / "data" / "chroma.id").read_text().split()[0] == name
 
 
 broken_names = pytest.mark.parametrize("content", [b"", b"half a na", b"\xff\xfe"])
@@ -260,5 +310,6 @@ def test_a_name_is_safe_on_the_disk_before_it_is_used(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(os, "fsync", record)
     identity_beside(tmp_path / "chroma")
-    assert saved == [(False, 32), (True, 0)]
+    size = (tmp_path / "chroma.id").stat().st_size
+    assert saved == [(False, size), (True, 0)]
     assert [path.name for path in tmp_path.iterdir()] == ["chroma.id"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import codechunk
 from codechunk import providers
 from codechunk.config.load import load_config
 from codechunk.errors import UsageError
@@ -141,6 +142,24 @@ def test_the_key_is_looked_for_in_the_variables_of_the_provider_and_shown_nowher
     assert "tiny-key-of-mine" not in repr(loaded)
     with pytest.raises(UsageError, match="TINY_API_KEY has characters in it that no key has"):
         configured(tmp_path, "tiny", TINY_API_KEY="two words")
+
+
+@pytest.mark.parametrize("variable", ["CODECHUNK_TINY", "CODECHUNK_TINY__PASSWORD", "CODECHUNK_DATA_DIRS"])
+def test_a_key_variable_may_have_any_name(
+    tmp_path: Path, package: Package, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    package(
+        "from codechunk.providers import Model, Provider\n"
+        f"PROVIDER = Provider(name='other', title='Other', open=None, key_variables=({variable!r},), fixed_model='m',"
+        " models={'m': Model(input_tokens=4096, dimensions=8)})\n"
+    )
+    loaded = configured(tmp_path, "other", **{variable: "tiny-key"})
+    assert loaded.secret_values() == ["tiny-key"]
+    monkeypatch.setenv(variable, "tiny-key")
+    with codechunk.open(tmp_path / "data", config={"embedding.provider": "other"}) as cc:
+        assert cc._app.workspace.has_key()
+    with pytest.raises(UsageError, match="CODECHUNK_DATA_DIRZ"):
+        configured(tmp_path, "other", CODECHUNK_DATA_DIRZ="x")
 
 
 def test_to_know_the_providers_brings_in_neither_numpy_nor_an_sdk() -> None:

@@ -21,7 +21,7 @@ LAYERS = [
     {"selection"},
     {"text"},
     {"process", "progress", "documents"},
-    {"errors", "versions"},
+    {"errors", "versions", "slices"},
 ]
 EDGES = {"git", "state", "vectors", "pool", "providers"}
 MOST_LINES = 600

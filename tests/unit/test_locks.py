@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from codechunk.errors import IndexBusy
-from codechunk.process.locks import FileLock, only_one, only_one_here
+from codechunk.process.locks import ANOTHER_PROCESS, THIS_PROCESS, FileLock, only_one, only_one_here
 
 HOLD = (
     "import sys; from pathlib import Path; from codechunk.process.locks import FileLock;"
@@ -69,3 +69,24 @@ def test_only_one_says_its_sentence_and_lets_go_after_an_error(tmp_path: Path) -
     assert not lock.held()
     with only_one_here(path, "busy"):
         pass
+
+
+def test_who_holds_a_lock_is_this_process_or_another_one(tmp_path: Path) -> None:
+    path, busy = tmp_path / "a {brace} \\ lock", f"demo {{}} is used by {ANOTHER_PROCESS}."
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(IndexBusy) as refused, only_one(FileLock(path), busy):
+            pass
+        assert str(refused.value) == busy
+        other.kill()
+    with (
+        only_one(FileLock(path), busy),
+        pytest.raises(IndexBusy) as refused,
+        only_one(FileLock(path), busy),
+    ):
+        pass
+    assert str(refused.value) == f"demo {{}} is used by {THIS_PROCESS}."
+    assert FileLock(path).holder() == ANOTHER_PROCESS, "nobody of this process, any more"

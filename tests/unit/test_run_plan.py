@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from codechunk.workspace.outline import Outcome, Outline
+from codechunk.workspace.run_plan import Outcome, RunPlan
 
 OUTCOME = Outcome(
     discovered=3,
@@ -18,7 +18,7 @@ OUTCOME = Outcome(
     secrets=(1, 1),
     spent_usd=0.5,
 )
-OUTLINE = Outline(
+OUTLINE = RunPlan(
     generation=2,
     commit="c",
     identity="i",
@@ -41,19 +41,19 @@ def changed(**values: Any) -> str:
 
 
 def test_what_is_kept_comes_back() -> None:
-    assert Outline.load(OUTLINE.dump()) == OUTLINE
+    assert RunPlan.load(OUTLINE.dump()) == OUTLINE
     assert json.loads(OUTLINE.dump())["version"] == 1
 
 
 def test_keys_that_nobody_knows_yet_are_left_alone() -> None:
     outcome = {**json.loads(OUTLINE.dump())["outcome"], "later": [1]}
-    assert Outline.load(changed(version=9, later={"a": 1}, outcome=outcome)) == OUTLINE
+    assert RunPlan.load(changed(version=9, later={"a": 1}, outcome=outcome)) == OUTLINE
 
 
 def test_a_plan_of_a_version_that_kept_no_outcome_has_none() -> None:
     old = json.loads(OUTLINE.dump())
     del old["outcome"], old["version"], old["changes"]
-    assert Outline.load(json.dumps(old)) == replace(OUTLINE, outcome=None, changes=None)
+    assert RunPlan.load(json.dumps(old)) == replace(OUTLINE, outcome=None, changes=None)
 
 
 @pytest.mark.parametrize(
@@ -61,9 +61,9 @@ def test_a_plan_of_a_version_that_kept_no_outcome_has_none() -> None:
     [None, [], "x", {}, {"files": None}, {**json.loads(OUTLINE.dump())["outcome"], "files": [["indexed", 2]]}],
 )
 def test_an_outcome_that_lacks_something_is_none_and_the_plan_is_still_good(outcome: object) -> None:
-    assert Outline.load(changed(outcome=outcome)) == replace(OUTLINE, outcome=None)
+    assert RunPlan.load(changed(outcome=outcome)) == replace(OUTLINE, outcome=None)
 
 
 @pytest.mark.parametrize("text", [None, "", "{}", "[]", "not json", '{"generation": 1}'])
 def test_what_is_not_enough_to_finish_a_run_by_is_none(text: str | None) -> None:
-    assert Outline.load(text) is None
+    assert RunPlan.load(text) is None

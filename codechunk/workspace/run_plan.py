@@ -51,7 +51,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outline:
+class RunPlan:
     """What a run knows when its texts wait for vectors; kept with the job so that anybody can finish it."""
 
     generation: int
