@@ -19,7 +19,8 @@ from codechunk.process.closing import Closing
 from codechunk.process.log import remember_secrets
 from codechunk.process.stop import Stop
 from codechunk.progress import Callback, Event, Reporter, Silence
-from codechunk.search.ranking import CONTEXT_TOKENS, Query
+from codechunk.search.answers import CONTEXT_TOKENS
+from codechunk.search.ranking import Query
 from codechunk.text.chunks import Chunk
 
 OnProgress = Callable[[Event], None]

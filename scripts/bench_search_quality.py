@@ -185,7 +185,7 @@ def ours(app: App, repository: Repository, folder: Path, depth: int) -> list[Res
 
 def spans_of(answer) -> list[Span]:
     """An answer's lines: those of its best span, then those of its others, when it has some."""
-    others = [(span.start_line, span.end_line) for span in getattr(answer, "spans", ())]
+    others = [(span.start_line, span.end_line) for span in answer.spans]
     lines = dict.fromkeys([(answer.start_line, answer.end_line), *others])
     return [Span(answer.path, start, end) for start, end in lines]
 

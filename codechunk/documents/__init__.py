@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from codechunk.documents.about import Setting, Versions
-    from codechunk.documents.answers import Answer, ChunkLine
+    from codechunk.documents.answers import Answer, ChunkLine, Matched, Span
     from codechunk.documents.health import Finding, FindingStatus
     from codechunk.documents.index import (
         ChunkChanges,
@@ -99,6 +99,7 @@ __all__ = [
     "JobDocument",
     "KeptBatch",
     "KeptVectors",
+    "Matched",
     "PathReason",
     "PlannedChunks",
     "PlannedCost",
@@ -118,6 +119,7 @@ __all__ = [
     "SecretFigures",
     "SecretPlace",
     "Setting",
+    "Span",
     "TextChanges",
     "TokenFigures",
     "UnfinishedJob",
@@ -127,7 +129,7 @@ __all__ = [
 
 _MODULES = {
     "about": "Setting Versions",
-    "answers": "Answer ChunkLine",
+    "answers": "Answer ChunkLine Matched Span",
     "health": "Finding FindingStatus",
     "index": "ChunkChanges Cost DryRunDocument EmbeddingFigures EstimateDocument EstimatedFiles FileChanges "
     "IndexChanges IndexChunks IndexDocument IndexFiles PathReason PlannedChunks PlannedCost PlannedFiles "

@@ -1,14 +1,46 @@
 """What `search` and `chunk` answer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from codechunk.documents.json import IN_MEMORY_ONLY
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matched:
+    """Why a chunk answers."""
+
+    words: Sequence[str]
+    """Words of the query, or of their kind (`expire` for `expired`), that it has, in the query's order."""
+    symbol: bool
+    """Whether it defines a name that the query asks for."""
+    meaning: float | None
+    """How alike it is in meaning, from 0 for the least to 1 for the most similar candidate; null when not compared."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """Lines of a file that answer a query: the chunk that was found, and what is shown around it."""
+
+    score: float
+    """Between 0 and 1; compares spans of one query only."""
+    kind: str
+    """What the found chunk is: function, class, section, ..."""
+    symbol: str | None
+    """Its qualified name, or several with ", " between; null when it has none."""
+    start_line: int
+    """First line, from 1."""
+    end_line: int
+    """Last line, inclusive."""
+    text: str
+    """The code."""
+    chunk_ids: Sequence[str]
+    """Ids of the chunks in it, in order."""
+    hit_lines: tuple[int, int]
+    """First and last line of the chunk that was found."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A span of code that answers a query, with the symbol and kind of the chunk that earned its place."""
+    """A file that answers a query, with its best span; the other spans of the file are in `spans`."""
 
     score: float
     """Between 0 and 1; compares answers of one query only."""
@@ -23,19 +55,31 @@ class Answer:
     language: str
     """Language of the file."""
     kind: str
-    """What the chunk is: function, class, section, ..."""
+    """What the best span's found chunk is: function, class, section, ..."""
     symbol: str | None
-    """Qualified name, or several with ", " between; null when it has none."""
+    """Its qualified name, or several with ", " between; null when it has none."""
     start_line: int
-    """First line, from 1."""
+    """First line of the best span, from 1."""
     end_line: int
-    """Last line, inclusive."""
+    """Last line of the best span, inclusive."""
     text: str
-    """The code."""
+    """The code of the best span."""
     chunk_ids: Sequence[str]
-    """Ids of the chunks in it, in order."""
-    hit_lines: tuple[int, int] = field(metadata=IN_MEMORY_ONLY)
-    """First and last line of the chunk that was found, within the answer's; not part of the JSON."""
+    """Ids of the chunks in the best span, in order."""
+    hit_lines: tuple[int, int]
+    """First and last line of the chunk that was found, within the best span's."""
+    file_rank: int
+    """The file's place among the answers, from 1."""
+    content: str
+    """What kind of file it is: code, tests, examples, docs or data."""
+    matched: Matched
+    """Why the best span answers."""
+    url: str | None
+    """Permalink to the best span at the commit, for hosts whose pages are known; null for others."""
+    absolute_path: str | None
+    """The file on this disk, when the repository is a local one and has it; null otherwise."""
+    spans: Sequence[Span]
+    """Further spans of the same file, best first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,47 +1,49 @@
-"""Query -> ranked chunks: meaning (vectors, space by space) and words (BM25), joined by their scores.
+"""Query -> answers: candidates by words, by meaning and by name; evidence for each; weights; the best ones as files.
 
-Small vectors, big answers: definition-sized chunks are ranked, and each answer is widened by its neighbours
-in the same file up to a budget of tokens. The numbers were tuned on the tuning set of `scripts/bench retrieval`
-(docs/benchmarks.md).
+What a query asks for is read first (`question`), what speaks for each candidate is put into numbers (`evidence`), and
+the weights of these numbers were learned (`weights`): on the tuning halves of `scripts/bench search-quality` and
+`scripts/bench retrieval`, see docs/benchmarks.md.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
-from math import sqrt
+from dataclasses import dataclass
 
 import numpy as np
 
-from codechunk.documents import Answer
+from codechunk.documents import Answer, Matched
+from codechunk.search.answers import CONTEXT_TOKENS, Hit, answers
+from codechunk.search.content import content_of
+from codechunk.search.definitions import defines
+from codechunk.search.evidence import Candidate, evidence
 from codechunk.search.path_glob import PathGlob
+from codechunk.search.question import Question, read
+from codechunk.search.weights import VALUES
 from codechunk.state import Filter, FoundChunk, IndexRow, State
 from codechunk.state.embeddings import Vectors
-from codechunk.text.notebook_text import NOTEBOOK
-from codechunk.text.words import query_words
+from codechunk.text.words import index_words
 from codechunk.vectors import exact
 
-# Share of meaning in a chunk's score, the rest is for words. Scores, not ranks, are joined: how much better the first
-# is than the second says something that reciprocal rank fusion throws away (+.016 MRR on both sets).
-MEANING = 0.4
-# A chunk gains up to this share of the best score when other chunks of its file were found too.
-FILE = 0.2
-# Of a file's chunks each counts half as much as the one before, and the rest is too little to matter.
-FILE_DECAY, FILE_CHUNKS = 0.5, 6
 # How often a question is asked anew because a run published meanwhile.
 ASKED_AGAIN = 3
-CANDIDATES = 100
-# Tokens of the best answer; the n-th holds a share of 1 / sqrt(n) of them, so that ten answers are 4,000 tokens.
-CONTEXT_TOKENS = 750
-# Neighbours on each side that an answer can take in.
-REACH = 16
+# Candidates by words and by meaning; definitions of a name; chunks with a text in quotes.
+BY_WORDS, BY_MEANING, BY_SYMBOL, BY_PHRASE = 200, 100, 60, 30
+# What the definition of the symbol that is asked for gains: more than all other evidence together can say.
+DEFINED = 2.0
+# The same for the file that is asked for by its path, and for a text in quotes, by the share that is found.
+PATH_ASKED, QUOTED = 3.0, 1.0
+# Chunks of a file that is asked for.
+FIRST_OF_FILE = 3
+# What a definition is worth in files that are no code.
+DEFINITIONS_ELSEWHERE = 0.3
 # Chroma is asked for more than are used: of the true 100 nearest among 14,000 chunks of redis it finds 96 when asked
 # for 100, 99.3 when asked for 300, at a few milliseconds more.
 NEIGHBOURS = 300
 # With a filter: how many neighbours are asked for, and how many of them must pass to be trusted as the nearest.
 FILTERED_NEIGHBOURS = 1_000
 ENOUGH = 50
-# cl100k tokens of code per character, when a chunk was not counted: 3.6 bytes per token (measured on redis).
-CHARACTERS_PER_TOKEN = 3.6
+# Weighed evidence -> score: these two make .5 of what half of the time answers, on the tuning halves.
+MIDDLE, STEEPNESS = 0.8, 4.0
 
 # (index id, chunk id, score), best first.
 Ranking = list[tuple[int, str, float]]
@@ -62,21 +64,6 @@ class Query:
     kinds: Sequence[str] = ()
     path: str | None = None
     context: int = CONTEXT_TOKENS
-
-
-@dataclass(slots=True)
-class _Hit:
-    index: IndexRow
-    chunk: FoundChunk
-    score: float
-
-
-@dataclass(slots=True)
-class _Span:
-    """Consecutive chunks of one content that make one answer."""
-
-    hit: _Hit
-    chunks: list[FoundChunk] = field(default_factory=list)
 
 
 def search(
@@ -114,74 +101,120 @@ def _search_once(
     vector_of: Mapping[int, Vectors],
     nearest: AskStore,
 ) -> list[Answer]:
+    question = read(query.text)
+    candidates = candidates_of(state, indexes, query, question, vector_of=vector_of, nearest=nearest)
+    ranked = ranked_hits(question, candidates)
+    return answers(state, ranked, limit=query.limit, context=query.context)
+
+
+def candidates_of(
+    state: State,
+    indexes: Sequence[IndexRow],
+    query: Query,
+    question: Question,
+    *,
+    vector_of: Mapping[int, Vectors],
+    nearest: AskStore,
+) -> list[Candidate]:
+    """Every chunk that is weighed: found by words, by meaning, by name, by path or as it is written."""
     wanted = _filter(state, indexes, query)
-    by_words = state.lookup.by_words([index.id for index in indexes], query_words(query.text), wanted, limit=CANDIDATES)
+    ids = [index.id for index in indexes]
+    by_words = state.lookup.by_words(ids, question.words, wanted, limit=BY_WORDS)
     by_meaning = _by_meaning(state, indexes, vector_of, wanted, nearest, by_words)
-    hits = _hits(state, indexes, _joined_scores(by_words, by_meaning), wanted)
-    _reward_files(hits)
-    literal = {chunk_id: rank for rank, (_, chunk_id, _) in enumerate(by_words)}
-    ranked = sorted(
-        hits,
-        key=lambda hit: (
-            -hit.score,
-            literal.get(hit.chunk.chunk_id, CANDIDATES),
-            hit.chunk.path,
-            hit.chunk.start_line,
-        ),
-    )
-    return [_answer(span) for span in _spans(state, ranked, query)]
-
-
-def _joined_scores(by_words: Ranking, by_meaning: Sequence[Ranking]) -> dict[str, tuple[int, float]]:
-    """Chunk id -> index id, and its score: the mean of what words and meaning say, each between 0 and 1.
-
-    The words' best counts 1. Of the meanings the least similar candidate counts 0, because similarities of unlike texts
-    begin anywhere (a convex combination: Bruch, Gai and Ingber, "An Analysis of Fusion Functions for Hybrid
-    Retrieval", 2023). A chunk that two refs have in different spaces counts once, where it is best.
-    """
-    places: dict[str, int] = {}
-    meaning: dict[str, float] = {}
-    words: dict[str, float] = {}
+    scores: dict[str, tuple[int, float, float]] = {}
     for ranking in by_meaning:
         high, low = (ranking[0][2], ranking[-1][2]) if ranking else (0.0, 0.0)
         for index_id, chunk_id, similarity in ranking:
+            # The least similar candidate counts 0, because similarities of unlike texts begin anywhere (Bruch, Gai and
+            # Ingber, "An Analysis of Fusion Functions for Hybrid Retrieval", 2023).
             share = (similarity - low) / (high - low) if high > low else 1.0
-            meaning[chunk_id] = max(meaning.get(chunk_id, 0.0), share)
-            places.setdefault(chunk_id, index_id)
+            place, _, meaning = scores.get(chunk_id, (index_id, 0.0, 0.0))
+            scores[chunk_id] = place, 0.0, max(meaning, share)
     for index_id, chunk_id, score in by_words:
-        words[chunk_id] = score / by_words[0][2] if by_words[0][2] > 0 else 1.0
-        places[chunk_id] = index_id
-    return {
-        chunk_id: (index_id, MEANING * meaning.get(chunk_id, 0.0) + (1 - MEANING) * words.get(chunk_id, 0.0))
-        for chunk_id, index_id in places.items()
-    }
+        _, _, meaning = scores.get(chunk_id, (index_id, 0.0, 0.0))
+        scores[chunk_id] = index_id, score / by_words[0][2] if by_words[0][2] > 0 else 1.0, meaning
+    for index_id, chunk_id in _by_name(state, indexes, question):
+        scores.setdefault(chunk_id, (index_id, 0.0, 0.0))
+    found = _candidates(state, indexes, scores, wanted)
+    return found + _of_path(state, indexes, question, wanted, found)
 
 
-def _hits(
-    state: State, indexes: Sequence[IndexRow], scores: Mapping[str, tuple[int, float]], wanted: Filter
-) -> list[_Hit]:
-    """The ranked chunks themselves, each from the index it was found in."""
-    hits = []
+def _by_name(state: State, indexes: Sequence[IndexRow], question: Question) -> list[tuple[int, str]]:
+    """Chunks that define a name that is asked for, or that hold a text in quotes: (index, chunk id)."""
+    ids = [index.id for index in indexes]
+    names = {question.symbol[-1]} if question.symbol else question.names
+    words = [split[0] for name in sorted(names) if (split := index_words(name).split())]
+    found = state.lookup.by_symbol(ids, words, limit=BY_SYMBOL)
+    for literal in question.literals:
+        found += state.lookup.by_phrase(ids, index_words(literal).split(), limit=BY_PHRASE)
+    return found
+
+
+def _candidates(
+    state: State, indexes: Sequence[IndexRow], scores: Mapping[str, tuple[int, float, float]], wanted: Filter
+) -> list[Candidate]:
+    """The chunks themselves, each from the index it was found in."""
+    candidates = []
     for index in indexes:
-        ids = [chunk_id for chunk_id, (index_id, _) in scores.items() if index_id == index.id]
+        ids = [chunk_id for chunk_id, (index_id, _, _) in scores.items() if index_id == index.id]
         found = state.lookup.chunks(index.published, ids, wanted)
-        hits += [_Hit(index, chunk, scores[chunk_id][1]) for chunk_id, chunk in found.items()]
-    return hits
+        candidates += [Candidate(index, chunk, *scores[chunk_id][1:]) for chunk_id, chunk in found.items()]
+    return candidates
 
 
-def _reward_files(hits: Sequence[_Hit]) -> None:
-    """Raise the scores of chunks whose file holds other good ones; the best possible score stays 1."""
-    by_file: dict[int, list[float]] = {}
-    for hit in hits:
-        by_file.setdefault(hit.chunk.source_id, []).append(hit.score)
-    worth = {
-        source_id: sum(score * FILE_DECAY**place for place, score in enumerate(sorted(scores)[: -FILE_CHUNKS - 1 : -1]))
-        for source_id, scores in by_file.items()
-    }
-    best_file, best = max(worth.values(), default=0.0), max((hit.score for hit in hits), default=0.0)
-    for hit in hits:
-        share = worth[hit.chunk.source_id] / best_file if best_file > 0 else 0.0
-        hit.score = (hit.score + FILE * best * share) / (1 + FILE)
+def _of_path(
+    state: State, indexes: Sequence[IndexRow], question: Question, wanted: Filter, known: Sequence[Candidate]
+) -> list[Candidate]:
+    """The first chunks of the files that are asked for by their path."""
+    if question.path is None:
+        return []
+    ids = {candidate.chunk.chunk_id for candidate in known}
+    more = []
+    for index in indexes:
+        files = state.lookup.files(index.published, containing=(question.path,))
+        sources = [source for path, source in files if is_path(question, path)][:BY_PHRASE]
+        chunks = state.lookup.in_ranges([(source, 0, FIRST_OF_FILE - 1) for source in sources])
+        some = [chunk.chunk_id for chunk in chunks.values() if chunk.chunk_id not in ids]
+        found = state.lookup.chunks(index.published, some, wanted)
+        more += [Candidate(index, chunk, 0.0, 0.0) for chunk in found.values()]
+    return more
+
+
+def is_path(question: Question, path: str) -> bool:
+    """Whether this is the file that is asked for: the path, or the end of it."""
+    return question.path is not None and f"/{path}".endswith(f"/{question.path.lstrip('./')}")
+
+
+def ranked_hits(question: Question, candidates: Sequence[Candidate]) -> list[Hit]:
+    """The candidates by what speaks for them, best first."""
+    if not candidates:
+        return []
+    seen = evidence(question, candidates)
+    hits = []
+    for candidate, words, weight in zip(candidates, seen.words, seen.rows @ VALUES, strict=True):
+        score = float(weight) + named(question, candidate.chunk)
+        matched = Matched(
+            words=[question.stems[number] for number in sorted(words)],
+            symbol=defines(question, candidate.chunk) > 0,
+            meaning=round(candidate.meaning, 4) if candidate.meaning > 0 else None,
+        )
+        hits.append(Hit(candidate.index, candidate.chunk, 1 / (1 + math.exp(STEEPNESS * (MIDDLE - score))), matched))
+    return sorted(
+        hits, key=lambda hit: (-hit.score, hit.index.repository, hit.chunk.path, hit.chunk.start_line, hit.index.id)
+    )
+
+
+def named(question: Question, chunk: FoundChunk) -> float:
+    """What a chunk gains because the query names it: its symbol, its path, its very text."""
+    gain = defines(question, chunk) * DEFINED
+    if gain and content_of(chunk.path, chunk.language) != "code":
+        gain *= DEFINITIONS_ELSEWHERE
+    if is_path(question, chunk.path):
+        gain += PATH_ASKED
+    if question.literals:
+        there = sum(literal in chunk.text for literal in question.literals)
+        gain += QUOTED * there / len(question.literals)
+    return gain
 
 
 def _filter(state: State, indexes: Sequence[IndexRow], query: Query) -> Filter:
@@ -245,7 +278,7 @@ def _in_one_space(
     for similarity, _, index_id, chunk_id in sorted(found, key=lambda item: (-item[0], item[1], item[3])):
         if similarity > 0:
             ranking.setdefault(chunk_id, (index_id, similarity))
-    return [(index_id, chunk_id, similarity) for chunk_id, (index_id, similarity) in ranking.items()][:CANDIDATES]
+    return [(index_id, chunk_id, similarity) for chunk_id, (index_id, similarity) in ranking.items()][:BY_MEANING]
 
 
 def _nearest_in(
@@ -259,110 +292,14 @@ def _nearest_in(
     found = nearest(index, vector, FILTERED_NEIGHBOURS if wanted else NEIGHBOURS)
     if found is not None:
         if not wanted:
-            return found[:CANDIDATES]
+            return found[:BY_MEANING]
         passing = state.lookup.chunks(index.published, [chunk_id for chunk_id, _ in found], wanted)
         if len(passing) >= ENOUGH:
-            return [pair for pair in found if pair[0] in passing][:CANDIDATES]
-    return scan(state, index, vector, wanted, CANDIDATES)
+            return [pair for pair in found if pair[0] in passing][:BY_MEANING]
+    return scan(state, index, vector, wanted, BY_MEANING)
 
 
 def scan(state: State, index: IndexRow, vector: Vectors, wanted: Filter, limit: int) -> list[tuple[str, float]]:
     """The nearest chunks by comparing with every stored vector: (chunk id, cosine similarity), best first."""
     pages = state.lookup.vectors(index.published, wanted)
     return exact.nearest(pages, vector[np.newaxis], limit)[0]
-
-
-def _spans(state: State, ranked: Sequence[_Hit], query: Query) -> list[_Span]:
-    """Widen the best hits, each chunk in at most one answer."""
-    scores = {(hit.chunk.source_id, hit.chunk.ordinal): hit.score for hit in ranked}
-    spans: list[_Span] = []
-    taken: dict[int, set[int]] = {}
-    for hit in ranked:
-        if len(spans) == query.limit:
-            break
-        used = taken.setdefault(hit.chunk.source_id, set())
-        if hit.chunk.ordinal in used:
-            continue
-        # The first answers are the likeliest, so they may take more of what a reader (or an agent) has room for.
-        room = int(query.context / sqrt(len(spans) + 1))
-        span = _Span(hit, _widen(state, hit.chunk, room, used, scores))
-        used.update(chunk.ordinal for chunk in span.chunks)
-        spans.append(span)
-    return spans
-
-
-def _widen(
-    state: State, chunk: FoundChunk, room: int, used: set[int], scores: Mapping[tuple[int, int], float]
-) -> list[FoundChunk]:
-    """The chunk and its neighbours while all of them fit in `room` tokens.
-
-    Of the two next ones first that of the same definition, then that which was found with the better score, then
-    what follows.
-    """
-    left = room - _size(chunk)
-    if left <= 0:
-        return [chunk]
-    around = {
-        near.ordinal: near
-        for near in state.lookup.neighbours(chunk.source_id, chunk.ordinal - REACH, chunk.ordinal + REACH)
-    }
-    around.setdefault(chunk.ordinal, chunk)  # its content may have been swept meanwhile
-    first = last = chunk.ordinal
-
-    def worth(near: FoundChunk) -> tuple[bool, float, bool]:
-        same = near.symbol is not None and near.symbol == chunk.symbol
-        return same, scores.get((near.source_id, near.ordinal), 0.0), near.ordinal > chunk.ordinal
-
-    while True:
-        fitting = [
-            near
-            for ordinal in (first - 1, last + 1)
-            if (near := around.get(ordinal)) is not None and ordinal not in used and _size(near) <= left
-        ]
-        if not fitting:
-            return [around[ordinal] for ordinal in range(first, last + 1)]
-        best = max(fitting, key=worth)
-        left -= _size(best)
-        first, last = min(first, best.ordinal), max(last, best.ordinal)
-
-
-def _size(chunk: FoundChunk) -> int:
-    return chunk.tokens if chunk.tokens is not None else int(len(chunk.text) / CHARACTERS_PER_TOKEN) + 1
-
-
-def _answer(span: _Span) -> Answer:
-    hit, chunks = span.hit, span.chunks
-    return Answer(
-        score=round(hit.score, 4),
-        repository=hit.index.repository,
-        ref=hit.index.ref,
-        commit=hit.index.commit or "",
-        path=hit.chunk.path,
-        language=hit.chunk.language,
-        kind=hit.chunk.kind,
-        symbol=hit.chunk.symbol,
-        start_line=chunks[0].start_line,
-        end_line=chunks[-1].end_line,
-        text=_joined(chunks),
-        chunk_ids=[chunk.chunk_id for chunk in chunks],
-        hit_lines=(hit.chunk.start_line, hit.chunk.end_line),
-    )
-
-
-def _joined(chunks: Sequence[FoundChunk]) -> str:
-    """The texts with the blank lines between them, which belong to no chunk, put back (white space on them is not).
-
-    Between the cells of a notebook there are outputs and images, which nobody wants to read: a line break.
-    """
-    parts = [chunks[0].text]
-    for before, after in pairwise(chunks):
-        if before.language == NOTEBOOK:
-            gap = "\n"
-        elif before.end_line == after.start_line:
-            gap = " " * (after.start_byte - before.end_byte)
-        elif before.text.endswith("\n"):
-            gap = "\n" * max(0, after.start_line - before.end_line - 1)
-        else:
-            gap = "\n" * (after.start_line - before.end_line)
-        parts.append(gap + after.text)
-    return "".join(parts)

@@ -7,9 +7,9 @@ yet: there nothing is kept, nothing is found, and search goes by meaning alone.
 
 import sqlite3
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
-from sqlalchemy import Connection, Float, Subquery, select, text
+from sqlalchemy import Connection, Float, Subquery, func, or_, select, text
 
 from codechunk.state.database import Database
 from codechunk.state.tables import chunks
@@ -22,6 +22,8 @@ BM25_WEIGHTS = (3.0, 6.0, 1.0)
 Match = tuple[int, float]
 Rows = tuple[int, int]
 EVERY_ROW = (0, 2**63 - 1)
+# Where `best` looks for words: in any column, in symbols alone, or side by side in texts.
+Within = Literal["anywhere", "symbol", "phrase"]
 
 
 class ChunkWords(NamedTuple):
@@ -50,8 +52,20 @@ class Lexical(Protocol):
         Scores are those of BM25, positive, higher is better. `rows`: only chunks whose row is between these two.
         """
 
-    def best(self, connection: Connection, words: Sequence[str], rows: Rows | None, *, limit: int) -> list[Match]:
-        """The first of `matches`, best first: quicker than all of them where they need no further condition."""
+    def best(
+        self,
+        connection: Connection,
+        words: Sequence[str],
+        rows: Rows | None,
+        *,
+        limit: int,
+        within: Within = "anywhere",
+    ) -> list[Match]:
+        """The first of `matches`, best first: quicker than all of them where they need no further condition.
+
+        `within` the symbol: chunks whose symbol has any of the words, the shortest symbols first; as a phrase: chunks
+        whose text has all of them side by side.
+        """
 
     def strays(self, connection: Connection) -> int | None:
         """How many chunks have no words, or words no chunk; None where none are kept."""
@@ -89,13 +103,26 @@ class SqliteWords:
         bound = found.bindparams(match=_any_of(words), first=first, last=last, **weights)
         return bound.columns(row_id=chunks.c.id.type, score=Float()).subquery("matched")
 
-    def best(self, connection: Connection, words: Sequence[str], rows: Rows | None, *, limit: int) -> list[Match]:
+    def best(
+        self,
+        connection: Connection,
+        words: Sequence[str],
+        rows: Rows | None,
+        *,
+        limit: int,
+        within: Within = "anywhere",
+    ) -> list[Match]:
         """The first of `matches`, sorted inside FTS5: a common word is in half of all chunks."""
         weights = f"bm25({', '.join(map(str, BM25_WEIGHTS))})"
+        match = _any_of(words)
+        if within == "symbol":
+            match = f"symbol : ({match})"
+        elif within == "phrase":
+            match = f'body : "{" ".join(words)}"'
         found = connection.exec_driver_sql(
             "SELECT rowid, -rank FROM chunk_words WHERE chunk_words MATCH ? AND rank MATCH ?"
             " AND rowid BETWEEN ? AND ? ORDER BY rank LIMIT ?",
-            (_any_of(words), weights, *(rows or EVERY_ROW), limit),
+            (match, weights, *(rows or EVERY_ROW), limit),
         )
         return [(row, score) for row, score in found]
 
@@ -127,9 +154,27 @@ class NoWords:
     def matches(self, words: Sequence[str], rows: Rows | None) -> None:
         """There is no index."""
 
-    def best(self, connection: Connection, words: Sequence[str], rows: Rows | None, *, limit: int) -> list[Match]:
-        """Find nothing."""
-        return []
+    def best(
+        self,
+        connection: Connection,
+        words: Sequence[str],
+        rows: Rows | None,
+        *,
+        limit: int,
+        within: Within = "anywhere",
+    ) -> list[Match]:
+        """Find nothing, but symbols: those are read one by one."""
+        if within != "symbol":
+            return []
+        folded = func.replace(func.lower(chunks.c.symbol), "_", "")
+        first, last = rows or EVERY_ROW
+        query = (
+            select(chunks.c.id)
+            .where(or_(*(folded.contains(word, autoescape=True) for word in words)), chunks.c.id.between(first, last))
+            .order_by(func.length(chunks.c.symbol), chunks.c.id)
+            .limit(limit)
+        )
+        return [(row, 1.0) for row in connection.execute(query).scalars()]
 
     def strays(self, connection: Connection) -> None:
         """There are none to count."""

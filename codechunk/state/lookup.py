@@ -7,17 +7,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select
 
 from codechunk.slices import slices
 from codechunk.state.contents import files_of, live_at
 from codechunk.state.database import Database
 from codechunk.state.embeddings import STORED, Vectors, decode
 from codechunk.state.generation import Generation
-from codechunk.state.lexical import Rows, lexical_of
+from codechunk.state.lexical import Rows, Within, lexical_of
 from codechunk.state.tables import chunks, embeddings, files, indexes, sources, vectors
 
 IDS_PER_QUERY = 500
+RANGES_PER_QUERY = 100
 # Matches looked up for each chunk that is wanted: several refs hold the same chunk, and contents that nobody refers to
 # any more match too.
 MATCHES_PER_CHUNK = 3
@@ -46,6 +47,23 @@ class FoundChunk:
     end_byte: int
     text: str
     tokens: int | None
+    file_characters: int
+    """Characters in all chunks of its file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutlinedChunk:
+    """What deciding about a chunk takes, without its text."""
+
+    source_id: int
+    ordinal: int
+    symbol: str | None
+    tokens: int | None
+    size_bytes: int
+
+
+# A content, and its first and last ordinal that are meant.
+ChunkRange = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,15 +135,54 @@ class Lookup:
                         found[row.chunk_id] = _found(row)
         return found
 
-    def neighbours(self, source_id: int, first: int, last: int) -> list[FoundChunk]:
-        """The chunks of one content with ordinals from `first` to `last`, in order."""
-        query = (
-            _columns()
-            .where(chunks.c.source_id == source_id, chunks.c.ordinal.between(first, last))
-            .order_by(chunks.c.ordinal)
+    def outline(self, ranges: Sequence[ChunkRange]) -> dict[tuple[int, int], OutlinedChunk]:
+        """The chunks of these ranges without their texts, by content and ordinal."""
+        query = select(
+            chunks.c.source_id,
+            chunks.c.ordinal,
+            chunks.c.symbol,
+            chunks.c.tokens,
+            (chunks.c.end_byte - chunks.c.start_byte).label("size_bytes"),
         )
+        found = {}
         with self._db.read() as connection:
-            return [_found(row) for row in connection.execute(query)]
+            for some in slices(ranges, RANGES_PER_QUERY):
+                for row in connection.execute(query.where(or_(*map(_in_range, some)))):
+                    found[row.source_id, row.ordinal] = OutlinedChunk(**row._mapping)
+        return found
+
+    def in_ranges(self, ranges: Sequence[ChunkRange]) -> dict[tuple[int, int], FoundChunk]:
+        """The chunks of these ranges, by content and ordinal."""
+        found = {}
+        with self._db.read() as connection:
+            for some in slices(ranges, RANGES_PER_QUERY):
+                for row in connection.execute(_columns().where(or_(*map(_in_range, some)))):
+                    found[row.source_id, row.ordinal] = _found(row)
+        return found
+
+    def by_symbol(self, index_ids: Sequence[int], words: Sequence[str], *, limit: int) -> list[tuple[int, str]]:
+        """(index, chunk id) of published chunks whose symbol has any of these words, those with short symbols first.
+
+        `words` as `codechunk.text.words.index_words` gives them: the first is a whole name without underscores.
+        """
+        return self._by(index_ids, words, "symbol", limit)
+
+    def by_phrase(self, index_ids: Sequence[int], words: Sequence[str], *, limit: int) -> list[tuple[int, str]]:
+        """(index, chunk id) of published chunks whose text has these words side by side, best first."""
+        return self._by(index_ids, words, "phrase", limit)
+
+    def _by(self, index_ids: Sequence[int], words: Sequence[str], within: Within, limit: int) -> list[tuple[int, str]]:
+        if not words or not index_ids:
+            return []
+        with self._db.read() as connection:
+            rows = self._rows(connection, index_ids, Filter())
+            matches = self._lexical.best(connection, words, rows, limit=MATCHES_PER_CHUNK * limit, within=within)
+            order = {row: place for place, (row, _) in enumerate(matches)}
+            found = []
+            for some in slices(list(order), IDS_PER_QUERY):
+                query = _of_indexes(index_ids, Filter()).where(chunks.c.id.in_(some))
+                found += [(order[row.id], row.index_id, row.chunk_id) for row in connection.execute(query)]
+        return [(index_id, chunk_id) for _, index_id, chunk_id in sorted(found)][:limit]
 
     def by_words(
         self, index_ids: Sequence[int], words: Sequence[str], wanted: Filter, *, limit: int
@@ -318,6 +375,11 @@ def conditions(wanted: Filter) -> list[ColumnElement[bool]]:
     return parts
 
 
+def _in_range(wanted: ChunkRange) -> ColumnElement[bool]:
+    source_id, first, last = wanted
+    return and_(chunks.c.source_id == source_id, chunks.c.ordinal.between(first, last))
+
+
 def _columns() -> Select[tuple[object, ...]]:
     return select(
         chunks.c.source_id,
@@ -333,6 +395,7 @@ def _columns() -> Select[tuple[object, ...]]:
         chunks.c.end_byte,
         chunks.c.text,
         chunks.c.tokens,
+        sources.c.characters.label("file_characters"),
     ).join(sources, sources.c.id == chunks.c.source_id)
 
 

@@ -25,19 +25,20 @@ class Indexed:
         self.tokens_embedded = tokens_embedded
         self.chunks = chunks
 
-    def search(self, query: str, *, answers: int = 40) -> list[Shown]:
-        """The answers of `codechunk search -k answers QUERY` and what they cost to read.
+    def search(self, query: str, *, answers: int = 10) -> list[Shown]:
+        """What `codechunk search -k answers QUERY` shows and what it costs to read: each file's spans, file by file.
 
-        The symbol that the answer is headed with is counted; path and line numbers, which all results have, are not.
+        The symbol that a span is headed with is counted; path and line numbers, which all results have, are not.
         """
         return [
             Shown(
                 found.path,
-                found.start_line,
-                found.end_line,
-                count_tokens(found.text) + (count_tokens(found.symbol + "\n") if found.symbol else 0),
+                span.start_line,
+                span.end_line,
+                count_tokens(span.text) + (count_tokens(span.symbol + "\n") if span.symbol else 0),
             )
             for found in self._ask(Query(text=query, limit=answers))
+            for span in (found, *found.spans)
         ]
 
 
