@@ -33,8 +33,6 @@ from codechunk.text.tokens import count_tokens
 
 OURS = "codechunk search"
 CHUNKS = "codechunk chunks"
-# What an answer list is cut to: more than fit into the 4,000 tokens that are read.
-ANSWERS = 40
 RANKINGS = ("joined", "vectors", "BM25")
 
 
@@ -127,7 +125,7 @@ def ours(files, asked, encoder: Encoder | None, flags, kept: Path | None) -> Row
     with indexed(files, encoder, flags, kept=kept) as index:
         row.embedded_tokens, row.chunks = index.tokens_embedded, index.chunks
         for text, gold in asked:
-            answers = index.search(text, answers=ANSWERS)
+            answers = index.search(text)
             row.scores["joined"].add(answers, gold)
             row.questions.append((text, first_hit(answers, gold), covered(answers, gold)))
     return row

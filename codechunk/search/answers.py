@@ -12,9 +12,11 @@ from math import sqrt
 
 from codechunk.documents import Answer, Matched, Span
 from codechunk.search.content import content_of
+from codechunk.search.definitions import defines
 from codechunk.search.links import absolute_path, permalink
+from codechunk.search.question import Question
 from codechunk.state import FoundChunk, IndexRow, State
-from codechunk.state.lookup import ChunkRange, OutlinedChunk
+from codechunk.state.lookup import OutlinedChunk
 from codechunk.text.notebook_text import NOTEBOOK
 
 # Tokens of the best span; the n-th holds a share of 1 / sqrt(n) of them.
@@ -23,20 +25,19 @@ CONTEXT_TOKENS = 750
 BUDGET = 5.0
 # Neighbours on each side that a span can take in.
 REACH = 16
-# Of so many ranked chunks for each answer the surroundings are read.
-LOOKED_AT = 6
 # cl100k tokens of code per byte, when a chunk was not counted: 3.6 bytes per token (measured on redis).
 BYTES_PER_TOKEN = 3.6
 
 
 @dataclass(slots=True)
 class Hit:
-    """A ranked chunk: its score, and which of the query's words are in it."""
+    """A ranked chunk: its score, the numbers of the query's stems that are in it, and its share of meaning."""
 
     index: IndexRow
     chunk: FoundChunk
     score: float
-    matched: Matched
+    words: set[int]
+    meaning: float
 
 
 @dataclass(slots=True)
@@ -56,7 +57,7 @@ class _File:
     used: set[int] = field(default_factory=set)
 
 
-def answers(state: State, ranked: Sequence[Hit], *, limit: int, context: int) -> list[Answer]:
+def answers(state: State, question: Question, ranked: Sequence[Hit], *, limit: int, context: int) -> list[Answer]:
     """The first `limit` files with their spans.
 
     Args:
@@ -65,36 +66,25 @@ def answers(state: State, ranked: Sequence[Hit], *, limit: int, context: int) ->
     """
     outline = _outline(state, ranked, limit) if context else {}
     files = _chosen(ranked, outline, limit, context)
-    wanted = [
-        (span.hit.chunk.source_id, span.first, span.last)
+    chunks = {(hit.chunk.source_id, hit.chunk.ordinal): hit.chunk for hit in ranked}
+    missing = [
+        (span.hit.chunk.source_id, ordinal)
         for file in files
         for span in file.spans
-        if span.first != span.last
+        for ordinal in range(span.first, span.last + 1)
+        if (span.hit.chunk.source_id, ordinal) not in chunks
     ]
-    chunks = state.lookup.in_ranges(wanted)
-    for hit in ranked:  # a content may have been swept meanwhile
-        chunks.setdefault((hit.chunk.source_id, hit.chunk.ordinal), hit.chunk)
-    return [_answer(file, rank, chunks) for rank, file in enumerate(files, start=1)]
+    chunks |= state.lookup.rows([outline[place].row for place in missing])
+    return [_answer(question, file, rank, chunks) for rank, file in enumerate(files, start=1)]
 
 
 def _outline(state: State, ranked: Sequence[Hit], limit: int) -> dict[tuple[int, int], OutlinedChunk]:
-    """The surroundings of the best hits."""
-    around: dict[int, list[int]] = {}
-    for hit in ranked[: LOOKED_AT * limit]:
-        around.setdefault(hit.chunk.source_id, []).append(hit.chunk.ordinal)
-    ranges: list[ChunkRange] = []
-    for source, ordinals in around.items():
-        first = last = None
-        for ordinal in sorted(ordinals):
-            if last is not None and first is not None and ordinal - REACH <= last + 1:
-                last = ordinal + REACH
-                continue
-            if first is not None and last is not None:
-                ranges.append((source, first, last))
-            first, last = ordinal - REACH, ordinal + REACH
-        if first is not None and last is not None:
-            ranges.append((source, first, last))
-    return state.lookup.outline(ranges)
+    """The surroundings of the hits in the files that are shown."""
+    sources = set(list(dict.fromkeys(hit.chunk.source_id for hit in ranked))[:limit])
+    ordinals = [hit.chunk.ordinal for hit in ranked if hit.chunk.source_id in sources]
+    if not ordinals:
+        return {}
+    return state.lookup.outline(sorted(sources), min(ordinals) - REACH, max(ordinals) + REACH)
 
 
 def _chosen(
@@ -169,7 +159,7 @@ def _size(chunk: OutlinedChunk) -> int:
     return chunk.tokens if chunk.tokens is not None else int(chunk.size_bytes / BYTES_PER_TOKEN) + 1
 
 
-def _answer(file: _File, rank: int, found: Mapping[tuple[int, int], FoundChunk]) -> Answer:
+def _answer(question: Question, file: _File, rank: int, found: Mapping[tuple[int, int], FoundChunk]) -> Answer:
     best, *others = [_span(taken, found) for taken in file.spans]
     hit = file.spans[0].hit
     index, chunk = hit.index, hit.chunk
@@ -189,10 +179,18 @@ def _answer(file: _File, rank: int, found: Mapping[tuple[int, int], FoundChunk])
         hit_lines=best.hit_lines,
         file_rank=rank,
         content=content_of(chunk.path, chunk.language),
-        matched=hit.matched,
+        matched=_matched(question, hit),
         url=permalink(index, chunk.path, best.start_line, best.end_line),
         absolute_path=absolute_path(index, chunk.path),
         spans=others,
+    )
+
+
+def _matched(question: Question, hit: Hit) -> Matched:
+    return Matched(
+        words=[question.stems[number] for number in sorted(hit.words)],
+        symbol=defines(question, hit.chunk) > 0,
+        meaning=round(hit.meaning, 4) if hit.meaning > 0 else None,
     )
 
 

@@ -4,12 +4,12 @@ The numbers are of one size (mostly 0 to 1) and mean the same for every question
 (codechunk.search.weights) can be learned for them.
 """
 
-import math
 import re
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from codechunk.search.content import content_of, is_entry
 from codechunk.search.question import Question
 from codechunk.state import FoundChunk, IndexRow
 from codechunk.text.stems import stems
-from codechunk.text.words import index_words
+from codechunk.text.words import index_words, names_in, words_of_name
 
 # Of a file's chunks each counts half as much as the one before, and the rest is too little to matter.
 FILE_DECAY, FILE_CHUNKS = 0.5, 6
@@ -26,8 +26,9 @@ FILE_DECAY, FILE_CHUNKS = 0.5, 6
 MEANING = 0.4
 # BM25 over the words that were found of a file: saturation and length as usual, a symbol's words twice.
 _K1, _B, _SYMBOL_TIMES = 1.2, 0.6, 2
-# A chunk of so many words counts as long; most are shorter.
-_LONG_WORDS = 400
+# A chunk of so many names counts as long; most are shorter.
+_LONG_WORDS = 250
+_SHORT_STEM = 2
 # A word of a path meets a query's word that begins like it ("caching", "cache"), a little less than the same word.
 _BEGINS_ALIKE, _SHORTEST_ALIKE = 0.8, 4
 _TYPES = frozenset({"class", "struct", "interface", "module", "enum", "type"})
@@ -109,12 +110,13 @@ def evidence(question: Question, candidates: Sequence[Candidate]) -> Evidence:
     if not candidates:
         return Evidence(np.zeros((0, len(NAMES)), np.float32), [])
     seen = [_Seen(candidate.chunk) for candidate in candidates]
-    numbers = _numbers_of(question, seen)
+    numbers = _Numbers(question, seen)
     for one in seen:
-        one.count(numbers, len(question.stems))
-    rarity = _rarity(seen, len(question.stems))
-    files = _files(candidates, seen, rarity)
-    query = _Query(question, numbers, rarity)
+        one.count(numbers)
+    times = np.array([one.times for one in seen], np.float32).reshape(len(seen), len(question.stems))
+    rarity = _rarity(np.array([[number in one.all for number in range(times.shape[1])] for one in seen], bool))
+    files = _files(candidates, times, rarity)
+    query = _Query(question, numbers, rarity.tolist())
     paths: dict[str, list[float]] = {}
     rows = []
     for candidate, one in zip(candidates, seen, strict=True):
@@ -126,93 +128,126 @@ def evidence(question: Question, candidates: Sequence[Candidate]) -> Evidence:
 
 
 class _Seen:
-    """The words of a chunk, and which of them are the query's."""
+    """The names in a chunk, and which of the query's words are in them."""
 
     def __init__(self, chunk: FoundChunk) -> None:
         symbol = chunk.symbol or ""
-        self.body = index_words(chunk.text).split()
-        self.comments = index_words("\n".join(_COMMENT.findall(chunk.text))).split()
-        self.symbol = index_words(symbol).split()
-        self.last = index_words(_LAST_NAME.split(symbol)[-1]).split()
-        self.path = index_words(chunk.path).split()
+        self._text = chunk.text
+        self.body = names_in(chunk.text)
+        self.symbol = names_in(symbol)
+        self.last = names_in(_LAST_NAME.split(symbol)[-1])
+        self.path = names_in(chunk.path)
         self.length = len(self.body) + len(self.symbol) + len(self.path)
 
-    def count(self, numbers: dict[str, int], words: int) -> None:
+    def count(self, numbers: "_Numbers") -> None:
         """Find the query's words among them."""
-        self.times = [0] * words
-        for word in self.body:
-            if word in numbers:
-                self.times[numbers[word]] += 1
-        self.in_symbol = {numbers[word] for word in self.symbol if word in numbers}
-        self.in_comments = {numbers[word] for word in self.comments if word in numbers}
-        in_path = {numbers[word] for word in self.path if word in numbers}
-        self.all = {number for number, times in enumerate(self.times) if times} | self.in_symbol | in_path
+        known = numbers.of_name
+        self.times = [0] * numbers.count
+        for name in [name for name in self.body if name in known]:
+            for number in known[name]:
+                self.times[number] += 1
+        self.in_comments: set[int] = set()
+        if any(self.times):  # else the comments have none either
+            for comment in _COMMENT.findall(self._text):
+                self.in_comments.update(number for name in names_in(comment) for number in known.get(name, ()))
+        self.in_symbol = {number for name in self.symbol for number in known.get(name, ())}
+        self.all = {number for number, times in enumerate(self.times) if times} | self.in_symbol
+        self.all.update(number for name in self.path for number in known.get(name, ()))
         for number in self.in_symbol:
             self.times[number] += _SYMBOL_TIMES
-        self.in_last = {numbers[word] for word in self.last if word in numbers}
-        self.last_asked = sum(word in numbers for word in self.last) / len(self.last) if self.last else 0.0
+        self.in_last = {number for name in self.last for number in known.get(name, ())}
+        words = [word for name in self.last for word in words_of_name(name)]
+        self.last_asked = sum(word in numbers.of_word for word in words) / len(words) if words else 0.0
 
 
-def _numbers_of(question: Question, seen: Sequence[_Seen]) -> dict[str, int]:
-    """Each word of the candidates that has the stem of a query's word -> that word's number.
+class _Numbers:
+    """Which of the query's words a name has: the number of each in `Question.stems`.
 
-    Stems begin as their words do, so that most words need no stem.
+    `of_name` knows every name of the candidates that has any, `of_word` the words of these names.
     """
-    number_of = {stem: number for number, stem in enumerate(question.stems)}
-    beginnings = {stem[:2] for stem in number_of}
-    words = {word for one in seen for part in (one.body, one.symbol, one.path) for word in part}
-    found = stems(word for word in words if word[:2] in beginnings)
-    return {word: number_of[stem] for word, stem in found.items() if stem in number_of}
+
+    def __init__(self, question: Question, seen: Sequence[_Seen]) -> None:
+        self.count = len(question.stems)
+        number_of = {stem: number for number, stem in enumerate(question.stems)}
+        # A word begins as its stem does, but for a last letter that a stem may have got (`hoping`: hope, `query`:
+        # queri). Most names have no such beginning in them, and need not be cut.
+        beginnings = {stem[:-1] if stem[-1] in "ei" and len(stem) > _SHORT_STEM else stem for stem in number_of}
+        names = list({name for one in seen for part in (one.body, one.symbol, one.path) for name in part})
+        words = {names[place]: words_of_name(names[place]) for place in _having(names, beginnings)}
+        maybe = re.compile("|".join(map(re.escape, sorted(beginnings))) or "(?!)")
+        stem_of = stems(word for some in words.values() for word in some if maybe.match(word))
+        self.of_word = {word: number_of[stem] for word, stem in stem_of.items() if stem in number_of}
+        self.of_name = {
+            name: found
+            for name, some in words.items()
+            if (found := tuple(self.of_word[word] for word in some if word in self.of_word))
+        }
 
 
-def _rarity(seen: Sequence[_Seen], words: int) -> list[float]:
-    """Each query word's share of what the query says: the fewer candidates have it, the more. The sum is 1."""
-    having = [sum(number in one.all for one in seen) for number in range(words)]
-    weights = [math.log(1 + (len(seen) - count + 0.5) / (count + 0.5)) for count in having]
-    whole = sum(weights) or 1.0
-    return [weight / whole for weight in weights]
+def _having(names: Sequence[str], parts: Iterable[str]) -> set[int]:
+    """The places of the names that have one of these parts in them, in any case and across underscores.
+
+    One long text is searched: to ask each name takes six times as long.
+    """
+    folded = [name.replace("_", "").lower() for name in names]
+    text = "\n".join(folded)
+    starts = list(accumulate((len(name) + 1 for name in folded), initial=0))
+    found = set()
+    for part in parts:
+        at = text.find(part)
+        while at >= 0:
+            place = bisect_right(starts, at) - 1
+            found.add(place)
+            at = text.find(part, starts[place + 1])
+    return found
 
 
-def _files(candidates: Sequence[Candidate], seen: Sequence[_Seen], rarity: Sequence[float]) -> dict[int, list[float]]:
+def _rarity(having: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Each query word's share of what the query says: the fewer candidates have it, the more. The sum is 1.
+
+    `having`: shape (candidates, words).
+    """
+    weights = _rare(having)
+    return weights / (weights.sum() or 1.0)
+
+
+def _rare(having: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """BM25's weight of words by how many of so many things have them."""
+    counts = having.sum(axis=0)
+    rare: NDArray[np.float32] = np.log(1 + (len(having) - counts + 0.5) / (counts + 0.5)).astype(np.float32)
+    return rare
+
+
+def _files(
+    candidates: Sequence[Candidate], times: NDArray[np.float32], rarity: NDArray[np.float32]
+) -> dict[int, list[float]]:
     """Content -> what its candidates say together: chunks found, best meaning, words, covered, all covered."""
     members: dict[int, list[int]] = defaultdict(list)
     for place, candidate in enumerate(candidates):
         members[candidate.chunk.source_id].append(place)
-    worth, words = {}, {}
-    counts = {
-        source: [sum(column) for column in zip(*(seen[place].times for place in places), strict=True)]
-        for source, places in members.items()
-    }
-    size = {source: candidates[places[0]].chunk.file_characters for source, places in members.items()}
-    mean = sum(size.values()) / len(size) or 1.0
-    having = [sum(bool(times[number]) for times in counts.values()) for number in range(len(rarity))]
-    weights = [math.log(1 + (len(counts) - count + 0.5) / (count + 0.5)) for count in having]
-    for source, places in members.items():
+    counts = np.array([times[places].sum(axis=0) for places in members.values()])
+    sizes = np.array([candidates[places[0]].chunk.file_characters for places in members.values()], np.float32)
+    norm = _K1 * (1 - _B + _B * sizes / (sizes.mean() or 1.0))
+    words = (_rare(counts > 0) * counts * (_K1 + 1) / (counts + norm[:, np.newaxis])).sum(axis=1)
+    covered = (counts > 0) @ rarity
+    worth = []
+    for places in members.values():
         scores = sorted(
             (MEANING * candidates[place].meaning + (1 - MEANING) * candidates[place].words for place in places),
             reverse=True,
         )
-        worth[source] = sum(score * FILE_DECAY**rank for rank, score in enumerate(scores[:FILE_CHUNKS]))
-        norm = _K1 * (1 - _B + _B * size[source] / mean)
-        words[source] = sum(
-            weight * times * (_K1 + 1) / (times + norm)
-            for weight, times in zip(weights, counts[source], strict=True)
-            if times
-        )
-    most_worth, most_words = max(worth.values()) or 1.0, max(words.values()) or 1.0
-    found = {}
-    for source, places in members.items():
-        covered = sum(share for share, times in zip(rarity, counts[source], strict=True) if times)
-        best = max(candidates[place].meaning for place in places)
-        found[source] = [worth[source] / most_worth, best, words[source] / most_words, covered, covered**4]
-    return found
+        worth.append(sum(score * FILE_DECAY**rank for rank, score in enumerate(scores[:FILE_CHUNKS])))
+    best = [max(candidates[place].meaning for place in places) for places in members.values()]
+    most_worth, most_words = max(worth) or 1.0, words.max() or 1.0
+    columns = np.stack([np.array(worth) / most_worth, np.array(best), words / most_words, covered, covered**4], axis=1)
+    return dict(zip(members, columns.tolist(), strict=True))
 
 
 class _Query:
     """The query as paths and chunks are held against it."""
 
-    def __init__(self, question: Question, numbers: dict[str, int], rarity: Sequence[float]) -> None:
-        self._question, self._numbers, self._rarity = question, numbers, rarity
+    def __init__(self, question: Question, numbers: _Numbers, rarity: Sequence[float]) -> None:
+        self._question, self._numbers, self._rarity = question, numbers.of_word, rarity
         self._pairs = {one + other for one, other in pairwise(question.words)}
         self._spoken = {word.lower(): word for word in re.findall(r"[A-Za-z]{4,}", question.text)}
 
@@ -250,16 +285,18 @@ class _Query:
 
     def _name(self, words: Sequence[str]) -> tuple[float, float]:
         """(share of the query that a file's name says, share of the name that the query says)."""
-        said, met = 0.0, set()
+        said = 0.0
+        met: set[str] = set()
+        same = {number: word for word in words if (number := self._numbers.get(word)) is not None}
+        long = [word for word in words if len(word) >= _SHORTEST_ALIKE]
         for number, stem in enumerate(self._question.stems):
-            same = [word for word in words if self._numbers.get(word) == number]
-            alike = same or [
-                word
-                for word in words
-                if min(len(word), len(stem)) >= _SHORTEST_ALIKE and (word.startswith(stem) or stem.startswith(word))
-            ]
-            if alike:
-                said += self._rarity[number] * (1 if same else _BEGINS_ALIKE)
+            if number in same:
+                said += self._rarity[number]
+                met.update(word for word in words if self._numbers.get(word) == number)
+            elif len(stem) >= _SHORTEST_ALIKE and (
+                alike := [word for word in long if word.startswith(stem) or stem.startswith(word)]
+            ):
+                said += self._rarity[number] * _BEGINS_ALIKE
                 met.update(alike)
         return said, len(met) / len(set(words)) if words else 0.0
 

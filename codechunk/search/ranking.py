@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codechunk.documents import Answer, Matched
+from codechunk.documents import Answer
 from codechunk.search.answers import CONTEXT_TOKENS, Hit, answers
 from codechunk.search.content import content_of
 from codechunk.search.definitions import defines
@@ -27,7 +27,7 @@ from codechunk.vectors import exact
 # How often a question is asked anew because a run published meanwhile.
 ASKED_AGAIN = 3
 # Candidates by words and by meaning; definitions of a name; chunks with a text in quotes.
-BY_WORDS, BY_MEANING, BY_SYMBOL, BY_PHRASE = 200, 100, 60, 30
+BY_WORDS, BY_MEANING, BY_SYMBOL, BY_PHRASE = 110, 70, 60, 30
 # What the definition of the symbol that is asked for gains: more than all other evidence together can say.
 DEFINED = 2.0
 # The same for the file that is asked for by its path, and for a text in quotes, by the share that is found.
@@ -104,7 +104,7 @@ def _search_once(
     question = read(query.text)
     candidates = candidates_of(state, indexes, query, question, vector_of=vector_of, nearest=nearest)
     ranked = ranked_hits(question, candidates)
-    return answers(state, ranked, limit=query.limit, context=query.context)
+    return answers(state, question, ranked, limit=query.limit, context=query.context)
 
 
 def candidates_of(
@@ -173,7 +173,8 @@ def _of_path(
     for index in indexes:
         files = state.lookup.files(index.published, containing=(question.path,))
         sources = [source for path, source in files if is_path(question, path)][:BY_PHRASE]
-        chunks = state.lookup.in_ranges([(source, 0, FIRST_OF_FILE - 1) for source in sources])
+        first = state.lookup.outline(sources, 0, FIRST_OF_FILE - 1)
+        chunks = state.lookup.rows([chunk.row for chunk in first.values()])
         some = [chunk.chunk_id for chunk in chunks.values() if chunk.chunk_id not in ids]
         found = state.lookup.chunks(index.published, some, wanted)
         more += [Candidate(index, chunk, 0.0, 0.0) for chunk in found.values()]
@@ -187,21 +188,24 @@ def is_path(question: Question, path: str) -> bool:
 
 def ranked_hits(question: Question, candidates: Sequence[Candidate]) -> list[Hit]:
     """The candidates by what speaks for them, best first."""
-    if not candidates:
-        return []
     seen = evidence(question, candidates)
-    hits = []
-    for candidate, words, weight in zip(candidates, seen.words, seen.rows @ VALUES, strict=True):
-        score = float(weight) + named(question, candidate.chunk)
-        matched = Matched(
-            words=[question.stems[number] for number in sorted(words)],
-            symbol=defines(question, candidate.chunk) > 0,
-            meaning=round(candidate.meaning, 4) if candidate.meaning > 0 else None,
+    weighed = (seen.rows @ VALUES).tolist()
+    if question.symbol or question.literals or question.path:
+        weighed = [
+            weight + named(question, candidate.chunk) for weight, candidate in zip(weighed, candidates, strict=True)
+        ]
+    hits = [
+        Hit(
+            index=candidate.index,
+            chunk=candidate.chunk,
+            score=1 / (1 + math.exp(STEEPNESS * (MIDDLE - weight))),
+            words=words,
+            meaning=candidate.meaning,
         )
-        hits.append(Hit(candidate.index, candidate.chunk, 1 / (1 + math.exp(STEEPNESS * (MIDDLE - score))), matched))
-    return sorted(
-        hits, key=lambda hit: (-hit.score, hit.index.repository, hit.chunk.path, hit.chunk.start_line, hit.index.id)
-    )
+        for candidate, words, weight in zip(candidates, seen.words, weighed, strict=True)
+    ]
+    hits.sort(key=lambda hit: (-hit.score, hit.index.repository, hit.chunk.path, hit.chunk.start_line, hit.index.id))
+    return hits
 
 
 def named(question: Question, chunk: FoundChunk) -> float:

@@ -124,7 +124,7 @@ class SqliteWords:
             " AND rowid BETWEEN ? AND ? ORDER BY rank LIMIT ?",
             (match, weights, *(rows or EVERY_ROW), limit),
         )
-        return [(row, score) for row, score in found]
+        return [(row, score) for row, score in found.fetchall()]
 
     def strays(self, connection: Connection) -> int:
         """How many chunks have no words, or words no chunk: its own table of sizes has a row for each it knows."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select
 
 from codechunk.slices import slices
 from codechunk.state.contents import files_of, live_at
@@ -18,21 +18,19 @@ from codechunk.state.lexical import Rows, Within, lexical_of
 from codechunk.state.tables import chunks, embeddings, files, indexes, sources, vectors
 
 IDS_PER_QUERY = 500
-RANGES_PER_QUERY = 100
 # Matches looked up for each chunk that is wanted: several refs hold the same chunk, and contents that nobody refers to
 # any more match too.
 MATCHES_PER_CHUNK = 3
-# The same among the words of every index: enough for one that has a tenth of all chunks.
-MATCHES_OF_ALL = 10
+# The same among the words of every index: enough for one that has a fifth of all chunks.
+MATCHES_OF_ALL = 5
 FEW_SOURCES = 500
 # Files of an index whose chunks are looked at in some hundredths of a second, before a search by words begins.
 FEW_FILES = 2_000
 FILES_AT_ONCE = 2_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundChunk:
-    """A chunk as search shows it."""
+class FoundChunk(NamedTuple):
+    """A chunk as search shows it; `file_characters` are those of all chunks of its file."""
 
     source_id: int
     ordinal: int
@@ -48,22 +46,17 @@ class FoundChunk:
     text: str
     tokens: int | None
     file_characters: int
-    """Characters in all chunks of its file."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutlinedChunk:
-    """What deciding about a chunk takes, without its text."""
+class OutlinedChunk(NamedTuple):
+    """What deciding about a chunk takes, without its text; `row` is its row in the table."""
 
+    row: int
     source_id: int
     ordinal: int
     symbol: str | None
     tokens: int | None
     size_bytes: int
-
-
-# A content, and its first and last ordinal that are meant.
-ChunkRange = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,33 +123,31 @@ class Lookup:
         with self._db.read() as connection:
             for some in slices(chunk_ids, IDS_PER_QUERY):
                 query = _live(generation, wanted).where(chunks.c.chunk_id.in_(some))
-                for row in connection.execute(query):
+                for row in connection.execute(query).fetchall():
                     if wanted.passes(row.source_id):
                         found[row.chunk_id] = _found(row)
         return found
 
-    def outline(self, ranges: Sequence[ChunkRange]) -> dict[tuple[int, int], OutlinedChunk]:
-        """The chunks of these ranges without their texts, by content and ordinal."""
+    def outline(self, source_ids: Sequence[int], first: int, last: int) -> dict[tuple[int, int], OutlinedChunk]:
+        """The chunks of these contents with ordinals from `first` to `last`, by content and ordinal."""
         query = select(
+            chunks.c.id,
             chunks.c.source_id,
             chunks.c.ordinal,
             chunks.c.symbol,
             chunks.c.tokens,
-            (chunks.c.end_byte - chunks.c.start_byte).label("size_bytes"),
-        )
-        found = {}
+            chunks.c.end_byte - chunks.c.start_byte,
+        ).where(chunks.c.source_id.in_(source_ids), chunks.c.ordinal.between(first, last))
         with self._db.read() as connection:
-            for some in slices(ranges, RANGES_PER_QUERY):
-                for row in connection.execute(query.where(or_(*map(_in_range, some)))):
-                    found[row.source_id, row.ordinal] = OutlinedChunk(**row._mapping)
-        return found
+            rows = map(OutlinedChunk._make, connection.execute(query).fetchall())
+            return {(chunk.source_id, chunk.ordinal): chunk for chunk in rows}
 
-    def in_ranges(self, ranges: Sequence[ChunkRange]) -> dict[tuple[int, int], FoundChunk]:
-        """The chunks of these ranges, by content and ordinal."""
+    def rows(self, rows: Sequence[int]) -> dict[tuple[int, int], FoundChunk]:
+        """The chunks in these rows of the table, by content and ordinal."""
         found = {}
         with self._db.read() as connection:
-            for some in slices(ranges, RANGES_PER_QUERY):
-                for row in connection.execute(_columns().where(or_(*map(_in_range, some)))):
+            for some in slices(rows, IDS_PER_QUERY):
+                for row in connection.execute(_columns().where(chunks.c.id.in_(some))).fetchall():
                     found[row.source_id, row.ordinal] = _found(row)
         return found
 
@@ -280,7 +271,8 @@ class Lookup:
         ids, found = list(scores), []
         for page in slices(ids, IDS_PER_QUERY):
             query = _of_indexes(index_ids, Filter()).where(chunks.c.id.in_(page))
-            found += [_Scored(row.chunk_id, row.index_id, scores[row.id]) for row in connection.execute(query)]
+            rows_found = connection.execute(query).fetchall()
+            found += [_Scored(row.chunk_id, row.index_id, scores[row.id]) for row in rows_found]
         if some and len({row.chunk_id for row in found}) <= limit:
             return None
         return sorted(found, key=lambda row: (-row.score, row.chunk_id))
@@ -301,7 +293,10 @@ class Lookup:
         if not chunk_ids:
             return {}
         with self._db.read() as connection:
-            return {row.chunk_id: decode([row.vector])[0] for row in connection.execute(query)}
+            rows = connection.execute(query).fetchall()
+        if not rows:
+            return {}
+        return dict(zip([row.chunk_id for row in rows], decode([row.vector for row in rows]), strict=True))
 
     def vectors(
         self, generation: Generation, wanted: Filter, *, page: int = 4_096
@@ -375,11 +370,6 @@ def conditions(wanted: Filter) -> list[ColumnElement[bool]]:
     return parts
 
 
-def _in_range(wanted: ChunkRange) -> ColumnElement[bool]:
-    source_id, first, last = wanted
-    return and_(chunks.c.source_id == source_id, chunks.c.ordinal.between(first, last))
-
-
 def _columns() -> Select[tuple[object, ...]]:
     return select(
         chunks.c.source_id,
@@ -406,4 +396,4 @@ def _live(generation: Generation, wanted: Filter) -> Select[tuple[object, ...]]:
 
 
 def _found(row: Row[tuple[object, ...]]) -> FoundChunk:
-    return FoundChunk(**row._mapping)
+    return FoundChunk._make(row)

@@ -68,6 +68,16 @@ def index_words(text: str) -> str:
     return " ".join(_expand(text, _INDEX_WORDS))
 
 
+def names_in(text: str) -> list[str]:
+    """The identifiers, words and numbers of `text` as they are written, in order, repeats kept."""
+    return (_ASCII_WORD if text.isascii() else _WORD).findall(text)
+
+
+def words_of_name(name: str) -> list[str]:
+    """The words of `index_words` for one of `names_in`."""
+    return _INDEX_WORDS[name].split(" ")[:-1]
+
+
 def query_words(text: str) -> list[str]:
     """The distinct words to look up for a query, in the form of `index_words`, in the order they appear.
 
