@@ -18,7 +18,7 @@ from codechunk.search.content import content_of, is_entry
 from codechunk.search.question import Question
 from codechunk.state import FoundChunk, IndexRow
 from codechunk.text.stems import stems
-from codechunk.text.words import index_words, names_in, words_of_name
+from codechunk.text.words import index_words, names_in, subwords, words_of_name
 
 # Of a file's chunks each counts half as much as the one before, and the rest is too little to matter.
 FILE_DECAY, FILE_CHUNKS = 0.5, 6
@@ -55,7 +55,7 @@ NAMES = (
     "is a type",
     "is a block",
     "is a section",
-    "two words are in its symbol",
+    "two words are its name",
     "length",
     "covered by file name",
     "file name asked for",
@@ -156,7 +156,7 @@ class _Seen:
         for number in self.in_symbol:
             self.times[number] += _SYMBOL_TIMES
         self.in_last = {number for name in self.last for number in known.get(name, ())}
-        words = [word for name in self.last for word in words_of_name(name)]
+        words = [word for name in self.last for word in subwords(name)]
         self.last_asked = sum(word in numbers.of_word for word in words) / len(words) if words else 0.0
 
 
@@ -258,7 +258,7 @@ class _Query:
         """What a path says; columns from "covered by file name" on, without those of the file's chunks."""
         folders, _, name = path.rpartition("/")
         stem = name.rpartition(".")[0] or name
-        covered, asked = self._name(index_words(stem).split())
+        covered, asked = self._name(subwords(stem))
         in_folders = {self._numbers[word] for word in index_words(folders).split() if word in self._numbers}
         last = index_words(folders.rpartition("/")[2]).split()
         in_last = {self._numbers[word] for word in last if word in self._numbers}
@@ -323,9 +323,15 @@ class _Query:
             float(is_type),
             float(chunk.kind == "block"),
             float(chunk.kind in {"section", "text"}),
-            float(any(pair in folded for pair in self._pairs)) if folded else 0.0,
+            self._paired(names, folded),
             min(seen.length, _LONG_WORDS) / _LONG_WORDS,
         ]
+
+    def _paired(self, names: set[str], folded: str) -> float:
+        """Whether two words side by side are a name (`deep copy`: deepcopy), or half of it are within the symbol."""
+        if not self._pairs.isdisjoint(name.lower().replace("_", "") for name in names):
+            return 1.0
+        return 0.5 if any(pair in folded for pair in self._pairs) else 0.0
 
     def _spoken_as(self, name: str) -> float:
         spoken = self._spoken.get(name.lower())

@@ -24,7 +24,7 @@ WEIGHTS = {
     "is a type": -0.094,
     "is a block": -0.093,
     "is a section": -0.471,
-    "two words are in its symbol": 0.053,
+    "two words are its name": 0.053,
     "length": 0.182,
     "covered by file name": 0.024,
     "file name asked for": 0.239,

@@ -206,7 +206,7 @@ def test_a_chunk_that_two_refs_have_in_different_spaces_is_not_counted_twice(tmp
         made.index(IndexRequest(source=str(repo.path), ref=ref), Silence())
     answers = made.search(Query(text="stir soup", limit=5, context=0), repository=None, reporter=Silence())
     assert answers[0].path == "a.py"
-    assert answers[0].score == 1.0
+    assert answers[0].matched.meaning == 1.0
     assert len({chunk for answer in answers for chunk in answer.chunk_ids}) == len(answers)
 
 
