@@ -31,13 +31,20 @@ BYTES_PER_TOKEN = 3.6
 
 @dataclass(slots=True)
 class Hit:
-    """A ranked chunk: its score, the numbers of the query's stems that are in it, and its share of meaning."""
+    """A ranked chunk.
+
+    Attributes:
+        words: the numbers of the query's stems that are in it.
+        meaning: its share of meaning, see Candidate.
+        covered: the share of the query's words that its file's candidates have, the rare ones counting for more.
+    """
 
     index: IndexRow
     chunk: FoundChunk
     score: float
     words: set[int]
     meaning: float
+    covered: float
 
 
 @dataclass(slots=True)
