@@ -46,6 +46,9 @@ for _name in ("GEMINI_API_KEY", "GOOGLE_API_KEY", "GIT_ASKPASS", "SSH_ASKPASS"):
     os.environ.pop(_name, None)
 sys.path.insert(0, str(GUARD))
 import sitecustomize  # noqa: E402, F401 - ours: its audit hook is the guard
+from shared_sql import share_sql  # noqa: E402
+
+share_sql()
 
 
 @pytest.fixture(autouse=True)
