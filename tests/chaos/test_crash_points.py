@@ -211,6 +211,7 @@ def test_a_kill_at_any_point_of_a_worker_changes_nothing_in_the_end(
     assert len(points) >= MANY
 
 
+@pytest.mark.long
 def test_a_kill_at_any_point_of_direct_calls_buys_at_most_what_was_under_way_again(
     tmp_path: Path, warm: WarmStart, ground: Ground
 ) -> None:
@@ -219,6 +220,7 @@ def test_a_kill_at_any_point_of_direct_calls_buys_at_most_what_was_under_way_aga
     assert len(points) >= 4
 
 
+@pytest.mark.long
 def test_a_kill_at_any_point_changes_nothing_when_rows_fail_and_a_job_fails_and_answers_are_lost(
     tmp_path: Path, warm: WarmStart, ground: Ground
 ) -> None:
@@ -236,6 +238,7 @@ def test_a_kill_at_any_point_changes_nothing_when_rows_fail_and_a_job_fails_and_
     assert len(points) >= MANY
 
 
+@pytest.mark.long
 def test_a_kill_at_any_point_changes_nothing_when_texts_fall_back_to_direct_calls(
     tmp_path: Path, warm: WarmStart, ground: Ground
 ) -> None:
@@ -254,6 +257,7 @@ def test_a_kill_at_any_point_changes_nothing_when_texts_fall_back_to_direct_call
     assert len(points) >= 4
 
 
+@pytest.mark.long
 def test_a_kill_at_any_point_changes_nothing_when_a_job_becomes_too_old(
     tmp_path: Path, warm: WarmStart, ground: Ground
 ) -> None:
