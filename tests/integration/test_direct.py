@@ -174,6 +174,7 @@ def test_a_429_makes_every_thread_wait_as_long_as_asked(
     def wait(pause: Pause) -> None:
         until = pause._until
         real_wait(pause)
+        assert time.monotonic() >= until
         if until and "the wait is over" not in events:
             events.append("the wait is over")
 
