@@ -23,7 +23,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Of the tests outside tests/chaos.
-SLOW = {"test_resume.py", "test_histories.py", "test_real_process.py", "test_deploy.py", "test_outside_provider.py"}
+SLOW = {"test_resume.py", "test_histories.py", "test_real_process.py", "test_deploy.py"}
 GUARD = Path(__file__).parent / "guard"
 
 # Before anything is imported: the tests' own process has the guard, and so has every Python it starts.

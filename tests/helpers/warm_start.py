@@ -116,11 +116,11 @@ class Process:
 class WarmStart:
     """Starts commands by forking a process that has imported everything."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="warm-")
         self._path = str(Path(self._folder.name) / "socket")
         self._numbers = itertools.count()
-        self._environment = dict(os.environ)
+        self._environment = dict(environment)
         command = [sys.executable, str(Path(__file__)), self._path]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self._environment

@@ -1,6 +1,5 @@
 """Direct calls: every text gets its vector, what fails is alone, and nothing is bought twice."""
 
-import multiprocessing
 import os
 import signal
 import threading
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from engine_helpers import open_state
+from forked import CHILDREN
 from gemini_emulator import GeminiEmulator, tokens_of, vector_of
 from queue_helpers import DIMENSIONS, MODEL, SPACE, add_texts, by_text, rows, stored_vectors
 from waiting import wait_until
@@ -515,9 +515,8 @@ def test_two_processes_at_once_never_send_the_same_text(tmp_path: Path, emulator
     texts = [f"value_{n} = {n}" for n in range(200)]
     with open_state(tmp_path) as state:
         add_texts(state, texts)
-    spawn = multiprocessing.get_context("spawn")
-    gate, done = spawn.Barrier(2), spawn.Queue()
-    processes = [spawn.Process(target=_run_beside, args=(tmp_path, emulator.url, gate, done)) for _ in range(2)]
+    gate, done = CHILDREN.Barrier(2), CHILDREN.Queue()
+    processes = [CHILDREN.Process(target=_run_beside, args=(tmp_path, emulator.url, gate, done)) for _ in range(2)]
     for process in processes:
         process.start()
     shares = [done.get(timeout=90) for _ in processes]
@@ -533,9 +532,8 @@ def test_what_a_killed_process_had_claimed_is_sent_by_the_next(tmp_path: Path, e
         add_texts(state, TEXTS)
     emulator.faults.stall_s = 30.0
     emulator.fail_next("embed", "stall", times=4, skip=10)
-    spawn = multiprocessing.get_context("spawn")
-    gate, done = spawn.Barrier(1), spawn.Queue()
-    process = spawn.Process(target=_run_beside, args=(tmp_path, emulator.url, gate, done))
+    gate, done = CHILDREN.Barrier(1), CHILDREN.Queue()
+    process = CHILDREN.Process(target=_run_beside, args=(tmp_path, emulator.url, gate, done))
     process.start()
     with open_state(tmp_path) as state:
         wait_until(lambda: states(state)["ready"] >= 10, "ten texts are ready")
