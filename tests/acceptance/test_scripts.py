@@ -455,6 +455,16 @@ def test_ci_installs_missing_system_packages_where_it_may(checkout: Checkout) ->
     assert (code, len(err.splitlines())) == (1, 1)
 
 
+def test_the_chaos_script_finds_the_helpers_of_the_tests() -> None:
+    script = (ROOT / "scripts" / "chaos").read_text()
+    assert 'export PYTHONPATH="$root/tests/helpers"' in script
+    program = ROOT / "tests" / "chaos" / "test_chaos.py"
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "tests" / "helpers")}
+    told = subprocess.run([sys.executable, program, "--help"], env=env, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    assert "--direct" in told.stdout
+
+
 def test_every_script_is_executable_and_parses() -> None:
     for script in ("scripts/index", "scripts/test", "scripts/check", ".ci/run"):
         assert (ROOT / script).stat().st_mode & stat.S_IXUSR
