@@ -19,6 +19,7 @@ from chaos_helpers import Trial, WarmStart, bought_twice, functions, settings, t
 from cli_helpers import Done
 from gemini_emulator import Exchange, Faults, GeminiEmulator
 from git_helpers import GitRepo
+from waiting import PATIENCE_S
 
 from codechunk.state import State
 from codechunk.views.doctor import check_invariants
@@ -115,7 +116,7 @@ def worker(trial: Trial, crash_at: int) -> list[str]:
     """`index --no-wait`, then a worker; the first command has few points, the second many."""
     points = index("--mode", "batch", "--no-wait")(trial, crash_at)
     running = trial.launch("worker", "start", "--interval", "0.1", crash_at=crash_at)
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE_S
     while (done := running.wait(0.1)) is None and trial.statuses() != ["succeeded"]:
         assert time.monotonic() < until, "the worker does not get on"
     if done is None:
