@@ -189,7 +189,7 @@ def test_similarities_of_different_spaces_are_never_compared(tmp_path: Path) -> 
             return [(chunk, factor * value) for chunk, value in scan(state, index, vector, Filter(), limit)]
 
         # No word of the query is in the code, so only meaning ranks.
-        query = Query(text="zyx", limit=40, context=0)
+        query = Query(text="zyx", limit=40, context=0, anyway=True)
         return search(state, indexes, query, vector_of=vectors, nearest=nearest)
 
     alike, unlike = answers(1.0), answers(0.01)
