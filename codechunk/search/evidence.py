@@ -75,6 +75,8 @@ NAMES = (
     "two words are its file name",
 )
 """What each column says; the order of `codechunk.search.weights`."""
+_PROSE = [NAMES.index("is a section"), NAMES.index("documentation")]
+_PROSE_FORGIVEN = 0.75
 
 
 @dataclass(slots=True)
@@ -124,7 +126,10 @@ def evidence(question: Question, candidates: Sequence[Candidate]) -> Evidence:
         if path not in paths:
             paths[path] = query.path_row(path, candidate.chunk.language)
         rows.append(query.chunk_row(candidate, one) + query.order(paths[path], files[candidate.chunk.source_id]))
-    return Evidence(np.asarray(rows, np.float32), [one.all for one in seen])
+    found = np.asarray(rows, np.float32)
+    # Prose that has all the words of a question is what was asked for, more often than not.
+    found[:, _PROSE] *= 1 - _PROSE_FORGIVEN * found[:, [NAMES.index("words covered")]] ** 2
+    return Evidence(found, [one.all for one in seen])
 
 
 class _Seen:

@@ -45,7 +45,7 @@ FILTERED_NEIGHBOURS = 1_000
 ENOUGH = 50
 # Weighed evidence -> score: these two make .5 of what half of the time answers, on the tuning halves.
 MIDDLE, STEEPNESS = 0.77, 4.0
-# Below this share of the query's words in any one file nothing matches well: 99 of 100 questions of the tuning halves are
+# Below this share of the words in any one file nothing matches well: 99 of 100 questions of the tuning halves are
 # above it.
 COVERED = 0.15
 
