@@ -8,6 +8,7 @@ the weights of these numbers were learned (`weights`): on the tuning halves of `
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from codechunk.documents import Answer
 from codechunk.providers import SYNTHETIC
 from codechunk.search.answers import CONTEXT_TOKENS, Hit, answers
 from codechunk.search.content import content_of
-from codechunk.search.definitions import defines
+from codechunk.search.definitions import defines, names_one
 from codechunk.search.evidence import NAMES, Candidate, evidence
 from codechunk.search.path_glob import PathGlob
 from codechunk.search.question import Question, read
@@ -151,7 +152,7 @@ def _by_name(state: State, indexes: Sequence[IndexRow], question: Question) -> l
     ids = [index.id for index in indexes]
     names = {question.symbol[-1]} if question.symbol else question.names
     words = [split[0] for name in sorted(names) if (split := index_words(name).split())]
-    found = state.lookup.by_symbol(ids, words, limit=BY_SYMBOL)
+    found = state.lookup.by_symbol(ids, words, partial(names_one, names), limit=BY_SYMBOL)
     for literal in question.literals:
         found += state.lookup.by_phrase(ids, index_words(literal).split(), limit=BY_PHRASE)
     return found

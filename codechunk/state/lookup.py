@@ -1,7 +1,7 @@
 """What search asks of the state database: chunks by id, by neighbourhood, and by words (BM25)."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from codechunk.state.contents import files_of, live_at
 from codechunk.state.database import Database
 from codechunk.state.embeddings import STORED, Vectors, decode
 from codechunk.state.generation import Generation
-from codechunk.state.lexical import Rows, Within, lexical_of
+from codechunk.state.lexical import Rows, lexical_of
 from codechunk.state.tables import chunks, embeddings, files, indexes, sources, vectors
 
 IDS_PER_QUERY = 500
@@ -24,6 +24,8 @@ MATCHES_PER_CHUNK = 3
 # The same among the words of every index: enough for one that has a fifth of all chunks.
 MATCHES_OF_ALL = 5
 FEW_SOURCES = 500
+# Symbols with one word of a name that are read to find the name itself; hundreds have "get".
+SYMBOLS_LOOKED_AT = 5_000
 # Files of an index whose chunks are looked at in some hundredths of a second, before a search by words begins.
 FEW_FILES = 2_000
 FILES_AT_ONCE = 2_000
@@ -151,29 +153,49 @@ class Lookup:
                     found[row.source_id, row.ordinal] = _found(row)
         return found
 
-    def by_symbol(self, index_ids: Sequence[int], words: Sequence[str], *, limit: int) -> list[tuple[int, str]]:
-        """(index, chunk id) of published chunks whose symbol has any of these words, those with short symbols first.
+    def by_symbol(
+        self, index_ids: Sequence[int], words: Sequence[str], worth: Callable[[str, str], float], *, limit: int
+    ) -> list[tuple[int, str]]:
+        """(index, chunk id) of published chunks by what their symbol is worth, best first.
 
-        `words` as `codechunk.text.words.index_words` gives them: the first is a whole name without underscores.
+        Args:
+            words: some of these every symbol that is worth anything has, as `codechunk.text.words.index_words` gives
+                them.
+            worth: of a symbol and a kind; 0 for nothing.
         """
-        return self._by(index_ids, words, "symbol", limit)
-
-    def by_phrase(self, index_ids: Sequence[int], words: Sequence[str], *, limit: int) -> list[tuple[int, str]]:
-        """(index, chunk id) of published chunks whose text has these words side by side, best first."""
-        return self._by(index_ids, words, "phrase", limit)
-
-    def _by(self, index_ids: Sequence[int], words: Sequence[str], within: Within, limit: int) -> list[tuple[int, str]]:
         if not words or not index_ids:
             return []
         with self._db.read() as connection:
             rows = self._rows(connection, index_ids, Filter())
-            matches = self._lexical.best(connection, words, rows, limit=MATCHES_PER_CHUNK * limit, within=within)
-            order = {row: place for place, (row, _) in enumerate(matches)}
-            found = []
-            for some in slices(list(order), IDS_PER_QUERY):
-                query = _of_indexes(index_ids, Filter()).where(chunks.c.id.in_(some))
-                found += [(order[row.id], row.index_id, row.chunk_id) for row in connection.execute(query)]
-        return [(index_id, chunk_id) for _, index_id, chunk_id in sorted(found)][:limit]
+            ids = self._lexical.with_symbol(connection, words, rows, limit=SYMBOLS_LOOKED_AT)
+            worth_of: dict[int, float] = {}
+            for some in slices(ids, IDS_PER_QUERY):
+                query = select(chunks.c.id, chunks.c.symbol, chunks.c.kind).where(chunks.c.id.in_(some))
+                for row in connection.execute(query).fetchall():
+                    if value := worth(row.symbol or "", row.kind):
+                        worth_of[row.id] = value
+            best = sorted(worth_of, key=lambda row: (-worth_of[row], row))[: MATCHES_PER_CHUNK * limit]
+            return self._places(connection, index_ids, best)[:limit]
+
+    def by_phrase(self, index_ids: Sequence[int], words: Sequence[str], *, limit: int) -> list[tuple[int, str]]:
+        """(index, chunk id) of published chunks whose text has these words side by side, best first."""
+        if not words or not index_ids:
+            return []
+        with self._db.read() as connection:
+            rows = self._rows(connection, index_ids, Filter())
+            most = MATCHES_PER_CHUNK * limit
+            matches = self._lexical.best(connection, words, rows, limit=most, within="phrase")
+            return self._places(connection, index_ids, [row for row, _ in matches])[:limit]
+
+    @staticmethod
+    def _places(connection: Connection, index_ids: Sequence[int], rows: Sequence[int]) -> list[tuple[int, str]]:
+        """(index, chunk id) of those of these rows that are published, in the same order."""
+        order = {row: place for place, row in enumerate(rows)}
+        found = []
+        for some in slices(rows, IDS_PER_QUERY):
+            query = _of_indexes(index_ids, Filter()).where(chunks.c.id.in_(some))
+            found += [(order[row.id], row.index_id, row.chunk_id) for row in connection.execute(query).fetchall()]
+        return [(index_id, chunk_id) for _, index_id, chunk_id in sorted(found)]
 
     def by_words(
         self, index_ids: Sequence[int], words: Sequence[str], wanted: Filter, *, limit: int
