@@ -184,9 +184,11 @@ class _Numbers:
         # queri). Most names have no such beginning in them, and need not be cut.
         beginnings = {stem[:-1] if stem[-1] in "ei" and len(stem) > _SHORT_STEM else stem for stem in number_of}
         names = list({name for one in seen for part in (one.body, one.symbol, one.path) for name in part})
-        words = {names[place]: words_of_name(names[place]) for place in _having(names, beginnings)}
+        # Beyond ASCII a stem has lost its accents, so that it begins no word: all of these are cut.
+        cut = _having(names, beginnings) | {place for place, name in enumerate(names) if not name.isascii()}
+        words = {names[place]: words_of_name(names[place]) for place in cut}
         maybe = re.compile("|".join(map(re.escape, sorted(beginnings))) or "(?!)")
-        stem_of = stems(word for some in words.values() for word in some if maybe.match(word))
+        stem_of = stems(word for some in words.values() for word in some if maybe.match(word) or not word.isascii())
         self.of_word = {word: number_of[stem] for word, stem in stem_of.items() if stem in number_of}
         self.of_name = {
             name: found

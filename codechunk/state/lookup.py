@@ -21,8 +21,8 @@ IDS_PER_QUERY = 500
 # Matches looked up for each chunk that is wanted: several refs hold the same chunk, and contents that nobody refers to
 # any more match too.
 MATCHES_PER_CHUNK = 3
-# The same among the words of every index: enough for one that has a fifth of all chunks.
-MATCHES_OF_ALL = 5
+# The same among the words of every index: enough for one that has a tenth of all chunks.
+MATCHES_OF_ALL = 10
 FEW_SOURCES = 500
 # Symbols with one word of a name that are read to find the name itself; hundreds have "get".
 SYMBOLS_LOOKED_AT = 5_000
