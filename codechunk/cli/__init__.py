@@ -16,7 +16,7 @@ import typer
 
 from codechunk.cli import options
 from codechunk.cli.groups import GROUPS
-from codechunk.cli.session import Json, Session, Source, exit_codes, tell_interrupted
+from codechunk.cli.session import Json, Session, Source, exit_codes, is_typed, tell_interrupted
 from codechunk.errors import Stopped
 from codechunk.process.interrupt import hush, leave_on_signals
 
@@ -146,17 +146,21 @@ def search(
             metavar="TOKENS",
         ),
     ] = 750,
+    locations: Annotated[bool, typer.Option("--locations", "-l", help="Only where: path:start-end, symbol.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="All lines of every answer, with the code around it.")] = False,
     json: Json = False,
 ) -> None:
-    """Find the lines that answer a query, by meaning and by words.
+    """Find the lines that answer a query, by meaning and by words: a list that fits on the screen.
 
     [bold]Example[/bold]
 
     codechunk search "how are expired keys deleted" --language c -k 5
     """
     with exit_codes():
-        from codechunk.cli.search import run
+        from codechunk.cli.search import Look, run
 
+        # Who asks for context wants to read it.
+        full = full or (is_typed(context, "context_tokens") and not locations)
         run(
             context.obj.load(),
             query=query,
@@ -166,7 +170,7 @@ def search(
             path=path,
             kinds=kind or [],
             context=context_tokens,
-            json=json,
+            look=Look(json=json, locations=locations, full=full),
             quiet=context.obj.quiet,
         )
 

@@ -77,6 +77,12 @@ class Session:
         return self.loaded
 
 
+def is_typed(context: typer.Context, name: str) -> bool:
+    """Whether an option was given, and is no default."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def _working_directory() -> Path:
     try:
         return Path.cwd()
