@@ -10,17 +10,18 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
 from codechunk.cli import options
+from codechunk.cli.common_options import Commands
 from codechunk.cli.groups import GROUPS
 from codechunk.cli.session import Json, Session, Source, exit_codes, is_typed, tell_interrupted
-from codechunk.errors import Stopped
+from codechunk.errors import Stopped, UsageError
 from codechunk.process.interrupt import hush, leave_on_signals
 
-app = typer.Typer(
+app = Commands(
     name="codechunk",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -59,15 +60,11 @@ def _global_options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the versions that matter.")
     ] = False,
 ) -> None:
-    if verbose and quiet:
-        raise typer.BadParameter("-v and -q exclude each other.")
-    session = context.obj = Session(config_file=config, quiet=quiet)
-    if data_dir is not None:
-        session.flags["data_dir"] = str(data_dir)
-    if verbose:
-        session.flags["log.level"] = "debug"
-    if log_format is not None:
-        session.flags["log.format"] = log_format
+    session = context.obj = Session()
+    given = {"config": config, "data_dir": data_dir, "verbose": verbose, "quiet": quiet, "log_format": log_format}
+    for name, value in given.items():
+        if value not in (None, False):
+            session.choose(name, value)
 
 
 @app.command()
@@ -127,8 +124,10 @@ def index(
 @app.command()
 def search(
     context: typer.Context,
-    query: Annotated[str, typer.Argument(help="Words or a question.", metavar="QUERY")],
-    limit: Annotated[int, typer.Option("-k", min=1, max=100, help="How many answers.", metavar="N")] = 10,
+    query: Annotated[list[str], typer.Argument(help="Words or a question, quoted or not.", metavar="QUERY")],
+    limit: Annotated[
+        int, typer.Option("--limit", "-k", "-n", min=1, max=100, help="How many answers.", metavar="N")
+    ] = 10,
     repo: Annotated[
         str | None, typer.Option(help="Only this repository, or repository@ref.", metavar="NAME[@REF]")
     ] = None,
@@ -148,29 +147,38 @@ def search(
     ] = 750,
     locations: Annotated[bool, typer.Option("--locations", "-l", help="Only where: path:start-end, symbol.")] = False,
     full: Annotated[bool, typer.Option("--full", help="All lines of every answer, with the code around it.")] = False,
-    json: Json = False,
+    format: Annotated[
+        Literal["list", "json", "lines", "md"],
+        typer.Option(
+            "--format",
+            help="list for people; json; lines for editors (path:line: code); md for chats (Markdown with code).",
+        ),
+    ] = "list",
+    json: Annotated[bool, typer.Option("--json", help="The same as --format json: one document on stdout.")] = False,
 ) -> None:
     """Find the lines that answer a query, by meaning and by words: a list that fits on the screen.
 
     [bold]Example[/bold]
 
-    codechunk search "how are expired keys deleted" --language c -k 5
+    codechunk search how are expired keys deleted --language c -k 5
     """
     with exit_codes():
         from codechunk.cli.search import Look, run
 
+        if json and format not in ("list", "json"):
+            raise UsageError(f"--json and --format {format} exclude each other.")
         # Who asks for context wants to read it.
         full = full or (is_typed(context, "context_tokens") and not locations)
         run(
             context.obj.load(),
-            query=query,
+            query=" ".join(query),
             limit=limit,
             repository=repo,
             languages=language or [],
             path=path,
             kinds=kind or [],
             context=context_tokens,
-            look=Look(json=json, locations=locations, full=full),
+            look=Look(format="json" if json else format, locations=locations, full=full),
             quiet=context.obj.quiet,
         )
 

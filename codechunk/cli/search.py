@@ -1,7 +1,10 @@
 """`codechunk search`: answers as a list within one screen, whole, as places, or as JSON."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.text import Text
@@ -9,6 +12,7 @@ from rich.text import Text
 from codechunk.app import App
 from codechunk.cli.code_lines import coloured, cut, numbered
 from codechunk.cli.excerpt import Line, lines_of
+from codechunk.cli.formats import editor_lines, markdown
 from codechunk.cli.listing import listing, screen_of
 from codechunk.cli.session import current_stop
 from codechunk.cli.terminal import reporter, shown, stderr, stdout, write_json
@@ -22,7 +26,7 @@ from codechunk.search.ranking import Query
 class Look:
     """How answers are shown: as a list unless something else is set."""
 
-    json: bool = False
+    format: Literal["list", "json", "lines", "md"] = "list"
     locations: bool = False
     full: bool = False
 
@@ -43,6 +47,8 @@ def run(
     """Search and print. Raises UsageError as `App.search` does, and for looks that exclude each other."""
     if look.full and look.locations:
         raise UsageError("--full and --locations exclude each other.")
+    if look.locations and look.format != "list":
+        raise UsageError(f"--locations and --format {look.format} exclude each other.")
     with App(loaded, stop=current_stop()) as app:
         with reporter(stderr(), quiet=quiet) as progress:
             answers = app.search(
@@ -50,11 +56,14 @@ def run(
                 repository=repository,
                 reporter=progress,
             )
-        if look.json:
+        if look.format == "json":
             write_json(to_json(answers))
             return
         if not answers:
             stderr().print("Nothing found.")
+            return
+        if look.format != "list":
+            sys.stdout.write(editor_lines(answers, Path.cwd()) if look.format == "lines" else markdown(answers))
             return
         console = stdout()
         for line in _lines(console, answers, look, several=repository is None and _has_several(app)):

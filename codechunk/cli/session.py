@@ -48,12 +48,29 @@ Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to s
 
 @dataclass(slots=True)
 class Session:
-    """The options before the command, and what they open."""
+    """The options of codechunk itself, and what they open."""
 
     config_file: Path | None = None
     flags: dict[str, Any] = field(default_factory=dict)
     quiet: bool = False
+    verbose: bool = False
     loaded: "Loaded | None" = None
+
+    def choose(self, name: str, value: Any) -> None:
+        """Set an option of codechunk itself, typed before or behind the command. The last one holds."""
+        match name:
+            case "config":
+                self.config_file = value
+            case "data_dir":
+                self.flags["data_dir"] = str(value)
+            case "verbose":
+                self.verbose, self.flags["log.level"] = True, "debug"
+            case "quiet":
+                self.quiet = True
+            case "log_format":
+                self.flags["log.format"] = value
+        if self.verbose and self.quiet:
+            raise typer.BadParameter("-v and -q exclude each other.")
 
     def load(self, flags: dict[str, Any] | None = None, *, log_file: bool = True) -> "Loaded":
         """The configuration with this command's flags, and logging set up by it."""

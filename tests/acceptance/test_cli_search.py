@@ -94,3 +94,41 @@ def test_the_repository_is_named_as_soon_as_two_are_indexed(tmp_path: Path) -> N
         cli.index(repo.path)
     assert cli.run("search", "evict_one", "-k", "1").out.startswith(" 1  one  one.py:1  evict_one")
     assert cli.run("search", "evict_one", "-k", "1", "--repo", "one").out.startswith(" 1  one.py:1  evict_one")
+
+
+def test_words_need_no_quotes(cli: Cli) -> None:
+    quoted = cli.run("search", "evict oldest key", "-k", "3")
+    for words in (
+        ["-k", "3", "evict", "oldest", "key"],
+        ["evict", "oldest", "-n", "3", "key"],
+        ["evict oldest", "key", "--limit", "3"],
+    ):
+        assert cli.run("search", *words).out == quoted.out
+
+
+def test_lines_are_what_an_editor_jumps_to(cli: Cli, repo: GitRepo) -> None:
+    lines = cli.run("search", "evict oldest key", "--format", "lines", "-k", "2").out.splitlines()
+    assert lines[0] == "demo/src/cache.c:4: int evict_oldest_key(struct cache *cache) {"
+    path, number, code = lines[1].split(":", 2)
+    assert code.strip() == (cli.root / path).read_text().splitlines()[int(number) - 1].strip()
+
+
+def test_markdown_has_a_heading_and_a_fenced_block(cli: Cli) -> None:
+    text = cli.run("search", "evict oldest key", "--format", "md", "-k", "1").out
+    assert text.startswith("**` src/cache.c:1-9 `** ` evict_oldest_key ` in ` demo@")
+    assert f"```c\n{CACHE}```\n" in text
+
+
+def test_markdown_holds_any_code(tmp_path: Path) -> None:
+    cli, repo = Cli(tmp_path), GitRepo(tmp_path / "demo")
+    repo.commit({"fence.md": "# Fence\n\n````\n```c\nwalrus\n```\n````\n"})
+    cli.index(repo.path)
+    text = cli.run("search", "walrus", "--format", "md").out
+    assert "\n`````markdown\n" in text
+    assert text.endswith("\n`````\n")
+
+
+def test_json_has_two_spellings_and_other_formats_exclude_it(cli: Cli) -> None:
+    assert cli.run("search", "evict", "--format", "json").json == cli.run("search", "evict", "--json").json
+    for words in (["--json", "--format", "md"], ["-l", "--format", "lines"], ["--format", "poem"]):
+        assert cli.run("search", "evict", *words).code == 2
