@@ -154,6 +154,11 @@ def search(
             help="list for people; json; lines for editors (path:line: code); md for chats (Markdown with code).",
         ),
     ] = "list",
+    open_rank: Annotated[
+        int | None,
+        typer.Option("--open", min=1, max=100, help="Open this answer in $VISUAL or $EDITOR at its line.", metavar="N"),
+    ] = None,
+    pager: options.Pager = True,
     json: Annotated[bool, typer.Option("--json", help="The same as --format json: one document on stdout.")] = False,
 ) -> None:
     """Find the lines that answer a query, by meaning and by words: a list that fits on the screen.
@@ -178,7 +183,7 @@ def search(
             path=path,
             kinds=kind or [],
             context=context_tokens,
-            look=Look(format="json" if json else format, locations=locations, full=full),
+            look=Look(format="json" if json else format, locations=locations, full=full, pager=pager, open=open_rank),
             quiet=context.obj.quiet,
         )
 

@@ -57,6 +57,6 @@ def indentation(codes: Sequence[str]) -> int:
 
 def numbered(line: Line, code: Text, *, digits: int) -> Text:
     """A line with its number as grep writes it: `12: found`, `13- around it`."""
-    text = Text(f"{line.number:>{digits}}", style="bold" if line.hit else "dim")
+    text = Text().append(f"{line.number:>{digits}}", style="bold" if line.hit else "dim")
     text.append(": " if line.hit else "- ", style="dim")
-    return text + code if line.hit else text + Text(code.plain, style="dim")
+    return text.append_text(code) if line.hit else text.append(code.plain, style="dim")

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.style import Style
 from rich.text import Text
 
 from codechunk.cli.code_lines import coloured, cut, ellipsis, indentation, numbered
 from codechunk.cli.excerpt import Line, best_lines, lines_of, telling_line
+from codechunk.cli.places import link_style
 from codechunk.cli.terminal import shown
 from codechunk.documents import Answer
 from codechunk.text.tokens import TokenEstimate
@@ -118,10 +118,10 @@ def _refs(answers: Sequence[Answer], repository: str) -> int:
 
 def _head(console: Console | None, answer: Answer, told: Line, repository: str, columns: int, *, code: bool) -> Text:
     """Rank, place and symbol; the place is never cut, the rest gives way to it."""
-    head = Text(f"{answer.file_rank:>2}  ", style="dim")
+    head = Text().append(f"{answer.file_rank:>2}  ", style="dim")
     if repository:
         head.append(f"{shown(repository)}  ", style="magenta")
-    head.append(f"{shown(answer.path)}:{told.number}", style=Style(color="cyan", bold=True))
+    head.append(f"{shown(answer.path)}:{told.number}", style=link_style(console, answer))
     symbol = shown(answer.symbol or "")
     if symbol:
         left = min(columns - cell_len(head.plain) - 2, LONGEST_SYMBOL)

@@ -1,5 +1,6 @@
 """`codechunk search`: answers as a list within one screen, whole, as places, or as JSON."""
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,14 +12,16 @@ from rich.text import Text
 
 from codechunk.app import App
 from codechunk.cli.code_lines import coloured, cut, numbered
-from codechunk.cli.excerpt import Line, lines_of
+from codechunk.cli.excerpt import Line, lines_of, telling_line
 from codechunk.cli.formats import editor_lines, markdown
 from codechunk.cli.listing import listing, screen_of
+from codechunk.cli.pager import write_lines
+from codechunk.cli.places import link_style, open_in_editor
 from codechunk.cli.session import current_stop
 from codechunk.cli.terminal import reporter, shown, stderr, stdout, write_json
 from codechunk.config.load import Loaded
 from codechunk.documents import Answer, to_json
-from codechunk.errors import UsageError
+from codechunk.errors import NotFound, UsageError
 from codechunk.search.ranking import Query
 
 
@@ -29,6 +32,8 @@ class Look:
     format: Literal["list", "json", "lines", "md"] = "list"
     locations: bool = False
     full: bool = False
+    pager: bool = True
+    open: int | None = None
 
 
 def run(
@@ -52,10 +57,20 @@ def run(
     with App(loaded, stop=current_stop()) as app:
         with reporter(stderr(), quiet=quiet) as progress:
             answers = app.search(
-                Query(text=query, limit=limit, languages=languages, kinds=kinds, path=path, context=context),
+                Query(
+                    text=query,
+                    limit=max(limit, look.open or 0),
+                    languages=languages,
+                    kinds=kinds,
+                    path=path,
+                    context=context,
+                ),
                 repository=repository,
                 reporter=progress,
             )
+        if look.open is not None:
+            _open(answers, look.open)
+            return
         if look.format == "json":
             write_json(to_json(answers))
             return
@@ -66,8 +81,16 @@ def run(
             sys.stdout.write(editor_lines(answers, Path.cwd()) if look.format == "lines" else markdown(answers))
             return
         console = stdout()
-        for line in _lines(console, answers, look, several=repository is None and _has_several(app)):
-            console.print(line, no_wrap=True, overflow="ignore", crop=False)
+        lines = _lines(console, answers, look, several=repository is None and _has_several(app))
+        write_lines(console, lines, pager=look.pager)
+
+
+def _open(answers: Sequence[Answer], rank: int) -> None:
+    if rank > len(answers):
+        found = {0: "nothing was found", 1: "one answer was found"}.get(len(answers), f"{len(answers)} were found")
+        raise NotFound(f"There is no answer {rank} to open: {found}.")
+    answer = answers[rank - 1]
+    open_in_editor(answer, telling_line(answer, lines_of(answer)).number, os.environ)
 
 
 def _has_several(app: App) -> bool:
@@ -77,21 +100,23 @@ def _has_several(app: App) -> bool:
 
 def _lines(console: Console, answers: Sequence[Answer], look: Look, *, several: bool) -> list[Text]:
     if look.locations:
-        return [_location(answer) for answer in answers]
+        return [_location(console, answer) for answer in answers]
     if look.full:
         return [line for answer in answers for line in _whole(console, answer)]
     return listing(console, answers, screen_of(console), several=several)
 
 
-def _location(answer: Answer) -> Text:
+def _location(console: Console, answer: Answer) -> Text:
     first, last = answer.hit_lines
-    line = Text(f"{shown(answer.path)}:{first}-{last}", style="bold cyan")
+    line = Text().append(f"{shown(answer.path)}:{first}-{last}", style=link_style(console, answer))
     return line.append(f"  {shown(answer.symbol)}", style="bold") if answer.symbol else line
 
 
 def _whole(console: Console, answer: Answer) -> list[Text]:
     """An answer with all lines of all its spans, those that were found marked apart from those around them."""
-    head = Text(f"{shown(answer.path)}:{answer.start_line}-{answer.end_line}", style="bold cyan")
+    head = Text().append(
+        f"{shown(answer.path)}:{answer.start_line}-{answer.end_line}", style=link_style(console, answer)
+    )
     if answer.symbol:
         head.append(f"  {shown(answer.symbol)}", style="bold")
     head.append(f"  {answer.score:.3f}", style="green")

@@ -141,6 +141,16 @@ def signals_ask(stop: Stop) -> Iterator[None]:
 
 
 @contextmanager
+def terminal_is_lent() -> Iterator[None]:
+    """While a pager or an editor has the terminal, Ctrl-C is meant for it."""
+    before = signal.signal(signal.SIGINT, lambda _number, _frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
 def exit_codes() -> Iterator[None]:
     """Turn what a command raises into one sentence and an exit code; wrong usage is Typer's own business."""
     stop = Stop()

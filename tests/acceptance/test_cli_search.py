@@ -1,10 +1,12 @@
 """Acceptance: how `codechunk search` shows what it found, to people, editors and chats."""
 
+import re
 from pathlib import Path
 
 import pytest
-from cli_helpers import Cli
+from cli_helpers import COMMAND, Cli
 from git_helpers import GitRepo
+from terminal_helpers import on_a_terminal
 
 from codechunk.text.tokens import count_tokens
 
@@ -132,3 +134,91 @@ def test_json_has_two_spellings_and_other_formats_exclude_it(cli: Cli) -> None:
     assert cli.run("search", "evict", "--format", "json").json == cli.run("search", "evict", "--json").json
     for words in (["--json", "--format", "md"], ["-l", "--format", "lines"], ["--format", "poem"]):
         assert cli.run("search", "evict", *words).code == 2
+
+
+# ---------------------------------------------------------------- on a terminal
+
+
+def terminal(cli: Cli, *words: str, rows: int = 24, columns: int = 80, **env: str) -> str:
+    command = [*COMMAND, "--data-dir", str(cli.data), "search", "evict oldest key", *words]
+    code, told = on_a_terminal(command, rows=rows, columns=columns, cwd=cli.root, env=cli.environment(env))
+    assert code == 0, told
+    return told
+
+
+def plain(told: str) -> list[str]:
+    return re.sub(r"\x1b\][^\x1b]*\x1b\\|\x1b\[[0-9;?]*[A-Za-z]|\r", "", told).splitlines()
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(24, 80), (30, 120), (12, 60)])
+def test_a_terminal_is_not_overrun(cli: Cli, rows: int, columns: int) -> None:
+    lines = plain(terminal(cli, rows=rows, columns=columns))
+    assert lines[0].startswith(" 1  src/cache.c:4  evict_oldest_key")
+    assert len(lines) <= max(rows - 2, 10 + 3)
+    assert max(map(len, lines)) <= columns
+
+
+def test_a_terminal_gets_colours_and_links_to_the_files(cli: Cli, repo: GitRepo) -> None:
+    told = terminal(cli, "-k", "1")
+    assert f";file://{repo.path}/src/cache.c\x1b\\" in told
+    assert "\x1b[94" in told or "\x1b[96" in told
+    assert "\x1b[9" not in terminal(cli, "-k", "1", NO_COLOR="1")
+
+
+def test_what_is_longer_than_the_terminal_goes_through_the_pager(cli: Cli, tmp_path: Path) -> None:
+    pager = tmp_path / "pager"
+    pager.write_text(f'#!/bin/sh\n{{ echo "LESS=$LESS"; cat; }} > {tmp_path}/paged\n')
+    pager.chmod(0o755)
+    env = {"CODECHUNK_PAGER": str(pager)}
+    assert terminal(cli, "--full", **env).strip().endswith("\x1b[?25h")
+    head, first, *_ = plain((tmp_path / "paged").read_text())
+    assert head == "LESS=FRX"
+    assert first.startswith("src/cache.c:1-9")
+    assert "\x1b]8" not in (tmp_path / "paged").read_text()
+    (tmp_path / "paged").unlink()
+    terminal(cli, "-k", "1", **env)
+    assert plain(terminal(cli, "--full", "--no-pager", **env))[0].startswith("src/cache.c:1-9")
+    assert cli.run("search", "evict oldest key", "--full", env=env).out.startswith("src/cache.c:1-9")
+    assert not (tmp_path / "paged").exists()
+
+
+def test_a_pager_that_is_not_there_or_leaves_early_is_no_error(cli: Cli) -> None:
+    assert "src/cache.c:1-9" in "".join(plain(terminal(cli, "--full", CODECHUNK_PAGER="/no/such/pager")))
+    terminal(cli, "--full", CODECHUNK_PAGER="true")
+
+
+# ---------------------------------------------------------------- in an editor
+
+
+def test_open_starts_the_editor_at_the_line(cli: Cli, repo: GitRepo, tmp_path: Path) -> None:
+    editor = tmp_path / "nano"
+    editor.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/words\n')
+    editor.chmod(0o755)
+    done = cli.run("search", "evict oldest key", "--open", "1", env={"VISUAL": str(editor), "EDITOR": "false"})
+    assert (done.code, done.out) == (0, ""), done.err
+    assert (tmp_path / "words").read_text() == f"+4 {repo.path}/src/cache.c\n"
+
+
+@pytest.mark.parametrize(
+    ("editor", "code", "told"),
+    [
+        ("false", 1, "the editor false ended with code 1"),
+        ("/no/such/editor", 1, "cannot be started"),
+        ("vi 'x", 2, "cannot be read"),
+    ],
+)
+def test_an_editor_that_fails_is_a_sentence(cli: Cli, editor: str, code: int, told: str) -> None:
+    done = cli.run("search", "evict oldest key", "--open", "1", env={"VISUAL": editor})
+    assert done.code == code
+    assert told in done.err
+
+
+def test_what_cannot_be_opened_says_why(tmp_path: Path) -> None:
+    cli, repo = Cli(tmp_path), GitRepo(tmp_path / "demo")
+    repo.commit({"a.py": "def evict():\n    return 1\n"})
+    cli.index(f"file://{repo.path}")
+    done = cli.run("search", "evict", "--open", "1", env={"VISUAL": "false"})
+    assert done.code == 1
+    assert "a.py of demo@main is not on this disk" in done.err
+    none = cli.run("search", "evict", "--open", "7", env={"VISUAL": "false"})
+    assert (none.code, none.err) == (2, "codechunk: There is no answer 7 to open: one answer was found.\n")
