@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[type, Literal["one", "list", "lines"], str]] = {
     "index-dry-run": (documents.DryRunDocument, "one", "index --dry-run --json"),
     "estimate": (documents.EstimateDocument, "one", "estimate --json"),
     "search": (documents.Answer, "list", "search --json"),
+    "show": (documents.ShownFile, "one", "show --json"),
     "chunk": (documents.ChunkLine, "lines", "chunk --json, each line"),
     "queue-status": (documents.QueueStatus, "one", "queue status --json"),
     "queue-flush": (documents.QueueFlush, "one", "queue flush --json"),

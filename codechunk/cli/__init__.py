@@ -189,6 +189,31 @@ def search(
 
 
 @app.command()
+def show(
+    context: typer.Context,
+    place: Annotated[
+        str, typer.Argument(help="Path inside the repository, with lines or not.", metavar="PATH[:LINES]")
+    ],
+    repo: Annotated[
+        str | None, typer.Option(help="Of this repository, or repository@ref.", metavar="NAME[@REF]")
+    ] = None,
+    ref: Annotated[str | None, typer.Option(help="At this branch, tag or commit.", metavar="REF")] = None,
+    pager: options.Pager = True,
+    json: Json = False,
+) -> None:
+    """Show a file, or lines of it, at the commit that searches use. For a file that is not indexed: why.
+
+    [bold]Example[/bold]
+
+    codechunk show src/main.py:10-40
+    """
+    with exit_codes():
+        from codechunk.cli.show import run
+
+        run(context.obj.load(), place=place, repository=repo, ref=ref, pager=pager, json=json)
+
+
+@app.command()
 def chunk(
     context: typer.Context,
     paths: Annotated[list[Path], typer.Argument(help="Files or folders.", metavar="PATH...")],

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from codechunk.documents.about import Setting, Versions
-    from codechunk.documents.answers import Answer, ChunkLine, Matched, Span
+    from codechunk.documents.answers import Answer, ChunkLine, Matched, ShownFile, Span
     from codechunk.documents.health import Finding, FindingStatus
     from codechunk.documents.index import (
         ChunkChanges,
@@ -119,6 +119,7 @@ __all__ = [
     "SecretFigures",
     "SecretPlace",
     "Setting",
+    "ShownFile",
     "Span",
     "TextChanges",
     "TokenFigures",
@@ -129,7 +130,7 @@ __all__ = [
 
 _MODULES = {
     "about": "Setting Versions",
-    "answers": "Answer ChunkLine Matched Span",
+    "answers": "Answer ChunkLine Matched ShownFile Span",
     "health": "Finding FindingStatus",
     "index": "ChunkChanges Cost DryRunDocument EmbeddingFigures EstimateDocument EstimatedFiles FileChanges "
     "IndexChanges IndexChunks IndexDocument IndexFiles PathReason PlannedChunks PlannedCost PlannedFiles "
