@@ -46,6 +46,7 @@ COMMANDS: dict[str, tuple[type, Literal["one", "list", "lines"], str]] = {
     "gc": (documents.GarbageDocument, "one", "gc --json"),
     "doctor": (documents.Finding, "list", "doctor --json"),
     "config-show": (documents.Setting, "list", "config show --json"),
+    "config-check": (documents.ConfigCheck, "one", "config check --json"),
     "version": (documents.Versions, "one", "version --json"),
 }
 PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}

@@ -252,6 +252,25 @@ def estimate(
 
 
 @app.command()
+def init(
+    file: Annotated[Path, typer.Argument(help="The file to write.", metavar="FILE", dir_okay=False)] = Path(
+        "codechunk.yaml"
+    ),
+    test_embeddings: options.TestEmbeddings = False,
+) -> None:
+    """Write a configuration with every setting, its default and what it means. Overwrites nothing.
+
+    [bold]Example[/bold]
+
+    codechunk init --test-embeddings
+    """
+    with exit_codes():
+        from codechunk.cli.config import init
+
+        init(file, test_embeddings=test_embeddings)
+
+
+@app.command()
 def doctor(
     context: typer.Context,
     remote: Annotated[

@@ -223,7 +223,7 @@ def config_show(context: typer.Context, json: Json = False) -> None:
 
 
 @config_app.command("check")
-def config_check(context: typer.Context) -> None:
+def config_check(context: typer.Context, json: Json = False) -> None:
     """Check the configuration: exit 2 and a sentence that says what is wrong.
 
     [bold]Example[/bold]
@@ -233,7 +233,7 @@ def config_check(context: typer.Context) -> None:
     with exit_codes():
         from codechunk.cli.config import check
 
-        check(context.obj.load(log_file=False))
+        check(context.obj.load(log_file=False), json=json)
 
 
 RepoName = Annotated[str, typer.Argument(help="Name of a repository, or name@ref.", metavar="NAME[@REF]")]

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from codechunk import providers
-from codechunk.cli.terminal import shown, usd
+from codechunk.cli.terminal import counted, shown, usd
 from codechunk.documents import (
     ChunkChanges,
     DryRunDocument,
@@ -114,7 +114,7 @@ def _skipped(files: IndexFiles | PlannedFiles) -> list[tuple[str, str]]:
 
 
 def _secrets(secrets: SecretFigures) -> list[tuple[str, str]]:
-    words = f"{secrets.found:,} in {secrets.files:,} files (`secrets: {secrets.mode}`)"
+    words = f"{secrets.found:,} in {counted(secrets.files, 'files')} (`secrets: {secrets.mode}`)"
     return [("secrets in the code", words)] if secrets.found else []
 
 
@@ -160,5 +160,6 @@ def _what_next(document: IndexDocument) -> list[str]:
     if document.status == "partial":
         files, chunks = document.files.failed, document.chunks.failed
         again = ", `codechunk queue retry` lets the chunks wait again" if chunks else ""
-        return [f"Failed for good: {files:,} files, {chunks:,} chunks. `codechunk jobs show` has the reasons{again}."]
+        failed = f"{counted(files, 'files')}, {counted(chunks, 'chunks')}"
+        return [f"Failed for good: {failed}. `codechunk jobs show` has the reasons{again}."]
     return []

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from codechunk.documents.about import Setting, Versions
+    from codechunk.documents.about import ConfigCheck, Setting, Versions
     from codechunk.documents.answers import Answer, ChunkLine, Matched, ShownFile, Span
     from codechunk.documents.health import Finding, FindingStatus
     from codechunk.documents.index import (
@@ -78,6 +78,7 @@ __all__ = [
     "CacheSpace",
     "ChunkChanges",
     "ChunkLine",
+    "ConfigCheck",
     "Cost",
     "DryRunDocument",
     "EmbeddingFigures",
@@ -129,7 +130,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "about": "Setting Versions",
+    "about": "ConfigCheck Setting Versions",
     "answers": "Answer ChunkLine Matched ShownFile Span",
     "health": "Finding FindingStatus",
     "index": "ChunkChanges Cost DryRunDocument EmbeddingFigures EstimateDocument EstimatedFiles FileChanges "
