@@ -366,6 +366,12 @@ class App(Closing):
 
         return show.shown_file(self.workspace, place, repository=repository, ref=ref)
 
+    def similar(self, place: str, *, repository: str | None = None, limit: int = 10) -> list[documents.Answer]:
+        """Files with code that is like the code at PATH:LINE. Asks no provider. See `similar.similar`."""
+        from codechunk.search.similar import similar
+
+        return similar(self.workspace.state, place, repository=repository, limit=limit)
+
     # ------------------------------------------------------------------ repositories and garbage
 
     def repositories(self) -> list[documents.IndexEntry]:

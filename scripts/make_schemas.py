@@ -27,7 +27,7 @@ COMMANDS: dict[str, tuple[type, Literal["one", "list", "lines"], str]] = {
     "index": (documents.IndexDocument, "one", "index --json, jobs resume --json"),
     "index-dry-run": (documents.DryRunDocument, "one", "index --dry-run --json"),
     "estimate": (documents.EstimateDocument, "one", "estimate --json"),
-    "search": (documents.Answer, "list", "search --json"),
+    "search": (documents.Answer, "list", "search --json, similar --json"),
     "show": (documents.ShownFile, "one", "show --json"),
     "chunk": (documents.ChunkLine, "lines", "chunk --json, each line"),
     "queue-status": (documents.QueueStatus, "one", "queue status --json"),

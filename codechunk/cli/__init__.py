@@ -214,6 +214,33 @@ def show(
 
 
 @app.command()
+def similar(
+    context: typer.Context,
+    place: Annotated[str, typer.Argument(help="Path inside the repository, and a line.", metavar="PATH:LINE")],
+    limit: Annotated[
+        int, typer.Option("--limit", "-k", "-n", min=1, max=100, help="How many answers.", metavar="N")
+    ] = 10,
+    repo: Annotated[
+        str | None, typer.Option(help="Only of and in this repository, or repository@ref.", metavar="NAME[@REF]")
+    ] = None,
+    pager: options.Pager = True,
+    json: Json = False,
+) -> None:
+    """Find code that is like the code at a place, by the vectors that are there: asks no provider.
+
+    [bold]Example[/bold]
+
+    codechunk similar src/main.py:10
+    """
+    with exit_codes():
+        from codechunk.cli.search import Look
+        from codechunk.cli.similar import run
+
+        look = Look(format="json" if json else "list", pager=pager)
+        run(context.obj.load(), place=place, repository=repo, limit=limit, look=look)
+
+
+@app.command()
 def chunk(
     context: typer.Context,
     paths: Annotated[list[Path], typer.Argument(help="Files or folders.", metavar="PATH...")],

@@ -68,21 +68,24 @@ def run(
                 repository=repository,
                 reporter=progress,
             )
-        if look.open is not None:
-            _open(answers, look.open)
-            return
-        if look.format == "json":
-            write_json(to_json(answers))
-            return
-        if not answers:
-            stderr().print("Nothing found.")
-            return
-        if look.format != "list":
-            sys.stdout.write(editor_lines(answers, Path.cwd()) if look.format == "lines" else markdown(answers))
-            return
+        show(answers, look, several=repository is None and has_several(app))
+
+
+def show(answers: Sequence[Answer], look: Look, *, several: bool) -> None:
+    """Print answers, or open one. `several`: more than one repository was searched."""
+    if look.open is not None:
+        _open(answers, look.open)
+    elif look.format == "json":
+        write_json(to_json(answers))
+    elif not answers:
+        stderr().print("Nothing found.")
+    elif look.format == "lines":
+        sys.stdout.write(editor_lines(answers, Path.cwd()))
+    elif look.format == "md":
+        sys.stdout.write(markdown(answers))
+    else:
         console = stdout()
-        lines = _lines(console, answers, look, several=repository is None and _has_several(app))
-        write_lines(console, lines, pager=look.pager)
+        write_lines(console, _lines(console, answers, look, several=several), pager=look.pager)
 
 
 def _open(answers: Sequence[Answer], rank: int) -> None:
@@ -93,7 +96,7 @@ def _open(answers: Sequence[Answer], rank: int) -> None:
     open_in_editor(answer, telling_line(answer, lines_of(answer)).number, os.environ)
 
 
-def _has_several(app: App) -> bool:
+def has_several(app: App) -> bool:
     """Whether more than one repository is indexed."""
     return len({index.repository_id for index in app.workspace.state.catalog.indexes()}) > 1
 

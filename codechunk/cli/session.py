@@ -85,6 +85,8 @@ class Session:
         )
         config = self.loaded.config
         level = "warning" if self.quiet else config.log.level
+        if self.loaded.origins["log.level"] == "default" and config.log.format == "text" and sys.stderr.isatty():
+            level = "warning"  # people are told in sentences; the file has all of it
         log.setup(
             level=level,
             format=config.log.format,

@@ -1,4 +1,4 @@
-"""Acceptance: `codechunk show` gives lines as searches know them, or says why there are none."""
+"""Acceptance: `codechunk show` and `similar`: lines as searches know them, and what is like them."""
 
 from pathlib import Path
 
@@ -81,3 +81,41 @@ def test_a_repository_that_is_gone_is_a_sentence(cli: Cli, repo: GitRepo) -> Non
     done = cli.run("show", "src/a.py")
     assert done.code == 1
     assert "index it again to have it back" in done.err
+
+
+# ---------------------------------------------------------------- similar
+
+ADD = """def add_{0}(ledger, amount):
+    ledger.total += amount
+    ledger.lines.append(amount)
+    return ledger.total
+"""
+
+
+def test_similar_code_is_found_by_the_stored_vectors(cli: Cli, tmp_path: Path) -> None:
+    for name, other in (("one", "bill"), ("two", "cash")):
+        repo = GitRepo(tmp_path / name)
+        repo.commit(
+            {f"{other}.py": ADD.format(other), f"{name}_zoo.py": "class Walrus:\n    def dive(self):\n        pass\n"}
+        )
+        cli.index(repo.path)
+    found = cli.run("similar", "bill.py:2", "--json").json
+    assert (found[0]["path"], found[0]["repository"]) == ("cash.py", "two")
+    assert "bill.py" not in [answer["path"] for answer in found]
+    assert 0.5 < found[0]["score"] <= 1
+    assert cli.run("similar", "bill.py:2", "-k", "1").out.startswith(" 1  two  cash.py:1  add_cash")
+    assert {answer["repository"] for answer in cli.run("similar", "bill.py:2", "--repo", "one", "--json").json} <= {
+        "one"
+    }
+
+
+def test_a_place_without_code_has_nothing_similar(cli: Cli, repo: GitRepo) -> None:
+    cli.index(repo.path)
+    for place, told in (
+        ("src/a.py", "Name a line: src/a.py:LINE."),
+        ("src/a.py:99", "There is no code on line 99 of src/a.py."),
+        ("package-lock.json:1", "is not indexed (skipped: generated)"),
+    ):
+        done = cli.run("similar", place)
+        assert (done.code, done.out) == (2, "")
+        assert told in done.err

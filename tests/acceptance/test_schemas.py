@@ -52,6 +52,7 @@ def test_every_command_writes_what_its_schema_says(tmp_path: Path, emulator: Gem
     cli.document("queue-retry", "queue", "retry")
     cli.document("index", "index", repo.path)
     cli.document("search", "search", "value number 3")
+    cli.document("search", "similar", "f1.py:1")
     cli.document("show", "show", "f1.py:1")
     for line in cli.paid("chunk", repo.path, "--json").out.splitlines():
         check("chunk", json.loads(line))
