@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.syntax import Syntax
+from rich.syntax import ANSI_DARK, ANSISyntaxTheme, Syntax
 from rich.text import Text
 
 from codechunk.cli.excerpt import Line
@@ -45,7 +45,9 @@ def coloured(console: Console | None, codes: Sequence[str], language: str) -> li
         return [Text(line) for line in plain]
     if len(whole) > MOST_COLOURED:
         return [Text(line) for line in plain]
-    syntax = Syntax("", language, theme="ansi_dark", background_color="default")
+    # A piece that begins within a comment is full of what looks like mistakes: they are not marked.
+    theme = ANSISyntaxTheme({token: style for token, style in ANSI_DARK.items() if token[-1:] != ("Error",)})
+    syntax = Syntax("", language, theme=theme, background_color="default")
     lines = list(syntax.highlight(whole).split("\n", allow_blank=True))
     return [lines[number] if number < len(lines) else Text(line) for number, line in enumerate(plain)]
 

@@ -21,6 +21,10 @@ _NAME = re.compile(r"[^\W\d]\w*")
 PROSE = frozenset(["markdown", "rst", "text", "plain", "asciidoc", "org"])
 
 
+# A definition names its symbol early; a later piece of a long one only mentions it.
+FIRST_LINES = 4
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
     """A line of the file: its number from 1, its code, and whether it belongs to what was found."""
@@ -48,7 +52,7 @@ def telling_line(answer: Answer, lines: Sequence[Line]) -> Line:
     names = _NAME.findall((answer.symbol or "").split(", ")[0])
     if names:
         word = re.compile(rf"(?<!\w){re.escape(names[-1])}(?!\w)")
-        defined = next((line for line in code if word.search(line.code)), None)
+        defined = next((line for line in code[:FIRST_LINES] if word.search(line.code)), None)
         if defined is not None:
             return defined
     return next((line for line in code if not _WORDLESS.fullmatch(line.code)), hits[0])

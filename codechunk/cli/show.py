@@ -21,8 +21,8 @@ def run(loaded: Loaded, *, place: str, repository: str | None, ref: str | None, 
         return
     console = stdout()
     head = Text().append(f"{shown(document.path)}:{document.start_line}-{document.end_line}", style="bold cyan")
-    head.append(f"  {shown(f'{document.repository}@{document.ref}')} {document.commit[:12]}", style="dim")
-    head.append(f"  of {document.lines:,} lines", style="dim")
+    head.append(f" of {document.lines:,}", style="dim")
+    head.append(f"  {shown(f'{document.repository}@{document.ref}')}  {document.commit[:12]}", style="dim")
     codes = document.text.removesuffix("\n").split("\n")
     digits = max(len(str(document.end_line)), 4)
     lines = [

@@ -28,7 +28,7 @@ def test_lines_are_those_of_the_indexed_commit(cli: Cli, repo: GitRepo, source: 
     commit = cli.index(source.format(repo.path))["commit"]
     repo.commit({"src/a.py": "gone = True\n"}, "later")
     lines = cli.run("show", "src/a.py:5-6").out.splitlines()
-    assert lines == [f"src/a.py:5-6  demo@main {commit[:12]}  of 6 lines", "   5: def two():", "   6:     return 2"]
+    assert lines == [f"src/a.py:5-6 of 6  demo@main  {commit[:12]}", "   5: def two():", "   6:     return 2"]
     assert cli.run("show", "src/a.py", "--json").json["text"] == TEXT
     assert cli.run("show", "src/a.py:2", "--json").json["text"] == "    return 1\n"
     assert cli.run("show", "./src/a.py:5-99", "--json").json["end_line"] == 6

@@ -167,6 +167,11 @@ def test_a_terminal_gets_colours_and_the_same_words() -> None:
         ("/* why */\n#define LIMIT 3\n", {"language": "c", "symbol": "LIMIT"}, "#define LIMIT 3"),
         ("@cached\ndef size(self):\n    return 1\n", {"language": "python", "symbol": "A.size"}, "def size(self):"),
         ("}\n\nint x = 3;\n", {"language": "c", "symbol": None}, "int x = 3;"),
+        (
+            "    words of\n    a docstring\n    about\n    several\n    sizes, see size\n",
+            {"language": "python", "symbol": "A.size"},
+            "    words of",
+        ),
         ("# only a comment\n", {"language": "python", "symbol": None}, "# only a comment"),
     ],
 )
