@@ -50,6 +50,14 @@ class FoundChunk(NamedTuple):
     file_characters: int
 
 
+class Entry(NamedTuple):
+    """A file of an indexed tree: indexed, skipped or failed, why, and its language when it was read."""
+
+    status: str
+    reason: str | None
+    language: str | None
+
+
 class OutlinedChunk(NamedTuple):
     """What deciding about a chunk takes, without its text; `row` is its row in the table."""
 
@@ -106,6 +114,17 @@ class Lookup:
         with self._db.read() as connection:
             for row in connection.execution_options(yield_per=FILES_AT_ONCE).execute(query):
                 yield row.path, row.source_id
+
+    def entry(self, generation: Generation, path: str) -> Entry | None:
+        """What became of the file at this path; None when the tree has none."""
+        query = (
+            select(files.c.status, files.c.reason, sources.c.language)
+            .outerjoin(sources, sources.c.id == files.c.source_id)
+            .where(files_of(generation), files.c.path == path)
+        )
+        with self._db.read() as connection:
+            row = connection.execute(query).first()
+        return None if row is None else Entry(*row)
 
     def languages(self, generation: Generation) -> list[str]:
         """Languages that occur in the generation, sorted."""

@@ -137,15 +137,6 @@ def test_search_filters_by_language_path_kind_and_repository(cli: Cli, repo: Git
     assert "demo@main" in unknown.err
 
 
-def test_search_prints_path_lines_symbol_and_score(cli: Cli, repo: GitRepo) -> None:
-    cli.index(repo.path)
-    done = cli.run("search", "evict oldest key", "-k", "1")
-    head = done.out.splitlines()[0]
-    assert head.startswith("src/cache.c:3-9  evict_oldest_key  ") or head.startswith("src/cache.c:1-9")
-    assert "struct entry *victim" in done.out
-    assert "\x1b" not in done.out + done.err
-
-
 def test_nothing_is_embedded_twice(cli: Cli, repo: GitRepo, tmp_path: Path) -> None:
     first = cli.index(repo.path)
     again = cli.index(repo.path)
