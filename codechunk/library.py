@@ -137,6 +137,7 @@ class Codechunk(Closing):
         path: str | None = None,
         kinds: str | Sequence[str] = (),
         context: int = CONTEXT_TOKENS,
+        anyway: bool = False,
     ) -> list[documents.Answer]:
         """The code that answers a query, best first.
 
@@ -149,13 +150,20 @@ class Codechunk(Closing):
             kinds: only these, or this one: function, method, class, ...
             context: tokens that the best answer may hold, with the code around its hit; later ones hold less. 0: hits
                 alone.
+            anyway: the nearest code even when nothing matches well; else there are no answers then.
 
         Raises:
             UsageError: the query is empty, the limit is none, or nothing was indexed yet.
             NotFound: there is no such repository.
         """
         words = Query(
-            text=query, limit=limit, languages=_words(languages), kinds=_words(kinds), path=path, context=context
+            text=query,
+            limit=limit,
+            languages=_words(languages),
+            kinds=_words(kinds),
+            path=path,
+            context=context,
+            anyway=anyway,
         )
         return self._app.search(words, repository=repository, reporter=Silence())
 

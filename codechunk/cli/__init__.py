@@ -145,6 +145,7 @@ def search(
             metavar="TOKENS",
         ),
     ] = 750,
+    anyway: Annotated[bool, typer.Option("--anyway", help="The nearest code, when nothing matches well.")] = False,
     locations: Annotated[bool, typer.Option("--locations", "-l", help="Only where: path:start-end, symbol.")] = False,
     full: Annotated[bool, typer.Option("--full", help="All lines of every answer, with the code around it.")] = False,
     format: Annotated[
@@ -183,6 +184,7 @@ def search(
             path=path,
             kinds=kind or [],
             context=context_tokens,
+            anyway=anyway,
             look=Look(format="json" if json else format, locations=locations, full=full, pager=pager, open=open_rank),
             quiet=context.obj.quiet,
         )

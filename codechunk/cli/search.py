@@ -46,6 +46,7 @@ def run(
     path: str | None,
     kinds: Sequence[str],
     context: int,
+    anyway: bool,
     look: Look,
     quiet: bool,
 ) -> None:
@@ -64,6 +65,7 @@ def run(
                     kinds=kinds,
                     path=path,
                     context=context,
+                    anyway=anyway,
                 ),
                 repository=repository,
                 reporter=progress,
@@ -78,7 +80,7 @@ def show(answers: Sequence[Answer], look: Look, *, several: bool) -> None:
     elif look.format == "json":
         write_json(to_json(answers))
     elif not answers:
-        stderr().print("Nothing found.")
+        stderr().print("Nothing matches well; --anyway shows the nearest.")
     elif look.format == "lines":
         sys.stdout.write(editor_lines(answers, Path.cwd()))
     elif look.format == "md":

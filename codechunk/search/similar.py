@@ -55,7 +55,6 @@ def similar(state: State, place: str, *, repository: str | None, limit: int) -> 
 
 
 def _hit(index: IndexRow, chunk: FoundChunk, similarity: float) -> Hit:
-    return Hit(index=index, chunk=chunk, score=min(1.0, similarity), words=set(), meaning=similarity, covered=0.0)
 
 
 def _chunk_at(state: State, index: IndexRow, path: str, line: int) -> FoundChunk | None:
