@@ -55,6 +55,7 @@ def similar(state: State, place: str, *, repository: str | None, limit: int) -> 
 
 
 def _hit(index: IndexRow, chunk: FoundChunk, similarity: float) -> Hit:
+    return Hit(index=index, chunk=chunk, score=min(1.0, similarity), words=set(), meaning=similarity)
 
 
 def _chunk_at(state: State, index: IndexRow, path: str, line: int) -> FoundChunk | None:
