@@ -28,6 +28,7 @@ from codechunk.process.stop import Stop
 from codechunk.progress import Reporter, Silence, Stoppable
 from codechunk.providers import BatchClient
 from codechunk.providers.batch_words import RemoteJob
+from codechunk.search.content import CONTENTS
 from codechunk.search.nearest import Nearest
 from codechunk.search.ranking import Query, search
 from codechunk.sending.worker import Worker
@@ -429,6 +430,9 @@ class App(Closing):
         unknown = sorted(set(query.kinds) - {str(kind) for kind in Kind})
         if unknown:
             raise UsageError(f"There is no kind {unknown[0]}: there is {', '.join(Kind)}.")
+        unknown = sorted(set(query.content) - set(CONTENTS))
+        if unknown:
+            raise UsageError(f"There is no content {unknown[0]}: there is {', '.join(CONTENTS)}.")
         known = self.languages() if query.languages else []
         unknown = [language for language in query.languages if known and language not in known]
         if unknown:

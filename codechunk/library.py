@@ -7,7 +7,7 @@ CodechunkError, whose `kind` says what a program can do about it. It works in an
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from codechunk import documents
 from codechunk.app import App, IndexRequest
@@ -20,6 +20,7 @@ from codechunk.process.log import remember_secrets
 from codechunk.process.stop import Stop
 from codechunk.progress import Callback, Event, Reporter, Silence
 from codechunk.search.answers import CONTEXT_TOKENS
+from codechunk.search.content import Content
 from codechunk.search.ranking import Query
 from codechunk.text.chunks import Chunk
 
@@ -134,8 +135,9 @@ class Codechunk(Closing):
         limit: int = 10,
         repository: str | None = None,
         languages: str | Sequence[str] = (),
-        path: str | None = None,
+        path: str | Sequence[str] | None = None,
         kinds: str | Sequence[str] = (),
+        content: Content | Sequence[Content] = (),
         context: int = CONTEXT_TOKENS,
     ) -> list[documents.Answer]:
         """The code that answers a query, best first.
@@ -145,8 +147,9 @@ class Codechunk(Closing):
             limit: how many answers, 1 to 100.
             repository: only this one: NAME, NAME@REF, URL or path.
             languages: only these, or this one.
-            path: only files that match this glob (as in .gitignore).
+            path: only files that match this glob (as in .gitignore), or one of these; a `!` in front excludes.
             kinds: only these, or this one: function, method, class, ...
+            content: only these kinds of files, or this one: code, tests, examples, docs, data.
             context: tokens that the best answer may hold, with the code around its hit; later ones hold less. 0: hits
                 alone.
 
@@ -155,7 +158,13 @@ class Codechunk(Closing):
             NotFound: there is no such repository.
         """
         words = Query(
-            text=query, limit=limit, languages=_words(languages), kinds=_words(kinds), path=path, context=context
+            text=query,
+            limit=limit,
+            languages=_words(languages),
+            kinds=_words(kinds),
+            paths=() if path is None else _words(path),
+            content=cast("Sequence[Content]", _words(content)),
+            context=context,
         )
         return self._app.search(words, repository=repository, reporter=Silence())
 

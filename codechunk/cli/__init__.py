@@ -133,7 +133,12 @@ def search(
         str | None, typer.Option(help="Only this repository, or repository@ref.", metavar="NAME[@REF]")
     ] = None,
     language: Annotated[list[str] | None, typer.Option(help="Only these languages.", metavar="L")] = None,
-    path: Annotated[str | None, typer.Option(help="Only these files (gitignore glob).", metavar="GLOB")] = None,
+    path: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these files (gitignore glob); with ! in front all but these.", metavar="GLOB"),
+    ] = None,
+    content: options.ContentOption = None,
+    no_tests: options.NoTests = False,
     kind: Annotated[
         list[str] | None, typer.Option(help="Only these kinds: function, method, class, ...", metavar="K")
     ] = None,
@@ -163,7 +168,8 @@ def search(
             limit=limit,
             repository=repo,
             languages=language or [],
-            path=path,
+            paths=path or [],
+            content=options.contents(content or [], no_tests=no_tests),
             kinds=kind or [],
             context=context_tokens,
             json=json,

@@ -1,5 +1,6 @@
-"""The options of `codechunk index`, with their help. As light as the front of the room."""
+"""The options of `codechunk index`, and some of `search`, with their help. As light as the front of the room."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -51,3 +52,23 @@ Summary = Annotated[
         help='Append a summary in Markdown to this file: "$GITHUB_STEP_SUMMARY" in GitHub Actions.', metavar="FILE"
     ),
 ]
+
+# As codechunk.search.content has them, which takes longer to import; a test compares the two.
+Content = Literal["code", "tests", "examples", "docs", "data"]
+ContentOption = Annotated[
+    list[Literal["code", "tests", "examples", "docs", "data", "all"]] | None,
+    typer.Option(help="Only these kinds of files: code, tests, examples, docs, data; all.", metavar="C"),
+]
+NoTests = Annotated[bool, typer.Option("--no-tests", help="All but tests.")]
+
+
+def contents(
+    given: Sequence[Literal["code", "tests", "examples", "docs", "data", "all"]], *, no_tests: bool
+) -> list[Content]:
+    """The kinds of files that --content and --no-tests mean; empty for all of them."""
+    every: list[Content] = ["code", "tests", "examples", "docs", "data"]
+    if no_tests and given and set(given) <= {"tests"}:
+        raise typer.BadParameter("--content tests and --no-tests exclude each other.")
+    chosen = every if not given or "all" in given else [content for content in every if content in given]
+    kept = [content for content in chosen if content != "tests" or not no_tests]
+    return [] if kept == every else kept

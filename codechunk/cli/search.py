@@ -11,6 +11,7 @@ from codechunk.cli.session import current_stop
 from codechunk.cli.terminal import reporter, shown, stderr, stdout, write_json
 from codechunk.config.load import Loaded
 from codechunk.documents import Answer, to_json
+from codechunk.search.content import Content
 from codechunk.search.ranking import Query
 
 # Lines of an answer that a terminal shows; the rest is said to be there.
@@ -25,7 +26,8 @@ def run(
     limit: int,
     repository: str | None,
     languages: Sequence[str],
-    path: str | None,
+    paths: Sequence[str],
+    content: Sequence[Content],
     kinds: Sequence[str],
     context: int,
     json: bool,
@@ -35,7 +37,15 @@ def run(
     with App(loaded, stop=current_stop()) as app:
         with reporter(stderr(), quiet=quiet) as progress:
             answers = app.search(
-                Query(text=query, limit=limit, languages=languages, kinds=kinds, path=path, context=context),
+                Query(
+                    text=query,
+                    limit=limit,
+                    languages=languages,
+                    kinds=kinds,
+                    paths=paths,
+                    content=content,
+                    context=context,
+                ),
                 repository=repository,
                 reporter=progress,
             )

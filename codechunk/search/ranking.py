@@ -13,10 +13,10 @@ import numpy as np
 
 from codechunk.documents import Answer
 from codechunk.search.answers import CONTEXT_TOKENS, Hit, answers
-from codechunk.search.content import content_of
+from codechunk.search.content import Content, content_of
 from codechunk.search.definitions import defines
 from codechunk.search.evidence import Candidate, evidence
-from codechunk.search.path_glob import PathGlob
+from codechunk.search.filters import filter_of
 from codechunk.search.question import Question, read
 from codechunk.search.weights import VALUES
 from codechunk.state import Filter, FoundChunk, IndexRow, State
@@ -54,6 +54,9 @@ AskStore = Callable[[IndexRow, Vectors, int], list[tuple[str, float]] | None]
 class Query:
     """What somebody looks for.
 
+    `paths`: globs as in .gitignore, one of which a file must match; those with a `!` in front exclude. `content`: kinds
+    of files, see codechunk.search.content. Empty sequences do not restrict.
+
     `context`: tokens that the best answer may hold, its hit and the code around it (later ones hold less, see
     CONTEXT_TOKENS); 0 for the hits alone.
     """
@@ -62,7 +65,8 @@ class Query:
     limit: int = 10
     languages: Sequence[str] = ()
     kinds: Sequence[str] = ()
-    path: str | None = None
+    paths: Sequence[str] = ()
+    content: Sequence[Content] = ()
     context: int = CONTEXT_TOKENS
 
 
@@ -77,7 +81,8 @@ def search(
     """The best answers over all given indexes.
 
     Args:
-        vector_of: the query's vector for each space id, of unit length.
+        vector_of: the query's vector for each space id, of unit length; an index whose space is not there is searched
+            by words alone.
         nearest: asks the vector store for (chunk id, similarity) of an index, best first; None when the
             store cannot be asked now, and then the vectors in the state database are compared one by one.
 
@@ -117,7 +122,7 @@ def candidates_of(
     nearest: AskStore,
 ) -> list[Candidate]:
     """Every chunk that is weighed: found by words, by meaning, by name, by path or as it is written."""
-    wanted = _filter(state, indexes, query)
+    wanted = _filter(query)
     ids = [index.id for index in indexes]
     by_words = state.lookup.by_words(ids, question.words, wanted, limit=BY_WORDS)
     by_meaning = _by_meaning(state, indexes, vector_of, wanted, nearest, by_words)
@@ -133,20 +138,20 @@ def candidates_of(
     for index_id, chunk_id, score in by_words:
         _, _, meaning = scores.get(chunk_id, (index_id, 0.0, 0.0))
         scores[chunk_id] = index_id, score / by_words[0][2] if by_words[0][2] > 0 else 1.0, meaning
-    for index_id, chunk_id in _by_name(state, indexes, question):
+    for index_id, chunk_id in _by_name(state, indexes, question, wanted):
         scores.setdefault(chunk_id, (index_id, 0.0, 0.0))
     found = _candidates(state, indexes, scores, wanted)
     return found + _of_path(state, indexes, question, wanted, found)
 
 
-def _by_name(state: State, indexes: Sequence[IndexRow], question: Question) -> list[tuple[int, str]]:
+def _by_name(state: State, indexes: Sequence[IndexRow], question: Question, wanted: Filter) -> list[tuple[int, str]]:
     """Chunks that define a name that is asked for, or that hold a text in quotes: (index, chunk id)."""
     ids = [index.id for index in indexes]
     names = {question.symbol[-1]} if question.symbol else question.names
     words = [split[0] for name in sorted(names) if (split := index_words(name).split())]
-    found = state.lookup.by_symbol(ids, words, limit=BY_SYMBOL)
+    found = state.lookup.by_symbol(ids, words, wanted, limit=BY_SYMBOL)
     for literal in question.literals:
-        found += state.lookup.by_phrase(ids, index_words(literal).split(), limit=BY_PHRASE)
+        found += state.lookup.by_phrase(ids, index_words(literal).split(), wanted, limit=BY_PHRASE)
     return found
 
 
@@ -221,17 +226,8 @@ def named(question: Question, chunk: FoundChunk) -> float:
     return gain
 
 
-def _filter(state: State, indexes: Sequence[IndexRow], query: Query) -> Filter:
-    sources = None
-    if query.path is not None:
-        glob = PathGlob.parse(query.path)
-        sources = frozenset(
-            source
-            for index in indexes
-            for path, source in state.lookup.files(index.published, containing=glob.pieces())
-            if glob.matches(path)
-        )
-    return Filter(languages=tuple(query.languages), kinds=tuple(query.kinds), sources=sources)
+def _filter(query: Query) -> Filter:
+    return filter_of(languages=query.languages, kinds=query.kinds, paths=query.paths, content=query.content)
 
 
 def _by_meaning(
@@ -253,6 +249,7 @@ def _by_meaning(
     return [
         _in_one_space(state, members, vector_of[space_id], wanted, nearest, by_words)
         for space_id, members in spaces.items()
+        if space_id in vector_of
     ]
 
 

@@ -1,13 +1,13 @@
 """What search asks of the state database: chunks by id, by neighbourhood, and by words (BM25)."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select, true
 
 from codechunk.slices import slices
 from codechunk.state.contents import files_of, live_at
@@ -27,6 +27,12 @@ FEW_SOURCES = 500
 # Files of an index whose chunks are looked at in some hundredths of a second, before a search by words begins.
 FEW_FILES = 2_000
 FILES_AT_ONCE = 2_000
+# With a filter matches are asked for again, so many times as many, until enough of them pass.
+MORE_MATCHES = 10
+MOST_MATCHES = 20_000
+
+# Whether a file may be returned, by its path and language.
+Passing = Callable[[str, str], bool]
 
 
 class FoundChunk(NamedTuple):
@@ -61,18 +67,33 @@ class OutlinedChunk(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Which chunks a search may return. Empty sequences do not restrict."""
+    """Which chunks a search may return. Empty sequences do not restrict.
+
+    Attributes:
+        passing: whether a file may be returned. Only files of chunks that were found are asked about, as long as enough
+            of them pass; None: all.
+        pieces: what is known beforehand of the paths that pass: each contains the texts of one of these sequences, one
+            after the other. None: nothing is known.
+        sources: contents; None: all.
+    """
 
     languages: Sequence[str] = ()
     kinds: Sequence[str] = ()
-    sources: frozenset[int] | None = None  # contents; None = all
+    passing: Passing | None = None
+    pieces: Sequence[Sequence[str]] = ()
+    sources: frozenset[int] | None = None
 
-    def passes(self, source_id: int) -> bool:
-        """Whether a chunk of this content may be returned, as far as `sources` says."""
-        return self.sources is None or source_id in self.sources
+    def passes(self, source_id: int, path: str, language: str) -> bool:
+        """Whether a chunk of this content may be returned, as far as `passing` and `sources` say."""
+        if self.sources is not None and source_id not in self.sources:
+            return False
+        return self.passing is None or self.passing(path, language)
 
     def __bool__(self) -> bool:
-        return bool(self.languages or self.kinds or self.sources is not None)
+        return bool(self.languages or self.kinds or self.passing is not None or self.sources is not None)
+
+
+NO_FILTER = Filter()
 
 
 class _Scored(NamedTuple):
@@ -99,8 +120,7 @@ class Lookup:
         """
         query = select(files.c.path, files.c.source_id).where(files_of(generation), files.c.status == "indexed")
         if containing:
-            escaped = (re.sub(r"([%_\\])", r"\\\1", piece) for piece in containing)
-            query = query.where(files.c.path.like(f"%{'%'.join(escaped)}%", escape="\\"))
+            query = query.where(_with_pieces([containing]))
         with self._db.read() as connection:
             for row in connection.execution_options(yield_per=FILES_AT_ONCE).execute(query):
                 yield row.path, row.source_id
@@ -124,7 +144,7 @@ class Lookup:
             for some in slices(chunk_ids, IDS_PER_QUERY):
                 query = _live(generation, wanted).where(chunks.c.chunk_id.in_(some))
                 for row in connection.execute(query).fetchall():
-                    if wanted.passes(row.source_id):
+                    if wanted.passes(row.source_id, row.path, row.language):
                         found[row.chunk_id] = _found(row)
         return found
 
@@ -151,29 +171,41 @@ class Lookup:
                     found[row.source_id, row.ordinal] = _found(row)
         return found
 
-    def by_symbol(self, index_ids: Sequence[int], words: Sequence[str], *, limit: int) -> list[tuple[int, str]]:
+    def by_symbol(
+        self, index_ids: Sequence[int], words: Sequence[str], wanted: Filter = NO_FILTER, *, limit: int
+    ) -> list[tuple[int, str]]:
         """(index, chunk id) of published chunks whose symbol has any of these words, those with short symbols first.
 
         `words` as `codechunk.text.words.index_words` gives them: the first is a whole name without underscores.
         """
-        return self._by(index_ids, words, "symbol", limit)
+        return self._by(index_ids, words, "symbol", wanted, limit)
 
-    def by_phrase(self, index_ids: Sequence[int], words: Sequence[str], *, limit: int) -> list[tuple[int, str]]:
+    def by_phrase(
+        self, index_ids: Sequence[int], words: Sequence[str], wanted: Filter = NO_FILTER, *, limit: int
+    ) -> list[tuple[int, str]]:
         """(index, chunk id) of published chunks whose text has these words side by side, best first."""
-        return self._by(index_ids, words, "phrase", limit)
+        return self._by(index_ids, words, "phrase", wanted, limit)
 
-    def _by(self, index_ids: Sequence[int], words: Sequence[str], within: Within, limit: int) -> list[tuple[int, str]]:
+    def _by(
+        self, index_ids: Sequence[int], words: Sequence[str], within: Within, wanted: Filter, limit: int
+    ) -> list[tuple[int, str]]:
         if not words or not index_ids:
             return []
+        most = MATCHES_PER_CHUNK * limit
         with self._db.read() as connection:
-            rows = self._rows(connection, index_ids, Filter())
-            matches = self._lexical.best(connection, words, rows, limit=MATCHES_PER_CHUNK * limit, within=within)
-            order = {row: place for place, (row, _) in enumerate(matches)}
-            found = []
-            for some in slices(list(order), IDS_PER_QUERY):
-                query = _of_indexes(index_ids, Filter()).where(chunks.c.id.in_(some))
-                found += [(order[row.id], row.index_id, row.chunk_id) for row in connection.execute(query)]
-        return [(index_id, chunk_id) for _, index_id, chunk_id in sorted(found)][:limit]
+            rows = self._rows(connection, index_ids, NO_FILTER)
+            while True:
+                matches = self._lexical.best(connection, words, rows, limit=most, within=within)
+                order = {row: place for place, (row, _) in enumerate(matches)}
+                found = [
+                    (order[row.id], row.index_id, row.chunk_id)
+                    for some in slices(list(order), IDS_PER_QUERY)
+                    for row in connection.execute(_of_indexes(index_ids, wanted).where(chunks.c.id.in_(some)))
+                    if wanted.passes(row.source_id, row.path, row.language)
+                ]
+                if not wanted or len(found) >= limit or len(matches) < most or most >= MOST_MATCHES:
+                    return [(index_id, chunk_id) for _, index_id, chunk_id in sorted(found)][:limit]
+                most *= MORE_MATCHES
 
     def by_words(
         self, index_ids: Sequence[int], words: Sequence[str], wanted: Filter, *, limit: int
@@ -189,16 +221,31 @@ class Lookup:
         if not words or not index_ids:
             return []
         with self._db.read() as connection:
-            if not wanted and self._are_large(connection, index_ids):
+            if (wanted and wanted.sources is None) or (not wanted and self._are_large(connection, index_ids)):
                 # Most likely the best of all are enough, and need no bounds.
-                best = self._best(connection, index_ids, words, None, limit=limit, most=MATCHES_OF_ALL * limit)
+                best = self._best(connection, index_ids, words, None, wanted, limit=limit, most=MATCHES_OF_ALL * limit)
                 if best is not None:
                     return _first_places(best, index_ids, limit=limit)
+            wanted = self._resolved(connection, index_ids, wanted)
             rows = self._rows(connection, index_ids, wanted)
             most = MATCHES_PER_CHUNK * limit
-            best = None if wanted else self._best(connection, index_ids, words, rows, limit=limit, most=most)
+            best = None if wanted else self._best(connection, index_ids, words, rows, wanted, limit=limit, most=most)
             scored = self._all(connection, index_ids, words, rows, wanted, page=limit) if best is None else best
             return _first_places(scored, index_ids, limit=limit)
+
+    def _resolved(self, connection: Connection, index_ids: Sequence[int], wanted: Filter) -> Filter:
+        """The same filter with the contents that pass, for those who read all chunks; each file is looked at."""
+        if wanted.passing is None:
+            return wanted
+        query = (
+            select(files.c.source_id, sources.c.path, sources.c.language)
+            .join(sources, sources.c.id == files.c.source_id)
+            .join(indexes, indexes.c.id == files.c.index_id)
+            .where(files.c.index_id.in_(index_ids), _live_now(), _with_pieces(wanted.pieces))
+        )
+        found = connection.execution_options(yield_per=FILES_AT_ONCE).execute(query)
+        passing = frozenset(row.source_id for row in found if wanted.passes(row.source_id, row.path, row.language))
+        return replace(wanted, sources=passing, passing=None)
 
     def _are_large(self, connection: Connection, index_ids: Sequence[int]) -> bool:
         """Whether the indexes have so many files that finding their bounds takes longer than reading others' words.
@@ -229,7 +276,7 @@ class Lookup:
             .order_by(matched.c.score.desc(), chunks.c.chunk_id)
         )
         for row in connection.execution_options(yield_per=page).execute(query):
-            if wanted.passes(row.source_id):
+            if wanted.passes(row.source_id, row.path, row.language):
                 yield _Scored(row.chunk_id, row.index_id, row.score)
 
     def _rows(self, connection: Connection, index_ids: Sequence[int], wanted: Filter) -> Rows | None:
@@ -255,12 +302,13 @@ class Lookup:
         index_ids: Sequence[int],
         words: Sequence[str],
         rows: Rows | None,
+        wanted: Filter,
         *,
         limit: int,
         most: int,
     ) -> list[_Scored] | None:
-        """The chunks of the `most` best matches, best first, when they are enough; only these are joined with
-        anything."""
+        """The chunks of the `most` best matches that the filter lets pass, best first, when they are enough; only
+        these are joined with anything."""
         matches = self._lexical.best(connection, words, rows, limit=most)
         if len(matches) == most:  # others may have the same score as the last one
             matches = [match for match in matches if match[1] > matches[-1][1]]
@@ -270,9 +318,12 @@ class Lookup:
         scores = dict(matches)
         ids, found = list(scores), []
         for page in slices(ids, IDS_PER_QUERY):
-            query = _of_indexes(index_ids, Filter()).where(chunks.c.id.in_(page))
-            rows_found = connection.execute(query).fetchall()
-            found += [_Scored(row.chunk_id, row.index_id, scores[row.id]) for row in rows_found]
+            query = _of_indexes(index_ids, wanted).where(chunks.c.id.in_(page))
+            found += [
+                _Scored(row.chunk_id, row.index_id, scores[row.id])
+                for row in connection.execute(query).fetchall()
+                if wanted.passes(row.source_id, row.path, row.language)
+            ]
         if some and len({row.chunk_id for row in found}) <= limit:
             return None
         return sorted(found, key=lambda row: (-row.score, row.chunk_id))
@@ -288,7 +339,7 @@ class Lookup:
                 and_(embeddings.c.text_sha == chunks.c.text_sha, embeddings.c.space_id == space_id),
             )
             .join(vectors, vectors.c.embedding_id == embeddings.c.id)
-            .where(files.c.index_id == index_id, live_at(indexes.c.generation), chunks.c.chunk_id.in_(chunk_ids))
+            .where(files.c.index_id == index_id, _live_now(), chunks.c.chunk_id.in_(chunk_ids))
         )
         if not chunk_ids:
             return {}
@@ -315,6 +366,7 @@ class Lookup:
         if wanted.languages:
             query = query.join(sources, sources.c.id == chunks.c.source_id)
         with self._db.read() as connection:
+            wanted = self._resolved(connection, [generation.index_id], wanted)
             for part in _few_sources_each(wanted):
                 some = query.where(*conditions(part))
                 for rows in connection.execution_options(yield_per=page).execute(some).partitions():
@@ -325,12 +377,25 @@ class Lookup:
 def _of_indexes(index_ids: Sequence[int], wanted: Filter) -> Select[Any]:
     """The published chunks of these indexes, once for each of them that holds one."""
     return (
-        select(chunks.c.id, chunks.c.chunk_id, chunks.c.source_id, files.c.index_id)
+        select(chunks.c.id, chunks.c.chunk_id, chunks.c.source_id, files.c.index_id, sources.c.path, sources.c.language)
         .join(files, files.c.source_id == chunks.c.source_id)
         .join(indexes, indexes.c.id == files.c.index_id)
         .join(sources, sources.c.id == chunks.c.source_id)
-        .where(files.c.index_id.in_(index_ids), live_at(indexes.c.generation), *conditions(wanted))
+        .where(files.c.index_id.in_(index_ids), _live_now(), *conditions(wanted))
     )
+
+
+def _live_now() -> ColumnElement[bool]:
+    """The rows of `files` that searches use, joined with their `indexes`."""
+    return live_at(indexes.c.generation)
+
+
+def _with_pieces(pieces: Sequence[Sequence[str]]) -> ColumnElement[bool]:
+    """The rows of `files` whose path has the texts of one of these sequences; all when there is none."""
+    if not pieces:
+        return true()
+    escaped = ([re.sub(r"([%_\\])", r"\\\1", piece) for piece in some] for some in pieces)
+    return or_(*(files.c.path.like(f"%{'%'.join(some)}%", escape="\\") for some in escaped))
 
 
 def _first_places(scored: Iterable[_Scored], index_ids: Sequence[int], *, limit: int) -> list[tuple[int, str, float]]:

@@ -104,10 +104,10 @@ def test_scores_fall_and_the_limit_holds(ask: Ask) -> None:
 def test_every_filter_lets_pass_only_what_it_says(ask: Ask) -> None:
     assert {answer.language for answer in ask(Query(text="render page", languages=["javascript"]))} == {"javascript"}
     assert {answer.kind for answer in ask(Query(text="close the file", kinds=["method"], context=0))} == {"method"}
-    paths = {answer.path for answer in ask(Query(text="close the file", path="c*.py", limit=50))}
+    paths = {answer.path for answer in ask(Query(text="close the file", paths=["c*.py"], limit=50))}
     assert paths
     assert all(fnmatch.fnmatch(path, "c*.py") for path in paths)
-    assert ask(Query(text="close", path="nothing/**")) == []
+    assert ask(Query(text="close", paths=["nothing/**"])) == []
 
 
 def test_a_filter_that_excludes_nothing_changes_almost_nothing(ask: Ask) -> None:
