@@ -133,25 +133,30 @@ class Codechunk(Closing):
         query: str,
         *,
         limit: int = 10,
-        repository: str | None = None,
+        repository: str | Sequence[str] | None = None,
         languages: str | Sequence[str] = (),
         path: str | Sequence[str] | None = None,
         kinds: str | Sequence[str] = (),
         content: Content | Sequence[Content] = (),
         context: int = CONTEXT_TOKENS,
+        here: str | os.PathLike[str] | None = None,
+        ref_diff: str | None = None,
     ) -> list[documents.Answer]:
         """The code that answers a query, best first.
 
         Args:
             query: words or a question.
             limit: how many answers, 1 to 100.
-            repository: only this one: NAME, NAME@REF, URL or path.
+            repository: only this one, or these: NAME, NAME@REF, URL, path, or a glob over names. Of several refs of a
+                repository one is searched unless it is named: the branch that is out, or the default one.
             languages: only these, or this one.
             path: only files that match this glob (as in .gitignore), or one of these; a `!` in front excludes.
             kinds: only these, or this one: function, method, class, ...
             content: only these kinds of files, or this one: code, tests, examples, docs, data.
             context: tokens that the best answer may hold, with the code around its hit; later ones hold less. 0: hits
                 alone.
+            here: a folder: the repository it belongs to is searched when it is indexed; None: all are.
+            ref_diff: `OLD..NEW`, two refs of one repository: only what the new one has and the old one has not.
 
         Raises:
             UsageError: the query is empty, the limit is none, or nothing was indexed yet.
@@ -166,7 +171,13 @@ class Codechunk(Closing):
             content=cast("Sequence[Content]", _words(content)),
             context=context,
         )
-        return self._app.search(words, repository=repository, reporter=Silence())
+        return self._app.search(
+            words,
+            repository=repository,
+            reporter=Silence(),
+            here=None if here is None else Path(here),
+            ref_diff=ref_diff,
+        )
 
     def jobs(self, limit: int | None = None) -> list[documents.JobDocument]:
         """The runs of `index`, the newest first."""

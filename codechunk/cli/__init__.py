@@ -129,9 +129,9 @@ def search(
     context: typer.Context,
     query: Annotated[str, typer.Argument(help="Words or a question.", metavar="QUERY")],
     limit: Annotated[int, typer.Option("-k", min=1, max=100, help="How many answers.", metavar="N")] = 10,
-    repo: Annotated[
-        str | None, typer.Option(help="Only this repository, or repository@ref.", metavar="NAME[@REF]")
-    ] = None,
+    repo: options.Repositories = None,
+    everywhere: options.Everywhere = False,
+    ref_diff: options.RefDiff = None,
     language: Annotated[list[str] | None, typer.Option(help="Only these languages.", metavar="L")] = None,
     path: Annotated[
         list[str] | None,
@@ -166,7 +166,9 @@ def search(
             context.obj.load(),
             query=query,
             limit=limit,
-            repository=repo,
+            repositories=repo or [],
+            everywhere=everywhere,
+            ref_diff=ref_diff,
             languages=language or [],
             paths=path or [],
             content=options.contents(content or [], no_tests=no_tests),

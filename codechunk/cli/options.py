@@ -52,6 +52,16 @@ Summary = Annotated[
         help='Append a summary in Markdown to this file: "$GITHUB_STEP_SUMMARY" in GitHub Actions.', metavar="FILE"
     ),
 ]
+Repositories = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--repo", help="Only this repository, or repository@ref: name, path, URL or glob.", metavar="NAME[@REF]"
+    ),
+]
+Everywhere = Annotated[bool, typer.Option("--all", help="Every repository, not only the one of this folder.")]
+RefDiff = Annotated[
+    str | None, typer.Option(help="Only what the new ref has and the old one has not.", metavar="OLD..NEW")
+]
 
 # As codechunk.search.content has them, which takes longer to import; a test compares the two.
 Content = Literal["code", "tests", "examples", "docs", "data"]

@@ -1,6 +1,7 @@
 """`codechunk search`: answers as `path:start-end  symbol  score` with code, or as JSON."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.syntax import Syntax
@@ -24,7 +25,9 @@ def run(
     *,
     query: str,
     limit: int,
-    repository: str | None,
+    repositories: Sequence[str],
+    everywhere: bool,
+    ref_diff: str | None,
     languages: Sequence[str],
     paths: Sequence[str],
     content: Sequence[Content],
@@ -46,8 +49,10 @@ def run(
                     content=content,
                     context=context,
                 ),
-                repository=repository,
+                repository=repositories or None,
                 reporter=progress,
+                here=None if everywhere else Path.cwd(),
+                ref_diff=ref_diff,
             )
         if json:
             write_json(to_json(answers))

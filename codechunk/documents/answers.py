@@ -80,6 +80,8 @@ class Answer:
     """The file on this disk, when the repository is a local one and has it; null otherwise."""
     spans: Sequence[Span]
     """Further spans of the same file, best first."""
+    also: Sequence[str] = ()
+    """Where else the found chunk's very text is among what was searched, as `repository@ref:path`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

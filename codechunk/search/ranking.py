@@ -7,7 +7,7 @@ the weights of these numbers were learned (`weights`): on the tuning halves of `
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,9 +17,11 @@ from codechunk.search.content import Content, content_of
 from codechunk.search.definitions import defines
 from codechunk.search.evidence import Candidate, evidence
 from codechunk.search.filters import filter_of
+from codechunk.search.once import once
 from codechunk.search.question import Question, read
+from codechunk.search.scope import is_early
 from codechunk.search.weights import VALUES
-from codechunk.state import Filter, FoundChunk, IndexRow, State
+from codechunk.state import Filter, FoundChunk, Generation, IndexRow, State
 from codechunk.state.embeddings import Vectors
 from codechunk.text.words import index_words
 from codechunk.vectors import exact
@@ -77,6 +79,7 @@ def search(
     *,
     vector_of: Mapping[int, Vectors],
     nearest: AskStore,
+    absent_from: Generation | None = None,
 ) -> list[Answer]:
     """The best answers over all given indexes.
 
@@ -85,18 +88,19 @@ def search(
             by words alone.
         nearest: asks the vector store for (chunk id, similarity) of an index, best first; None when the
             store cannot be asked now, and then the vectors in the state database are compared one by one.
+        absent_from: only chunks that this generation has not; None: all.
 
     When a run publishes meanwhile, what was found may be swept away under the question: it is asked again of what is
     published now. Two processes or threads may publish as often as they like, so not for ever.
     """
     for _ in range(ASKED_AGAIN):
-        answers = _search_once(state, indexes, query, vector_of, nearest)
+        answers = _search_once(state, indexes, query, vector_of, nearest, absent_from)
         published = {index.id: index for index in state.catalog.indexes()}
-        now = [published[index.id] for index in indexes if index.id in published]
+        now = [published.get(index.id, index) for index in indexes if index.id in published or is_early(index)]
         if [index.published for index in now] == [index.published for index in indexes]:
             return answers
         indexes = now
-    return _search_once(state, indexes, query, vector_of, nearest)
+    return _search_once(state, indexes, query, vector_of, nearest, absent_from)
 
 
 def _search_once(
@@ -105,11 +109,14 @@ def _search_once(
     query: Query,
     vector_of: Mapping[int, Vectors],
     nearest: AskStore,
+    absent_from: Generation | None,
 ) -> list[Answer]:
     question = read(query.text)
-    candidates = candidates_of(state, indexes, query, question, vector_of=vector_of, nearest=nearest)
-    ranked = ranked_hits(question, candidates)
-    return answers(state, question, ranked, limit=query.limit, context=query.context)
+    candidates = candidates_of(
+        state, indexes, query, question, vector_of=vector_of, nearest=nearest, absent_from=absent_from
+    )
+    ranked, also = once(state, indexes, ranked_hits(question, candidates))
+    return answers(state, question, ranked, limit=query.limit, context=query.context, also=also)
 
 
 def candidates_of(
@@ -120,9 +127,10 @@ def candidates_of(
     *,
     vector_of: Mapping[int, Vectors],
     nearest: AskStore,
+    absent_from: Generation | None = None,
 ) -> list[Candidate]:
     """Every chunk that is weighed: found by words, by meaning, by name, by path or as it is written."""
-    wanted = _filter(query)
+    wanted = _filter(query, absent_from)
     ids = [index.id for index in indexes]
     by_words = state.lookup.by_words(ids, question.words, wanted, limit=BY_WORDS)
     by_meaning = _by_meaning(state, indexes, vector_of, wanted, nearest, by_words)
@@ -226,8 +234,9 @@ def named(question: Question, chunk: FoundChunk) -> float:
     return gain
 
 
-def _filter(query: Query) -> Filter:
-    return filter_of(languages=query.languages, kinds=query.kinds, paths=query.paths, content=query.content)
+def _filter(query: Query, absent_from: Generation | None) -> Filter:
+    wanted = filter_of(languages=query.languages, kinds=query.kinds, paths=query.paths, content=query.content)
+    return replace(wanted, absent_from=absent_from)
 
 
 def _by_meaning(

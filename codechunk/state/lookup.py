@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select, true
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, or_, select, true
 
 from codechunk.slices import slices
 from codechunk.state.contents import files_of, live_at
@@ -75,6 +75,7 @@ class Filter:
         pieces: what is known beforehand of the paths that pass: each contains the texts of one of these sequences, one
             after the other. None: nothing is known.
         sources: contents; None: all.
+        absent_from: only chunks whose id this generation has not; None: all.
     """
 
     languages: Sequence[str] = ()
@@ -82,6 +83,7 @@ class Filter:
     passing: Passing | None = None
     pieces: Sequence[Sequence[str]] = ()
     sources: frozenset[int] | None = None
+    absent_from: Generation | None = None
 
     def passes(self, source_id: int, path: str, language: str) -> bool:
         """Whether a chunk of this content may be returned, as far as `passing` and `sources` say."""
@@ -90,7 +92,8 @@ class Filter:
         return self.passing is None or self.passing(path, language)
 
     def __bool__(self) -> bool:
-        return bool(self.languages or self.kinds or self.passing is not None or self.sources is not None)
+        more = (self.passing, self.sources, self.absent_from)
+        return bool(self.languages or self.kinds) or any(part is not None for part in more)
 
 
 NO_FILTER = Filter()
@@ -147,6 +150,15 @@ class Lookup:
                     if wanted.passes(row.source_id, row.path, row.language):
                         found[row.chunk_id] = _found(row)
         return found
+
+    def holders(self, index_ids: Sequence[int], chunk_ids: Sequence[str]) -> list[tuple[str, int, str]]:
+        """Which of these indexes have these chunks: (chunk id, index, path)."""
+        with self._db.read() as connection:
+            return [
+                (row.chunk_id, row.index_id, row.path)
+                for some in slices(chunk_ids, IDS_PER_QUERY)
+                for row in connection.execute(_of_indexes(index_ids, NO_FILTER).where(chunks.c.chunk_id.in_(some)))
+            ]
 
     def outline(self, source_ids: Sequence[int], first: int, last: int) -> dict[tuple[int, int], OutlinedChunk]:
         """The chunks of these contents with ordinals from `first` to `last`, by content and ordinal."""
@@ -386,8 +398,11 @@ def _of_indexes(index_ids: Sequence[int], wanted: Filter) -> Select[Any]:
 
 
 def _live_now() -> ColumnElement[bool]:
-    """The rows of `files` that searches use, joined with their `indexes`."""
-    return live_at(indexes.c.generation)
+    """The rows of `files` that searches use, joined with their `indexes`.
+
+    Of an index that was never published those of its first run, for whoever asks for such an index.
+    """
+    return live_at(case((indexes.c.generation == 0, 1), else_=indexes.c.generation))
 
 
 def _with_pieces(pieces: Sequence[Sequence[str]]) -> ColumnElement[bool]:
@@ -432,6 +447,14 @@ def conditions(wanted: Filter) -> list[ColumnElement[bool]]:
         parts.append(chunks.c.kind.in_(wanted.kinds))
     if wanted.sources is not None and len(wanted.sources) <= FEW_SOURCES:
         parts.append(chunks.c.source_id.in_(wanted.sources))
+    if wanted.absent_from is not None:
+        old_chunks, old_files = chunks.alias(), files.alias()
+        parts.append(
+            ~select(old_chunks.c.id)
+            .join(old_files, old_files.c.source_id == old_chunks.c.source_id)
+            .where(old_chunks.c.chunk_id == chunks.c.chunk_id, files_of(wanted.absent_from, old_files))
+            .exists()
+        )
     return parts
 
 
