@@ -29,8 +29,10 @@ from codechunk.progress import Reporter, Silence, Stoppable
 from codechunk.providers import BatchClient
 from codechunk.providers.batch_words import RemoteJob
 from codechunk.search.content import CONTENTS
+from codechunk.search.coverage import why_nothing
+from codechunk.search.freshness import Freshness
 from codechunk.search.nearest import Nearest
-from codechunk.search.query_vectors import QueryVectors
+from codechunk.search.query_vectors import QueryVectors, synthetic_hints
 from codechunk.search.ranking import Query, search
 from codechunk.search.scope import Asked, scope_of
 from codechunk.sending.worker import Worker
@@ -429,10 +431,12 @@ class App(Closing):
         names = () if repository is None else (repository,) if isinstance(repository, str) else tuple(repository)
         asked = Asked(repositories=names, here=here, ref_diff=ref_diff)
         scope = scope_of(state, asked, self.workspace.space())
-        # What a person may like to know; nobody else is listening to it.
+        # What a person may like to know; a program, or somebody who asked for quiet, does not.
         hint = None if isinstance(reporter, Silence) else reporter.say
-        for sentence in scope.told if hint is not None else ():
-            reporter.say(sentence)
+        if hint is not None:
+            for sentence in (*scope.told, *synthetic_hints(state, scope.indexes)):
+                hint(sentence)
+        dated = Freshness(self.workspace, scope.indexes, hint)
         with (
             QueryVectors(self.workspace, scope.indexes, reporter.say) as vectors_of,
             Nearest(self.workspace, self._stoppable(reporter)) as nearest,
@@ -442,7 +446,11 @@ class App(Closing):
                 self.workspace.stop.raise_if_asked()
                 vectors = vectors_of(query.text)
                 absent = scope.absent_from
-                return search(state, scope.indexes, query, vector_of=vectors, nearest=nearest, absent_from=absent)
+                found = search(state, scope.indexes, query, vector_of=vectors, nearest=nearest, absent_from=absent)
+                if not found and hint is not None:
+                    for sentence in why_nothing(state, scope.indexes, query.paths):
+                        hint(sentence)
+                return dated(found)
 
             yield ask
 

@@ -1,6 +1,7 @@
 """The options of `codechunk index`, and some of `search`, with their help. As light as the front of the room."""
 
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -63,22 +64,30 @@ RefDiff = Annotated[
     str | None, typer.Option(help="Only what the new ref has and the old one has not.", metavar="OLD..NEW")
 ]
 
-# As codechunk.search.content has them, which takes longer to import; a test compares the two.
-Content = Literal["code", "tests", "examples", "docs", "data"]
+
+class ContentChoice(StrEnum):
+    """Kinds of files, as codechunk.search.content has them, which takes longer to import; a test compares the two."""
+
+    CODE = "code"
+    TESTS = "tests"
+    EXAMPLES = "examples"
+    DOCS = "docs"
+    DATA = "data"
+    ALL = "all"
+
+
 ContentOption = Annotated[
-    list[Literal["code", "tests", "examples", "docs", "data", "all"]] | None,
-    typer.Option(help="Only these kinds of files: code, tests, examples, docs, data; all.", metavar="C"),
+    list[ContentChoice] | None,
+    typer.Option(help="Only these kinds of files: code, tests, examples, docs, data; or all.", metavar="C"),
 ]
 NoTests = Annotated[bool, typer.Option("--no-tests", help="All but tests.")]
 
 
-def contents(
-    given: Sequence[Literal["code", "tests", "examples", "docs", "data", "all"]], *, no_tests: bool
-) -> list[Content]:
+def contents(given: Sequence[ContentChoice], *, no_tests: bool) -> list[str]:
     """The kinds of files that --content and --no-tests mean; empty for all of them."""
-    every: list[Content] = ["code", "tests", "examples", "docs", "data"]
-    if no_tests and given and set(given) <= {"tests"}:
+    every = [content for content in ContentChoice if content is not ContentChoice.ALL]
+    if no_tests and given and set(given) <= {ContentChoice.TESTS}:
         raise typer.BadParameter("--content tests and --no-tests exclude each other.")
-    chosen = every if not given or "all" in given else [content for content in every if content in given]
-    kept = [content for content in chosen if content != "tests" or not no_tests]
-    return [] if kept == every else kept
+    chosen = every if not given or ContentChoice.ALL in given else [content for content in every if content in given]
+    kept = [content for content in chosen if content is not ContentChoice.TESTS or not no_tests]
+    return [] if kept == every else [content.value for content in kept]

@@ -12,7 +12,7 @@ from codechunk.cli.session import current_stop
 from codechunk.cli.terminal import reporter, shown, stderr, stdout, write_json
 from codechunk.config.load import Loaded
 from codechunk.documents import Answer, to_json
-from codechunk.search.content import Content
+from codechunk.search.content import CONTENTS
 from codechunk.search.ranking import Query
 
 # Lines of an answer that a terminal shows; the rest is said to be there.
@@ -30,7 +30,7 @@ def run(
     ref_diff: str | None,
     languages: Sequence[str],
     paths: Sequence[str],
-    content: Sequence[Content],
+    content: Sequence[str],
     kinds: Sequence[str],
     context: int,
     json: bool,
@@ -46,7 +46,7 @@ def run(
                     languages=languages,
                     kinds=kinds,
                     paths=paths,
-                    content=content,
+                    content=[one for one in CONTENTS if one in content],
                     context=context,
                 ),
                 repository=repositories or None,

@@ -59,9 +59,10 @@ class PathGlobs:
         Raises:
             UsageError: one of them is no glob.
         """
+        unwanted = [glob for glob in globs if glob.startswith("!") and glob.strip() != "!"]
         return cls(
-            [PathGlob.parse(glob) for glob in globs if not glob.startswith("!")],
-            [PathGlob.parse(glob[1:]) for glob in globs if glob.startswith("!")],
+            [PathGlob.parse(glob) for glob in globs if glob not in unwanted],
+            [PathGlob.parse(glob[1:]) for glob in unwanted],
         )
 
     def matches(self, path: str) -> bool:

@@ -1,6 +1,6 @@
 """Whose code answers: which indexes a search asks, and what a person should know of the choice."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from codechunk.errors import NotFound, UsageError
 from codechunk.git.address import place_of
 from codechunk.git.checkout import Checkout
 from codechunk.git.worktree import WORKING_TREE_REF
-from codechunk.state import Generation, IndexRow, Space, State
+from codechunk.state import Generation, IndexRow, JobRow, Space, State
 from codechunk.workspace.references import Named, every
 
 # Branches that speak for a repository whose default branch is not known, the first one first.
@@ -102,7 +102,8 @@ def scope_of(state: State, asked: Asked, preferred: Space, checkout_of: Checkout
         NotFound: there is nothing of that name, or nothing was indexed yet.
         UsageError: a name means several things.
     """
-    searchable = _one_space_each(_searchable(state), preferred)
+    begun = state.catalog.embedding_jobs()
+    searchable = _one_space_each(_searchable(state, begun), preferred)
     checkout = None if asked.here is None else checkout_of(asked.here)
     told: list[str] = []
     if asked.repositories:
@@ -119,7 +120,7 @@ def scope_of(state: State, asked: Asked, preferred: Space, checkout_of: Checkout
     wanted = [one.narrowed(checkout, checkout_of) for one in wanted]
     told += _other_refs(wanted)
     indexes = list({index.id: index for one in wanted for index in one.indexes}.values())
-    return Scope(indexes=indexes, told=[*told, *_unfinished(indexes)])
+    return Scope(indexes=indexes, told=[*told, *_unfinished(indexes, {index.id for _, index in begun})])
 
 
 def is_early(index: IndexRow) -> bool:
@@ -127,21 +128,21 @@ def is_early(index: IndexRow) -> bool:
     return index.publications == 0
 
 
-def _searchable(state: State) -> list[IndexRow]:
+def _searchable(state: State, begun: Sequence[tuple[JobRow, IndexRow]]) -> list[IndexRow]:
     """The published indexes, and those that only wait for their first vectors, as if they were published."""
     published = state.catalog.indexes()
     known = {(index.repository_id, index.ref) for index in published}
     early = {
         index.id: replace(index, published=index.next, commit=job.commit)
-        for job, index in state.catalog.embedding_jobs()
+        for job, index in begun
         if index.published.number == 0 and (index.repository_id, index.ref) not in known
     }
     if published or early:
         return [*published, *early.values()]
-    begun = sorted({f"{index.repository}@{index.ref}" for index in state.catalog.every_index()})
-    if begun:
+    names = sorted({f"{index.repository}@{index.ref}" for index in state.catalog.every_index()})
+    if names:
         raise NotFound(
-            f"The first run for {', '.join(begun)} has not cut every file yet, so nothing can be searched: `codechunk "
+            f"The first run for {_some(names)} has not cut every file yet, so nothing can be searched: `codechunk "
             f"jobs list` shows how far it is, `codechunk index` takes it up again."
         )
     raise NotFound("Nothing is indexed yet: run `codechunk index <repo-url-or-path>` first.")
@@ -226,8 +227,10 @@ def _other_refs(wanted: Sequence[_Mine]) -> list[str]:
     ]
 
 
-def _unfinished(indexes: Sequence[IndexRow]) -> list[str]:
-    early = [f"{index.repository}@{index.ref}" for index in indexes if is_early(index)]
+def _unfinished(indexes: Sequence[IndexRow], begun: Collection[int]) -> list[str]:
+    """Which indexes have chunks without vectors, because a run is not over."""
+    unfinished = [index for index in indexes if index.id in begun and (is_early(index) or not index.whole)]
+    early = [f"{index.repository}@{index.ref}" for index in unfinished]
     if not early:
         return []
     has = "has" if len(early) == 1 else "have"

@@ -123,7 +123,7 @@ class Lookup:
         """
         query = select(files.c.path, files.c.source_id).where(files_of(generation), files.c.status == "indexed")
         if containing:
-            query = query.where(_with_pieces([containing]))
+            query = query.where(with_pieces([containing]))
         with self._db.read() as connection:
             for row in connection.execution_options(yield_per=FILES_AT_ONCE).execute(query):
                 yield row.path, row.source_id
@@ -253,7 +253,7 @@ class Lookup:
             select(files.c.source_id, sources.c.path, sources.c.language)
             .join(sources, sources.c.id == files.c.source_id)
             .join(indexes, indexes.c.id == files.c.index_id)
-            .where(files.c.index_id.in_(index_ids), _live_now(), _with_pieces(wanted.pieces))
+            .where(files.c.index_id.in_(index_ids), live_now(), with_pieces(wanted.pieces))
         )
         found = connection.execution_options(yield_per=FILES_AT_ONCE).execute(query)
         passing = frozenset(row.source_id for row in found if wanted.passes(row.source_id, row.path, row.language))
@@ -351,7 +351,7 @@ class Lookup:
                 and_(embeddings.c.text_sha == chunks.c.text_sha, embeddings.c.space_id == space_id),
             )
             .join(vectors, vectors.c.embedding_id == embeddings.c.id)
-            .where(files.c.index_id == index_id, _live_now(), chunks.c.chunk_id.in_(chunk_ids))
+            .where(files.c.index_id == index_id, live_now(), chunks.c.chunk_id.in_(chunk_ids))
         )
         if not chunk_ids:
             return {}
@@ -393,11 +393,11 @@ def _of_indexes(index_ids: Sequence[int], wanted: Filter) -> Select[Any]:
         .join(files, files.c.source_id == chunks.c.source_id)
         .join(indexes, indexes.c.id == files.c.index_id)
         .join(sources, sources.c.id == chunks.c.source_id)
-        .where(files.c.index_id.in_(index_ids), _live_now(), *conditions(wanted))
+        .where(files.c.index_id.in_(index_ids), live_now(), *conditions(wanted))
     )
 
 
-def _live_now() -> ColumnElement[bool]:
+def live_now() -> ColumnElement[bool]:
     """The rows of `files` that searches use, joined with their `indexes`.
 
     Of an index that was never published those of its first run, for whoever asks for such an index.
@@ -405,7 +405,7 @@ def _live_now() -> ColumnElement[bool]:
     return live_at(case((indexes.c.generation == 0, 1), else_=indexes.c.generation))
 
 
-def _with_pieces(pieces: Sequence[Sequence[str]]) -> ColumnElement[bool]:
+def with_pieces(pieces: Sequence[Sequence[str]]) -> ColumnElement[bool]:
     """The rows of `files` whose path has the texts of one of these sequences; all when there is none."""
     if not pieces:
         return true()

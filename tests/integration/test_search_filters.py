@@ -1,14 +1,13 @@
 """What a search is restricted to: it finds what passes, however little of an index that is."""
 
 from collections.abc import Iterator
-from typing import get_args
 
 import pytest
 from sql_helpers import statements
 
 from codechunk.cli import options
 from codechunk.documents import Answer
-from codechunk.search.content import CONTENTS, Content
+from codechunk.search.content import CONTENTS
 from codechunk.search.ranking import Query, search
 from codechunk.state import CutFile, IndexRow, PlannedFile, Space, State
 from codechunk.text.chunks import Chunk, Kind, chunk_ids
@@ -93,8 +92,10 @@ def test_a_filter_that_most_files_pass_does_not_look_at_the_others(state: State)
 
 
 def test_the_option_has_the_kinds_of_files_that_there_are() -> None:
-    assert get_args(options.Content) == CONTENTS == get_args(Content)
+    choice = options.ContentChoice
+    assert [*CONTENTS, "all"] == list(choice)
     assert options.contents([], no_tests=False) == []
-    assert options.contents(["all"], no_tests=False) == []
-    assert options.contents(["code", "docs"], no_tests=False) == ["code", "docs"]
+    assert options.contents([choice.ALL], no_tests=False) == []
+    assert options.contents([choice.DOCS, choice.CODE], no_tests=False) == ["code", "docs"]
     assert options.contents([], no_tests=True) == ["code", "examples", "docs", "data"]
+    assert options.contents([choice.TESTS, choice.DOCS], no_tests=True) == ["docs"]

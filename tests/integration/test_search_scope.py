@@ -1,60 +1,15 @@
 """Whose code answers: which repository and which ref a search asks, and that one content is one answer."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from asking_helpers import SALT, SOUP, Asking
 from git_helpers import GitRepo
 
-from codechunk.app import App, IndexRequest
-from codechunk.config.load import load_config
-from codechunk.documents import Answer
 from codechunk.errors import NotFound, UsageError
 from codechunk.git.address import place_of
 from codechunk.git.checkout import Checkout
-from codechunk.progress import Callback, Event, Silence
-from codechunk.search.ranking import Query
-
-SOUP = "def stir(soup, spoon):\n    for turn in range(9):\n        spoon.turn(soup, turn)\n    return soup\n"
-SALT = "def salt(soup):\n    soup.taste += 1\n    return soup.taste > 3 and soup.is_warm()\n"
-
-
-def app_in(data: Path) -> App:
-    flags = {"data_dir": str(data), "embedding.provider": "synthetic"}
-    return App(load_config(config_file=None, flags=flags, environ=os.environ, cwd=data.parent))
-
-
-class Asking:
-    """The product with some repositories, and what it said."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.app = app_in(folder / "data")
-        self.told: list[str] = []
-
-    def repo(self, name: str, files: dict[str, bytes | str], *, branch: str = "main") -> GitRepo:
-        made = GitRepo(self.folder / "work" / name, branch=branch)
-        made.commit(files)
-        return made
-
-    def index(self, source: object, ref: str | None = None) -> None:
-        self.app.index(IndexRequest(source=str(source), ref=ref), Silence())
-
-    def ask(self, text: str, *repository: str, here: Path | None = None, ref_diff: str | None = None) -> list[Answer]:
-        self.told.clear()
-
-        def tell(event: Event) -> None:
-            if event.sentence is not None:
-                self.told.append(event.sentence)
-
-        return self.app.search(
-            Query(text=text, context=0), repository=repository or None, reporter=Callback(tell), here=here,
-            ref_diff=ref_diff,
-        )  # fmt: skip
-
-    def who(self, text: str, *repository: str, here: Path | None = None) -> set[str]:
-        return {f"{answer.repository}@{answer.ref}" for answer in self.ask(text, *repository, here=here)}
 
 
 @pytest.fixture

@@ -98,3 +98,8 @@ def test_only_exclusions_leave_everything_else() -> None:
 
 def test_nothing_is_known_of_paths_when_one_of_the_globs_may_be_anything() -> None:
     assert list(PathGlobs.parse(["src/", "[ab]*"]).pieces()) == []
+
+
+def test_a_mark_alone_excludes_nothing_and_is_refused() -> None:
+    with pytest.raises(UsageError, match="is not a glob"):
+        PathGlobs.parse(["a", "!"])
