@@ -27,9 +27,8 @@ FEW_SOURCES = 500
 # Files of an index whose chunks are looked at in some hundredths of a second, before a search by words begins.
 FEW_FILES = 2_000
 FILES_AT_ONCE = 2_000
-# With a filter matches are asked for again, so many times as many, until enough of them pass.
+# When too few of the matches pass a filter, so many times as many are looked at.
 MORE_MATCHES = 10
-MOST_MATCHES = 20_000
 
 # Whether a file may be returned, by its path and language.
 Passing = Callable[[str, str], bool]
@@ -206,18 +205,33 @@ class Lookup:
         most = MATCHES_PER_CHUNK * limit
         with self._db.read() as connection:
             rows = self._rows(connection, index_ids, NO_FILTER)
-            while True:
-                matches = self._lexical.best(connection, words, rows, limit=most, within=within)
-                order = {row: place for place, (row, _) in enumerate(matches)}
-                found = [
-                    (order[row.id], row.index_id, row.chunk_id)
-                    for some in slices(list(order), IDS_PER_QUERY)
-                    for row in connection.execute(_of_indexes(index_ids, wanted).where(chunks.c.id.in_(some)))
-                    if wanted.passes(row.source_id, row.path, row.language)
-                ]
-                if not wanted or len(found) >= limit or len(matches) < most or most >= MOST_MATCHES:
-                    return [(index_id, chunk_id) for _, index_id, chunk_id in sorted(found)][:limit]
-                most *= MORE_MATCHES
+            found = self._first(connection, index_ids, words, within, rows, wanted, most)
+            if wanted and len(found) < limit:  # among more, and only where what passes is
+                wanted = self._resolved(connection, index_ids, wanted)
+                rows = self._rows(connection, index_ids, wanted)
+                found = self._first(connection, index_ids, words, within, rows, wanted, MORE_MATCHES * most)
+        return found[:limit]
+
+    def _first(
+        self,
+        connection: Connection,
+        index_ids: Sequence[int],
+        words: Sequence[str],
+        within: Within,
+        rows: Rows | None,
+        wanted: Filter,
+        most: int,
+    ) -> list[tuple[int, str]]:
+        """(index, chunk id) of those of the first `most` matches that the filter lets pass, best first."""
+        matches = self._lexical.best(connection, words, rows, limit=most, within=within)
+        order = {row: place for place, (row, _) in enumerate(matches)}
+        found = [
+            (order[row.id], row.index_id, row.chunk_id)
+            for some in slices(list(order), IDS_PER_QUERY)
+            for row in connection.execute(_of_indexes(index_ids, wanted).where(chunks.c.id.in_(some)))
+            if wanted.passes(row.source_id, row.path, row.language)
+        ]
+        return [(index_id, chunk_id) for _, index_id, chunk_id in sorted(found)]
 
     def by_words(
         self, index_ids: Sequence[int], words: Sequence[str], wanted: Filter, *, limit: int
