@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from codechunk.errors import UsageError
+
 Ref = Annotated[str | None, typer.Option(help="Branch, tag or commit.", show_default="HEAD", metavar="REF")]
 Mode = Annotated[
     Literal["auto", "batch", "sequential"],
@@ -84,10 +86,10 @@ NoTests = Annotated[bool, typer.Option("--no-tests", help="All but tests.")]
 
 
 def contents(given: Sequence[ContentChoice], *, no_tests: bool) -> list[str]:
-    """The kinds of files that --content and --no-tests mean; empty for all of them."""
+    """The kinds of files that --content and --no-tests mean; empty for all of them. Raises UsageError for none."""
     every = [content for content in ContentChoice if content is not ContentChoice.ALL]
     if no_tests and given and set(given) <= {ContentChoice.TESTS}:
-        raise typer.BadParameter("--content tests and --no-tests exclude each other.")
+        raise UsageError("--content tests and --no-tests exclude each other.")
     chosen = every if not given or ContentChoice.ALL in given else [content for content in every if content in given]
     kept = [content for content in chosen if content is not ContentChoice.TESTS or not no_tests]
     return [] if kept == every else [content.value for content in kept]
