@@ -100,6 +100,9 @@ def _of_type(hint: Any, parts: dict[str, Any]) -> dict[str, Any]:
         return {"anyOf": [_of_type(part, parts) for part in arguments]}
     if origin is Sequence:
         return {"type": "array", "items": _of_type(arguments[0], parts)}
+    if origin is tuple and len(set(arguments)) == 1:
+        length = len(arguments)
+        return {"type": "array", "items": _of_type(arguments[0], parts), "minItems": length, "maxItems": length}
     if origin is Mapping:
         return {"type": "object", "additionalProperties": _of_type(arguments[1], parts)}
     raise TypeError(f"documents may not hold {hint}")

@@ -22,6 +22,8 @@ pytest_plugins = ["pytester"]
 if "PYTEST_XDIST_WORKER" in os.environ:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Of the tests outside tests/chaos.
+SLOW = {"test_resume.py", "test_histories.py", "test_real_process.py", "test_deploy.py"}
 GUARD = Path(__file__).parent / "guard"
 
 # Before anything is imported: the tests' own process has the guard, and so has every Python it starts.
@@ -46,6 +48,9 @@ for _name in ("GEMINI_API_KEY", "GOOGLE_API_KEY", "GIT_ASKPASS", "SSH_ASKPASS"):
     os.environ.pop(_name, None)
 sys.path.insert(0, str(GUARD))
 import sitecustomize  # noqa: E402, F401 - ours: its audit hook is the guard
+from shared_sql import share_sql  # noqa: E402
+
+share_sql()
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +71,17 @@ def warm() -> "WarmStart":
     from warm_start import shared  # late: most tests start no command
 
     return shared()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the slowest, which wait most: a long one at the end would run alone."""
+    items.sort(key=lambda item: (item.path.parent.name != "chaos", item.path.name not in SLOW))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say that not everything ran."""
+    if config.getoption("markexpr") == "not long":
+        terminalreporter.write_line("left out: tests marked `long`; with --long scripts/test runs all, as .ci/run does")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -31,13 +31,20 @@ BYTES_PER_TOKEN = 3.6
 
 @dataclass(slots=True)
 class Hit:
-    """A ranked chunk: its score, the numbers of the query's stems that are in it, and its share of meaning."""
+    """A ranked chunk.
+
+    Attributes:
+        words: the numbers of the query's stems that are in it.
+        meaning: its share of meaning, see Candidate.
+        covered: the share of the query's words that its file's candidates have, the rare ones counting for more.
+    """
 
     index: IndexRow
     chunk: FoundChunk
     score: float
     words: set[int]
     meaning: float
+    covered: float
 
 
 @dataclass(slots=True)
@@ -73,7 +80,7 @@ def answers(
         context: tokens that the best span may hold, its hit and the code around it; 0 for the hits alone.
         also: where else the code of a chunk is, by its id.
     """
-    outline = _outline(state, ranked, limit) if context else {}
+    outline = _outline(state, ranked, limit)
     files = _chosen(ranked, outline, limit, context)
     chunks = {(hit.chunk.source_id, hit.chunk.ordinal): hit.chunk for hit in ranked}
     missing = [
@@ -105,7 +112,7 @@ def _chosen(
     """
     scores = {(hit.chunk.source_id, hit.chunk.ordinal): hit.score for hit in ranked}
     files: dict[int, _File] = {}
-    left = BUDGET * context * limit / 10
+    left = BUDGET * (context or CONTEXT_TOKENS) * limit / 10
     count = 0
     for hit in ranked:
         source, ordinal = hit.chunk.source_id, hit.chunk.ordinal

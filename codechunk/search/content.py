@@ -12,9 +12,8 @@ _TEST_NAME = re.compile(
     r"|[^/]*(?:Test|Tests|Spec|Suite|TestCase|TestBase)\.\w+|conftest\.py|test[^/]{0,12}\.(?:c|cc|cpp|h|sh)|[^/]*\.bats)$"
 )
 _TEST_FOLDER = re.compile(
-    r"(?:^|/)(?:tests?|__tests__|specs?|testing|testdata|test-[\w-]+|fixtures?|mocks?|__mocks__|[a-z]+Test"
-    r"|benchmarks?|bench)/",
-    re.I,
+    r"(?:^|/)(?:(?i:tests?|__tests__|specs?|testing|testdata|test-[\w-]+|fixtures?|mocks?|__mocks__|benchmarks?|bench)"
+    r"|[a-z]+Test)/"
 )
 _EXAMPLE_FOLDER = re.compile(r"(?:^|/)(?:_?examples?|docs?_src|samples?|demos?|playgrounds?|tutorials?)/", re.I)
 _PROSE = frozenset({"markdown", "rst", "text", "html", "asciidoc", "org", "latex"})

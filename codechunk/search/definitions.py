@@ -1,6 +1,7 @@
 """Whether a chunk defines the symbol that is asked for, and how well. Pure."""
 
 import re
+from collections.abc import Collection
 
 from codechunk.search.question import Question
 from codechunk.state import FoundChunk
@@ -18,6 +19,17 @@ def defines(question: Question, chunk: FoundChunk) -> float:
     if not question.symbol or not chunk.symbol:
         return 0.0
     return max((_defines(question.symbol, one, chunk) for one in chunk.symbol.split(", ")), default=0.0)
+
+
+def names_one(names: Collection[str], symbol: str, kind: str) -> float:
+    """What a chunk of this symbol and kind is worth as the definition of one of these names; 0: it is none."""
+    last = {_PARTS.split(one)[-1] for one in symbol.split(", ") if " > " not in one}
+    if last.isdisjoint(names):
+        folded = {name.lower() for name in names}
+        worth = OTHER_CASE if any(name.lower() in folded for name in last) else 0.0
+    else:
+        worth = 1.0
+    return worth * (TYPE if kind in _TYPES else 1.0)
 
 
 def _defines(asked: tuple[str, ...], symbol: str, chunk: FoundChunk) -> float:

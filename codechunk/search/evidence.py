@@ -18,7 +18,7 @@ from codechunk.search.content import content_of, is_entry
 from codechunk.search.question import Question
 from codechunk.state import FoundChunk, IndexRow
 from codechunk.text.stems import stems
-from codechunk.text.words import index_words, names_in, words_of_name
+from codechunk.text.words import index_words, names_in, subwords, words_of_name
 
 # Of a file's chunks each counts half as much as the one before, and the rest is too little to matter.
 FILE_DECAY, FILE_CHUNKS = 0.5, 6
@@ -55,7 +55,7 @@ NAMES = (
     "is a type",
     "is a block",
     "is a section",
-    "two words are in its symbol",
+    "two words are its name",
     "length",
     "covered by file name",
     "file name asked for",
@@ -75,6 +75,8 @@ NAMES = (
     "two words are its file name",
 )
 """What each column says; the order of `codechunk.search.weights`."""
+_PROSE = [NAMES.index("is a section"), NAMES.index("documentation")]
+_PROSE_FORGIVEN = 0.75
 
 
 @dataclass(slots=True)
@@ -124,7 +126,10 @@ def evidence(question: Question, candidates: Sequence[Candidate]) -> Evidence:
         if path not in paths:
             paths[path] = query.path_row(path, candidate.chunk.language)
         rows.append(query.chunk_row(candidate, one) + query.order(paths[path], files[candidate.chunk.source_id]))
-    return Evidence(np.asarray(rows, np.float32), [one.all for one in seen])
+    found = np.asarray(rows, np.float32)
+    # Prose that has all the words of a question is what was asked for, more often than not.
+    found[:, _PROSE] *= 1 - _PROSE_FORGIVEN * found[:, [NAMES.index("words covered")]] ** 2
+    return Evidence(found, [one.all for one in seen])
 
 
 class _Seen:
@@ -156,7 +161,7 @@ class _Seen:
         for number in self.in_symbol:
             self.times[number] += _SYMBOL_TIMES
         self.in_last = {number for name in self.last for number in known.get(name, ())}
-        words = [word for name in self.last for word in words_of_name(name)]
+        words = [word for name in self.last for word in subwords(name)]
         self.last_asked = sum(word in numbers.of_word for word in words) / len(words) if words else 0.0
 
 
@@ -258,7 +263,7 @@ class _Query:
         """What a path says; columns from "covered by file name" on, without those of the file's chunks."""
         folders, _, name = path.rpartition("/")
         stem = name.rpartition(".")[0] or name
-        covered, asked = self._name(index_words(stem).split())
+        covered, asked = self._name(subwords(stem))
         in_folders = {self._numbers[word] for word in index_words(folders).split() if word in self._numbers}
         last = index_words(folders.rpartition("/")[2]).split()
         in_last = {self._numbers[word] for word in last if word in self._numbers}
@@ -323,9 +328,15 @@ class _Query:
             float(is_type),
             float(chunk.kind == "block"),
             float(chunk.kind in {"section", "text"}),
-            float(any(pair in folded for pair in self._pairs)) if folded else 0.0,
+            self._paired(names, folded),
             min(seen.length, _LONG_WORDS) / _LONG_WORDS,
         ]
+
+    def _paired(self, names: set[str], folded: str) -> float:
+        """Whether two words side by side are a name (`deep copy`: deepcopy), or half of it are within the symbol."""
+        if not self._pairs.isdisjoint(name.lower().replace("_", "") for name in names):
+            return 1.0
+        return 0.5 if any(pair in folded for pair in self._pairs) else 0.0
 
     def _spoken_as(self, name: str) -> float:
         spoken = self._spoken.get(name.lower())

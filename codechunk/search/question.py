@@ -18,7 +18,7 @@ _NAMELIKE = re.compile(r"[A-Z_$:@#\\.?!]|->|\(\)")
 _NAMES_WITHIN = re.compile(
     r"\b(?:[A-Z][a-z]\w*[A-Z]\w*|[a-z]\w*[A-Z]\w+|\w+_\w+|[A-Za-z]\w*(?:(?:::|\.)[A-Za-z]\w*)+)\b"
 )
-_QUOTED = re.compile(r"\"([^\"]{2,200})\"|'([^']{4,200})'|`([^`]{2,200})`")
+_QUOTED = re.compile(r"\"([^\"]{2,200})\"|(?<!\w)'([^']{4,200})'(?!\w)|`([^`]{2,200})`")
 _PATH = re.compile(r"[\w.@+-]+(?:/[\w.@+-]+)+(?::\d+(?:-\d+)?)?|[\w.@+-]+\.[A-Za-z]\w{0,9}(?::\d+(?:-\d+)?)?")
 # A query that has these words asks for such files, too.
 _ABOUT: dict[Content, re.Pattern[str]] = {

@@ -22,8 +22,8 @@ BM25_WEIGHTS = (3.0, 6.0, 1.0)
 Match = tuple[int, float]
 Rows = tuple[int, int]
 EVERY_ROW = (0, 2**63 - 1)
-# Where `best` looks for words: in any column, in symbols alone, or side by side in texts.
-Within = Literal["anywhere", "symbol", "phrase"]
+# Where `best` looks for words: in any column, or side by side in texts.
+Within = Literal["anywhere", "phrase"]
 
 
 class ChunkWords(NamedTuple):
@@ -63,9 +63,11 @@ class Lexical(Protocol):
     ) -> list[Match]:
         """The first of `matches`, best first: quicker than all of them where they need no further condition.
 
-        `within` the symbol: chunks whose symbol has any of the words, the shortest symbols first; as a phrase: chunks
-        whose text has all of them side by side.
+        `within` a phrase: chunks whose text has all the words side by side.
         """
+
+    def with_symbol(self, connection: Connection, words: Sequence[str], rows: Rows | None, *, limit: int) -> list[int]:
+        """Chunks whose symbol has any of these words, in no order."""
 
     def strays(self, connection: Connection) -> int | None:
         """How many chunks have no words, or words no chunk; None where none are kept."""
@@ -114,17 +116,21 @@ class SqliteWords:
     ) -> list[Match]:
         """The first of `matches`, sorted inside FTS5: a common word is in half of all chunks."""
         weights = f"bm25({', '.join(map(str, BM25_WEIGHTS))})"
-        match = _any_of(words)
-        if within == "symbol":
-            match = f"symbol : ({match})"
-        elif within == "phrase":
-            match = f'body : "{" ".join(words)}"'
+        match = f'body : "{" ".join(words)}"' if within == "phrase" else _any_of(words)
         found = connection.exec_driver_sql(
             "SELECT rowid, -rank FROM chunk_words WHERE chunk_words MATCH ? AND rank MATCH ?"
             " AND rowid BETWEEN ? AND ? ORDER BY rank LIMIT ?",
             (match, weights, *(rows or EVERY_ROW), limit),
         )
         return [(row, score) for row, score in found.fetchall()]
+
+    def with_symbol(self, connection: Connection, words: Sequence[str], rows: Rows | None, *, limit: int) -> list[int]:
+        """Chunks whose symbol has any of these words: unsorted, so that nothing is weighed."""
+        found = connection.exec_driver_sql(
+            "SELECT rowid FROM chunk_words WHERE chunk_words MATCH ? AND rowid BETWEEN ? AND ? LIMIT ?",
+            (f"symbol : ({_any_of(words)})", *(rows or EVERY_ROW), limit),
+        )
+        return [row for (row,) in found.fetchall()]
 
     def strays(self, connection: Connection) -> int:
         """How many chunks have no words, or words no chunk: its own table of sizes has a row for each it knows."""
@@ -163,18 +169,16 @@ class NoWords:
         limit: int,
         within: Within = "anywhere",
     ) -> list[Match]:
-        """Find nothing, but symbols: those are read one by one."""
-        if within != "symbol":
-            return []
+        """Find nothing."""
+        return []
+
+    def with_symbol(self, connection: Connection, words: Sequence[str], rows: Rows | None, *, limit: int) -> list[int]:
+        """Chunks whose symbol has any of these words: every symbol is read."""
         folded = func.replace(func.lower(chunks.c.symbol), "_", "")
         first, last = rows or EVERY_ROW
-        query = (
-            select(chunks.c.id)
-            .where(or_(*(folded.contains(word, autoescape=True) for word in words)), chunks.c.id.between(first, last))
-            .order_by(func.length(chunks.c.symbol), chunks.c.id)
-            .limit(limit)
-        )
-        return [(row, 1.0) for row in connection.execute(query).scalars()]
+        any_of = or_(*(folded.contains(word, autoescape=True) for word in words))
+        query = select(chunks.c.id).where(any_of, chunks.c.id.between(first, last)).limit(limit)
+        return list(connection.execute(query).scalars())
 
     def strays(self, connection: Connection) -> None:
         """There are none to count."""

@@ -14,7 +14,7 @@ from codechunk.state.contents import files_of, live_at
 from codechunk.state.database import Database
 from codechunk.state.embeddings import STORED, Vectors, decode
 from codechunk.state.generation import Generation
-from codechunk.state.lexical import Rows, Within, lexical_of
+from codechunk.state.lexical import Rows, lexical_of
 from codechunk.state.tables import chunks, embeddings, files, indexes, sources, vectors
 
 IDS_PER_QUERY = 500
@@ -24,10 +24,12 @@ MATCHES_PER_CHUNK = 3
 # The same among the words of every index: enough for one that has a fifth of all chunks.
 MATCHES_OF_ALL = 5
 FEW_SOURCES = 500
+# Symbols with one word of a name that are read to find the name itself; hundreds have "get".
+SYMBOLS_LOOKED_AT = 5_000
 # Files of an index whose chunks are looked at in some hundredths of a second, before a search by words begins.
 FEW_FILES = 2_000
 FILES_AT_ONCE = 2_000
-# When too few of the matches pass a filter, so many times as many are looked at.
+# With a filter so many times as many matches are looked at.
 MORE_MATCHES = 10
 
 # Whether a file may be returned, by its path and language.
@@ -183,55 +185,69 @@ class Lookup:
         return found
 
     def by_symbol(
-        self, index_ids: Sequence[int], words: Sequence[str], wanted: Filter = NO_FILTER, *, limit: int
+        self,
+        index_ids: Sequence[int],
+        words: Sequence[str],
+        worth: Callable[[str, str], float],
+        wanted: Filter = NO_FILTER,
+        *,
+        limit: int,
     ) -> list[tuple[int, str]]:
-        """(index, chunk id) of published chunks whose symbol has any of these words, those with short symbols first.
+        """(index, chunk id) of published chunks by what their symbol is worth, best first.
 
-        `words` as `codechunk.text.words.index_words` gives them: the first is a whole name without underscores.
+        Args:
+            words: some of these every symbol that is worth anything has, as `codechunk.text.words.index_words` gives
+                them.
+            worth: of a symbol and a kind; 0 for nothing.
         """
-        return self._by(index_ids, words, "symbol", wanted, limit)
+        if not words or not index_ids:
+            return []
+        with self._db.read() as connection:
+            rows = self._rows(connection, index_ids, wanted)
+            ids = self._lexical.with_symbol(connection, words, rows, limit=SYMBOLS_LOOKED_AT)
+            worth_of: dict[int, float] = {}
+            for some in slices(ids, IDS_PER_QUERY):
+                query = select(chunks.c.id, chunks.c.symbol, chunks.c.kind).where(chunks.c.id.in_(some))
+                for row in connection.execute(query).fetchall():
+                    if value := worth(row.symbol or "", row.kind):
+                        worth_of[row.id] = value
+            best = sorted(worth_of, key=lambda row: (-worth_of[row], row))[: _most(wanted, limit)]
+            return self._places(connection, index_ids, best, wanted)[:limit]
 
     def by_phrase(
         self, index_ids: Sequence[int], words: Sequence[str], wanted: Filter = NO_FILTER, *, limit: int
     ) -> list[tuple[int, str]]:
         """(index, chunk id) of published chunks whose text has these words side by side, best first."""
-        return self._by(index_ids, words, "phrase", wanted, limit)
-
-    def _by(
-        self, index_ids: Sequence[int], words: Sequence[str], within: Within, wanted: Filter, limit: int
-    ) -> list[tuple[int, str]]:
         if not words or not index_ids:
             return []
-        most = MATCHES_PER_CHUNK * limit
         with self._db.read() as connection:
-            rows = self._rows(connection, index_ids, NO_FILTER)
-            found = self._first(connection, index_ids, words, within, rows, wanted, most)
-            if wanted and len(found) < limit:  # among more, and only where what passes is
-                wanted = self._resolved(connection, index_ids, wanted)
-                rows = self._rows(connection, index_ids, wanted)
-                found = self._first(connection, index_ids, words, within, rows, wanted, MORE_MATCHES * most)
-        return found[:limit]
+            rows = self._rows(connection, index_ids, wanted)
+            matches = self._lexical.best(connection, words, rows, limit=_most(wanted, limit), within="phrase")
+            return self._places(connection, index_ids, [row for row, _ in matches], wanted)[:limit]
 
-    def _first(
-        self,
-        connection: Connection,
-        index_ids: Sequence[int],
-        words: Sequence[str],
-        within: Within,
-        rows: Rows | None,
-        wanted: Filter,
-        most: int,
+    @staticmethod
+    def _places(
+        connection: Connection, index_ids: Sequence[int], rows: Sequence[int], wanted: Filter
     ) -> list[tuple[int, str]]:
-        """(index, chunk id) of those of the first `most` matches that the filter lets pass, best first."""
-        matches = self._lexical.best(connection, words, rows, limit=most, within=within)
-        order = {row: place for place, (row, _) in enumerate(matches)}
-        found = [
-            (order[row.id], row.index_id, row.chunk_id)
-            for some in slices(list(order), IDS_PER_QUERY)
-            for row in connection.execute(_of_indexes(index_ids, wanted).where(chunks.c.id.in_(some)))
-            if wanted.passes(row.source_id, row.path, row.language)
-        ]
+        """(index, chunk id) of those of these rows that are published and pass, in the same order."""
+        order = {row: place for place, row in enumerate(rows)}
+        found = []
+        for some in slices(rows, IDS_PER_QUERY):
+            query = _of_indexes(index_ids, wanted).where(chunks.c.id.in_(some))
+            found += [
+                (order[row.id], row.index_id, row.chunk_id)
+                for row in connection.execute(query).fetchall()
+                if wanted.passes(row.source_id, row.path, row.language)
+            ]
         return [(index_id, chunk_id) for _, index_id, chunk_id in sorted(found)]
+
+    def narrowed(self, index_ids: Sequence[int], wanted: Filter) -> Filter:
+        """The same filter with the contents that pass, when their paths tell that they are few; else as it is."""
+        if wanted.passing is None or not wanted.pieces:
+            return wanted
+        with self._db.read() as connection:
+            found = connection.execute(_with_paths(index_ids, wanted).limit(FEW_SOURCES + 1)).fetchall()
+        return wanted if len(found) > FEW_SOURCES else _only(wanted, found)
 
     def by_words(
         self, index_ids: Sequence[int], words: Sequence[str], wanted: Filter, *, limit: int
@@ -247,7 +263,7 @@ class Lookup:
         if not words or not index_ids:
             return []
         with self._db.read() as connection:
-            if (wanted and wanted.sources is None) or (not wanted and self._are_large(connection, index_ids)):
+            if wanted.passing is not None or (not wanted and self._are_large(connection, index_ids)):
                 # Most likely the best of all are enough, and need no bounds.
                 best = self._best(connection, index_ids, words, None, wanted, limit=limit, most=MATCHES_OF_ALL * limit)
                 if best is not None:
@@ -263,15 +279,8 @@ class Lookup:
         """The same filter with the contents that pass, for those who read all chunks; each file is looked at."""
         if wanted.passing is None:
             return wanted
-        query = (
-            select(files.c.source_id, sources.c.path, sources.c.language)
-            .join(sources, sources.c.id == files.c.source_id)
-            .join(indexes, indexes.c.id == files.c.index_id)
-            .where(files.c.index_id.in_(index_ids), live_now(), with_pieces(wanted.pieces))
-        )
-        found = connection.execution_options(yield_per=FILES_AT_ONCE).execute(query)
-        passing = frozenset(row.source_id for row in found if wanted.passes(row.source_id, row.path, row.language))
-        return replace(wanted, sources=passing, passing=None)
+        query = _with_paths(index_ids, wanted)
+        return _only(wanted, connection.execution_options(yield_per=FILES_AT_ONCE).execute(query))
 
     def _are_large(self, connection: Connection, index_ids: Sequence[int]) -> bool:
         """Whether the indexes have so many files that finding their bounds takes longer than reading others' words.
@@ -409,6 +418,27 @@ def _of_indexes(index_ids: Sequence[int], wanted: Filter) -> Select[Any]:
         .join(sources, sources.c.id == chunks.c.source_id)
         .where(files.c.index_id.in_(index_ids), live_now(), *conditions(wanted))
     )
+
+
+def _with_paths(index_ids: Sequence[int], wanted: Filter) -> Select[Any]:
+    """The published contents that may pass by what is known of their paths."""
+    return (
+        select(files.c.source_id, sources.c.path, sources.c.language)
+        .join(sources, sources.c.id == files.c.source_id)
+        .join(indexes, indexes.c.id == files.c.index_id)
+        .where(files.c.index_id.in_(index_ids), live_now(), with_pieces(wanted.pieces))
+    )
+
+
+def _only(wanted: Filter, rows: Iterable[Any]) -> Filter:
+    """The filter with those of these contents that pass."""
+    passing = frozenset(row.source_id for row in rows if wanted.passes(row.source_id, row.path, row.language))
+    return replace(wanted, sources=passing, passing=None)
+
+
+def _most(wanted: Filter, limit: int) -> int:
+    """How many matches are looked up for so many chunks: more when a filter may drop them."""
+    return MATCHES_PER_CHUNK * limit * (MORE_MATCHES if wanted else 1)
 
 
 def live_now() -> ColumnElement[bool]:

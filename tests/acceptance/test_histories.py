@@ -1,7 +1,7 @@
 """Random histories: after every commit the index that was carried along equals one made from scratch.
 
 Chunk by chunk, vector by vector, in SQLite, in the words and in Chroma; and every text is embedded once at most. By
-hand, with other histories than CI has: HISTORIES=200 scripts/test tests/test_histories.py
+hand, with other histories than CI has: HISTORIES=200 scripts/test tests/acceptance/test_histories.py
 """
 
 import itertools
@@ -12,26 +12,29 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from history_helpers import ALIKE, BRANCHES, REASONS, TWINS, History, Story, Tree, histories
-from hypothesis import HealthCheck, Phase, example, given, note, settings
+from hypothesis import HealthCheck, Phase, given, settings
 
 from codechunk.app import App, IndexRequest
 from codechunk.config.load import load_config
 from codechunk.documents import to_json
 from codechunk.indexing import cut
 from codechunk.pool.pool import ChunkPool, ParseResult, ParseTask
+from codechunk.process.stop import Stop
 from codechunk.progress import Silence
 from codechunk.search.ranking import Query
 from codechunk.state.checks import Checks
 from codechunk.vectors.chroma import ChromaStore
 
-BY_HAND = "HISTORIES" in os.environ
-EXAMPLES = int(os.environ.get("HISTORIES", "16"))  # and four that are written down
+WRITTEN = {"reasons": REASONS, "twins": TWINS, "alike": ALIKE, "branches": BRANCHES}
+EXAMPLES, FEW = 16, 4  # drawn by chance; more than a few is long
+BY_HAND = int(os.environ.get("HISTORIES", "0"))
 QUERIES = ["retry socket", "twice_parser value", "caf", "TOKEN", "window ledger names"]
 
 LIVE = "JOIN files f ON f.source_id = s.id WHERE f.index_id = :index AND f.to_generation IS NULL"
@@ -159,7 +162,8 @@ class SharedPool:
         self._pool: ChunkPool | None = None
         self._wishes: dict[str, Any] = {}
 
-    def __call__(self, **wishes: Any) -> "SharedPool":
+    def __call__(self, *, stop: Stop, **wishes: Any) -> "SharedPool":
+        del stop  # one for each run, and nobody stops these
         if wishes != self._wishes:
             self.end()
             self._pool, self._wishes = ChunkPool(**wishes), wishes
@@ -209,24 +213,47 @@ def shared_pool() -> Iterator[None]:
     pool.end()
 
 
-@settings(
-    max_examples=EXAMPLES,
-    derandomize=not BY_HAND,
-    # A failing history is short as it is; making it shorter takes minutes that CI does not have.
-    phases=[Phase.explicit, Phase.generate, *([Phase.shrink] if BY_HAND else [])],
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
-@given(history=histories())
-@example(history=REASONS)
-@example(history=TWINS)
-@example(history=ALIKE)
-@example(history=BRANCHES)
-def test_after_every_commit_the_index_equals_one_made_from_scratch(
+@cache
+def drawn() -> list[History]:
+    """The same histories in every run, as many as EXAMPLES says."""
+    found: list[History] = []
+
+    @settings(max_examples=EXAMPLES, derandomize=True, database=None, phases=[Phase.generate])
+    @given(history=histories())
+    def collect(history: History) -> None:
+        found.append(history)
+
+    collect()
+    return found[:EXAMPLES]
+
+
+# One test each, so that several processes share them.
+@pytest.mark.parametrize("history", WRITTEN.values(), ids=WRITTEN.keys())
+def test_after_every_commit_of_a_written_history_the_index_equals_one_made_from_scratch(
     history: History, empty: Path, new_folder: Callable[[], Path]
 ) -> None:
-    folder = new_folder()
+    assert_carried_along(history, empty, new_folder())
+
+
+@pytest.mark.parametrize(
+    "number", [pytest.param(number, marks=[pytest.mark.long] * (number >= FEW)) for number in range(EXAMPLES)]
+)
+def test_after_every_commit_of_a_random_history_the_index_equals_one_made_from_scratch(
+    number: int, empty: Path, new_folder: Callable[[], Path]
+) -> None:
+    assert_carried_along(drawn()[number], empty, new_folder())
+
+
+if BY_HAND:
+
+    @settings(max_examples=BY_HAND, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(history=histories())
+    def test_other_histories_of_chance(history: History, empty: Path, new_folder: Callable[[], Path]) -> None:
+        assert_carried_along(history, empty, new_folder())
+
+
+def assert_carried_along(history: History, empty: Path, folder: Path) -> None:
+    """Index a repository after every step of a history, and beside it from scratch."""
     story = Story(folder / "repo")
     story.begin(history.first)
     source = f"file://{story.folder}" if history.remote else str(story.folder)
@@ -237,8 +264,8 @@ def test_after_every_commit_the_index_equals_one_made_from_scratch(
     for number, step in enumerate([None, *history.steps]):
         branch = "main" if step is None else story.take(step)
         tree = story.trees[story.heads[branch]]
-        note(f"{number}: {branch} at {story.heads[branch][:8]}, {step or 'begin'}")
-        note("   " + ", ".join(f"{path} {mode}" for path, (mode, _) in sorted(tree.items())))
+        print(f"{number}: {branch} at {story.heads[branch][:8]}, {step or 'begin'}")
+        print("   " + ", ".join(f"{path} {mode}" for path, (mode, _) in sorted(tree.items())))
         known = carried.embedded()
         document = carried.index(source, branch, full=step is not None and step.what == "full")
         expected, expected_document = fresh.index(branch, tree)

@@ -85,7 +85,7 @@ def test_killed_while_storing_it_ends_the_same(repo: GitRepo, undisturbed: Cli, 
     assert_same(cli, undisturbed)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2))])
 def test_killed_again_and_again_at_random_moments_it_ends_the_same(
     repo: GitRepo, undisturbed: Cli, tmp_path: Path, seed: int
 ) -> None:

@@ -87,6 +87,8 @@ class Checkout:
         for name in NAMES:
             (self.bin / name).write_text(STAND_IN)
             (self.bin / name).chmod(0o755)
+        (self.bin / "getconf").write_text("#!/usr/bin/env bash\necho 2\n")
+        (self.bin / "getconf").chmod(0o755)
         self.notes_file = folder / "notes"
         self.venv = self.root / ".venv"
         self.env = {
@@ -130,6 +132,8 @@ class Checkout:
 
 
 INSTALLED = ["venv", "pip", "pip", "compileall"]
+# How many tests at a time there are with the two cores of the stand-in.
+SEVERAL = "-n 3 --dist worksteal"
 
 
 @pytest.fixture
@@ -384,7 +388,7 @@ def test_the_test_script_adds_what_tests_need_and_hands_on_arguments_and_exit_co
     checkout.run("index", "repo")
     checkout.notes()
     code, out, _ = checkout.run("test", "-k", "a b", FAKE_EXIT="5")
-    assert (code, out) == (5, "-m pytest -n 2 --dist worksteal -k a b\n")
+    assert (code, out) == (5, f"-m pytest {SEVERAL} -m not long -k a b\n")
     assert [note for note in checkout.notes() if note != "compileall"] == ["pip", "pip"]
     assert checkout.run("index", "repo")[0] == 0
     assert checkout.notes() == []
@@ -393,17 +397,21 @@ def test_the_test_script_adds_what_tests_need_and_hands_on_arguments_and_exit_co
 @pytest.mark.parametrize(
     ("words", "asked"),
     [
-        ("unit", "-n 2 --dist worksteal tests/unit"),
-        ("unit chaos -x", "-n 2 --dist worksteal tests/unit tests/chaos -x"),
-        ("unit -n 4", "tests/unit -n 4"),
-        ("unit -n0", "tests/unit -n0"),
-        ("chaos --pdb", "tests/chaos --pdb"),
+        ("", f"{SEVERAL} -m not long"),
+        ("--long", SEVERAL),
+        ("--long chaos -x", f"{SEVERAL} tests/chaos -x"),
+        ("unit", f"{SEVERAL} -m not long tests/unit"),
+        ("unit chaos -x", f"{SEVERAL} -m not long tests/unit tests/chaos -x"),
+        ("unit -n 4", "-m not long tests/unit -n 4"),
+        ("unit -n0", "-m not long tests/unit -n0"),
+        ("chaos --pdb", "-m not long tests/chaos --pdb"),
+        ("chaos -m long", f"{SEVERAL} tests/chaos -m long"),
         ("tests/unit/test_a.py::test_b", "tests/unit/test_a.py::test_b"),
-        ("-k unit", "-n 2 --dist worksteal -k unit"),
-        ("nonsense", "-n 2 --dist worksteal nonsense"),
+        ("-k unit", f"{SEVERAL} -m not long -k unit"),
+        ("nonsense", f"{SEVERAL} -m not long nonsense"),
     ],
 )
-def test_the_test_script_takes_tiers_first_and_runs_two_tests_at_a_time_unless_that_makes_no_sense(
+def test_the_test_script_leaves_out_what_is_long_and_runs_several_tests_at_a_time_unless_that_makes_no_sense(
     checkout: Checkout, words: str, asked: str
 ) -> None:
     for tier in ("unit", "chaos"):
@@ -425,7 +433,7 @@ def test_ci_checks_and_tests_in_the_same_environment_and_touches_no_system_packa
     code, out, _ = checkout.run(".ci/run")
     assert code == 0
     checks = ["-m ruff format --check .", "-m ruff check .", "-m mypy"]
-    assert out.splitlines() == [*checks, "-m pytest -n 2 --dist worksteal"]
+    assert out.splitlines() == [*checks, f"-m pytest {SEVERAL}"]
     assert checkout.notes() == INSTALLED
 
 
@@ -445,6 +453,16 @@ def test_ci_installs_missing_system_packages_where_it_may(checkout: Checkout) ->
     assert asked[1].endswith("git python3 python3-venv")
     # The stand-in for apt-get installs nothing, so what is missing is said in one sentence.
     assert (code, len(err.splitlines())) == (1, 1)
+
+
+def test_the_chaos_script_finds_the_helpers_of_the_tests() -> None:
+    script = (ROOT / "scripts" / "chaos").read_text()
+    assert 'export PYTHONPATH="$root/tests/helpers"' in script
+    program = ROOT / "tests" / "chaos" / "test_chaos.py"
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "tests" / "helpers")}
+    told = subprocess.run([sys.executable, program, "--help"], env=env, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    assert "--direct" in told.stdout
 
 
 def test_every_script_is_executable_and_parses() -> None:

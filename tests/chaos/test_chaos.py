@@ -14,11 +14,12 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from chaos_helpers import (
@@ -203,7 +204,12 @@ def run_seed(seed: int, folder: Path, warm: WarmStart) -> Story:
     return story
 
 
-@pytest.mark.parametrize("first", SEEDS[::SIDE_BY_SIDE])
+def some_are_long(seeds: Sequence[int]) -> list[Any]:
+    """All but the first two are long."""
+    return [*seeds[:2], *(pytest.param(seed, marks=pytest.mark.long) for seed in seeds[2:])]
+
+
+@pytest.mark.parametrize("first", some_are_long(SEEDS[::SIDE_BY_SIDE]))
 def test_faults_and_kills_lose_nothing_and_buy_nothing_twice(first: int, tmp_path: Path, warm: WarmStart) -> None:
     seeds = range(first, first + SIDE_BY_SIDE)
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
@@ -243,7 +249,7 @@ def run_direct_seed(seed: int, folder: Path, warm: WarmStart) -> Story:
     return story
 
 
-@pytest.mark.parametrize("seed", DIRECT_SEEDS)
+@pytest.mark.parametrize("seed", some_are_long(DIRECT_SEEDS))
 def test_direct_calls_buy_again_only_what_was_lost(seed: int, tmp_path: Path, warm: WarmStart) -> None:
     assert run_direct_seed(seed, tmp_path, warm).runs > 0
 

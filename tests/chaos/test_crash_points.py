@@ -19,6 +19,7 @@ from chaos_helpers import Trial, WarmStart, bought_twice, functions, settings, t
 from cli_helpers import Done
 from gemini_emulator import Exchange, Faults, GeminiEmulator
 from git_helpers import GitRepo
+from waiting import PATIENCE_S
 
 from codechunk.state import State
 from codechunk.views.doctor import check_invariants
@@ -115,7 +116,7 @@ def worker(trial: Trial, crash_at: int) -> list[str]:
     """`index --no-wait`, then a worker; the first command has few points, the second many."""
     points = index("--mode", "batch", "--no-wait")(trial, crash_at)
     running = trial.launch("worker", "start", "--interval", "0.1", crash_at=crash_at)
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE_S
     while (done := running.wait(0.1)) is None and trial.statuses() != ["succeeded"]:
         assert time.monotonic() < until, "the worker does not get on"
     if done is None:
@@ -211,6 +212,7 @@ def test_a_kill_at_any_point_of_a_worker_changes_nothing_in_the_end(
     assert len(points) >= MANY
 
 
+@pytest.mark.long
 def test_a_kill_at_any_point_of_direct_calls_buys_at_most_what_was_under_way_again(
     tmp_path: Path, warm: WarmStart, ground: Ground
 ) -> None:
@@ -219,6 +221,7 @@ def test_a_kill_at_any_point_of_direct_calls_buys_at_most_what_was_under_way_aga
     assert len(points) >= 4
 
 
+@pytest.mark.long
 def test_a_kill_at_any_point_changes_nothing_when_rows_fail_and_a_job_fails_and_answers_are_lost(
     tmp_path: Path, warm: WarmStart, ground: Ground
 ) -> None:
@@ -236,6 +239,7 @@ def test_a_kill_at_any_point_changes_nothing_when_rows_fail_and_a_job_fails_and_
     assert len(points) >= MANY
 
 
+@pytest.mark.long
 def test_a_kill_at_any_point_changes_nothing_when_texts_fall_back_to_direct_calls(
     tmp_path: Path, warm: WarmStart, ground: Ground
 ) -> None:
@@ -254,6 +258,7 @@ def test_a_kill_at_any_point_changes_nothing_when_texts_fall_back_to_direct_call
     assert len(points) >= 4
 
 
+@pytest.mark.long
 def test_a_kill_at_any_point_changes_nothing_when_a_job_becomes_too_old(
     tmp_path: Path, warm: WarmStart, ground: Ground
 ) -> None:

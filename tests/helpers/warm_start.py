@@ -29,6 +29,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
+import warm_pool
+
 # A fork takes these variables from its command. Any other one may be looked at while Python or a library starts.
 FREE_VARIABLES = ("CODECHUNK_", "GEMINI_API_KEY", "GOOGLE_API_KEY", "HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")
 # Imported by codechunk, or by what it imports, only when they are needed.
@@ -114,11 +116,11 @@ class Process:
 class WarmStart:
     """Starts commands by forking a process that has imported everything."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="warm-")
         self._path = str(Path(self._folder.name) / "socket")
         self._numbers = itertools.count()
-        self._environment = dict(os.environ)
+        self._environment = dict(environment)
         command = [sys.executable, str(Path(__file__)), self._path]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self._environment
@@ -237,6 +239,7 @@ def become(wish: dict[str, Any]) -> None:
         return
     from codechunk.cli import main
 
+    warm_pool.fork_the_children()
     sys.argv = ["codechunk", *wish["arguments"]]
     main()
 
@@ -261,6 +264,7 @@ def end_as(wish: dict[str, Any]) -> NoReturn:
 def serve(path: str) -> None:
     """Fork a command for every connection, until standard input ends: with the process that started this one."""
     import_all()
+    warm_pool.warm_up()
     gc.collect()
     gc.freeze()  # a collection in a fork would touch, and so copy, all that was imported
     if threading.active_count() > 1:

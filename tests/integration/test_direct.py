@@ -1,6 +1,5 @@
 """Direct calls: every text gets its vector, what fails is alone, and nothing is bought twice."""
 
-import multiprocessing
 import os
 import signal
 import threading
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from engine_helpers import open_state
+from forked import CHILDREN
 from gemini_emulator import GeminiEmulator, tokens_of, vector_of
 from queue_helpers import DIMENSIONS, MODEL, SPACE, add_texts, by_text, rows, stored_vectors
 from waiting import wait_until
@@ -25,6 +25,7 @@ from codechunk.process.stop import Stop
 from codechunk.providers.gemini.client import Gemini
 from codechunk.providers.gemini.form import Form
 from codechunk.sending.calibration import Calibrator
+from codechunk.sending.calls import Pause
 from codechunk.sending.direct import Direct, Sent
 from codechunk.sending.owner import is_gone, new_owner
 from codechunk.state import State
@@ -52,14 +53,12 @@ class Provider:
     def __init__(self, script: Callable[[Sequence[str]], None] = lambda texts: None) -> None:
         self.script = script
         self.calls: list[list[str]] = []
-        self.times: list[float] = []
         self.bought: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def embed(self, texts: Sequence[str]) -> Answer:
         with self._lock:
             self.calls.append(list(texts))
-            self.times.append(time.monotonic())
         self.script(texts)
         with self._lock:
             self.bought.update(texts)
@@ -161,26 +160,42 @@ def test_random_faults_on_half_of_the_requests_lose_nothing(state: State, emulat
 
 
 def test_a_429_makes_every_thread_wait_as_long_as_asked(
-    state: State, emulator: GeminiEmulator, caplog: pytest.LogCaptureFixture
+    state: State, emulator: GeminiEmulator, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     emulator.faults.retry_delay = "1.5s"
     emulator.fail_next("embed", "rate_limited", skip=6)
     index = add_texts(state, TEXTS)
-    times: list[float] = []
+    events: list[str] = []
+
+    def begin(pause: Pause, *arguments: Any, **named: Any) -> None:
+        events.append("the wait begins")
+        real_begin(pause, *arguments, **named)
+
+    def wait(pause: Pause) -> None:
+        until = pause._until
+        real_wait(pause)
+        assert time.monotonic() >= until
+        if until and "the wait is over" not in events:
+            events.append("the wait is over")
+
+    real_begin, real_wait = Pause.begin, Pause.wait
+    monkeypatch.setattr(Pause, "begin", begin)
+    monkeypatch.setattr(Pause, "wait", wait)
     with gemini(emulator) as provider:
         real = provider.embed
 
-        def timed(texts: Sequence[str]) -> Any:
-            times.append(time.time())
+        def noted(texts: Sequence[str]) -> Any:
+            events.append("call")
             return real(texts)
 
-        provider.embed = timed  # type: ignore[method-assign]
+        provider.embed = noted  # type: ignore[method-assign]
         with caplog.at_level("WARNING", logger="codechunk"):
             direct(state, provider, index.space_id, concurrency=2).run()
     [wait] = [record for record in caplog.records if getattr(record, "action", "") == "rate_limited"]  # one for all
-    during = [began for began in times if wait.created < began < wait.created + 1.5]
-    assert len(during) <= 1, "at most the call that the other thread was about to make when the wait began"
-    assert max(times) >= wait.created + 1.5
+    assert 1.5 <= wait.wait_s <= 1.5 * 1.25 + 0.1
+    began, over = events.index("the wait begins"), events.index("the wait is over")
+    assert events[began:over].count("call") <= 1, "at most the one that the other thread was about to make"
+    assert events[over:].count("call") >= 40 - 8
     assert states(state) == {"ready": 40}
     assert emulator.paid == Counter(TEXTS)
 
@@ -223,7 +238,11 @@ def test_without_a_network_the_run_ends_within_a_few_attempts(state: State) -> N
 # ---------------------------------------------------------------- exact schedules, with a provider in this process
 
 
-def test_a_call_without_an_answer_is_tried_again_after_longer_and_longer_waits(state: State) -> None:
+def test_a_call_without_an_answer_is_tried_again_after_longer_and_longer_waits(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(Pause, "sleep", lambda self, seconds: waits.append(seconds))
     index = add_texts(state, TEXTS[:1])
     provider = Provider()
 
@@ -232,11 +251,10 @@ def test_a_call_without_an_answer_is_tried_again_after_longer_and_longer_waits(s
             raise Unavailable("503")
 
     provider.script = fail_four_times
-    sent = direct(state, provider, index.space_id, first_wait_s=0.05).run()
+    sent = direct(state, provider, index.space_id, first_wait_s=4.0).run()
     assert sent == Sent(texts=1, requests=5, failed=0, tokens=7)
-    gaps = np.diff(provider.times)
-    for gap, wait in zip(gaps, (0.05, 0.1, 0.2, 0.4), strict=True):
-        assert wait <= gap < wait + 10, "no shorter; how much longer is the machine's business"
+    for wait, least in zip(waits, (4.0, 8.0, 16.0, 32.0), strict=True):
+        assert least <= wait <= least * 1.25
 
 
 def test_a_provider_that_never_answers_ends_the_run_after_all_attempts(state: State) -> None:
@@ -497,9 +515,8 @@ def test_two_processes_at_once_never_send_the_same_text(tmp_path: Path, emulator
     texts = [f"value_{n} = {n}" for n in range(200)]
     with open_state(tmp_path) as state:
         add_texts(state, texts)
-    spawn = multiprocessing.get_context("spawn")
-    gate, done = spawn.Barrier(2), spawn.Queue()
-    processes = [spawn.Process(target=_run_beside, args=(tmp_path, emulator.url, gate, done)) for _ in range(2)]
+    gate, done = CHILDREN.Barrier(2), CHILDREN.Queue()
+    processes = [CHILDREN.Process(target=_run_beside, args=(tmp_path, emulator.url, gate, done)) for _ in range(2)]
     for process in processes:
         process.start()
     shares = [done.get(timeout=90) for _ in processes]
@@ -515,9 +532,8 @@ def test_what_a_killed_process_had_claimed_is_sent_by_the_next(tmp_path: Path, e
         add_texts(state, TEXTS)
     emulator.faults.stall_s = 30.0
     emulator.fail_next("embed", "stall", times=4, skip=10)
-    spawn = multiprocessing.get_context("spawn")
-    gate, done = spawn.Barrier(1), spawn.Queue()
-    process = spawn.Process(target=_run_beside, args=(tmp_path, emulator.url, gate, done))
+    gate, done = CHILDREN.Barrier(1), CHILDREN.Queue()
+    process = CHILDREN.Process(target=_run_beside, args=(tmp_path, emulator.url, gate, done))
     process.start()
     with open_state(tmp_path) as state:
         wait_until(lambda: states(state)["ready"] >= 10, "ten texts are ready")

@@ -1,6 +1,5 @@
 """kill -9 and SIGTERM in the middle of direct calls: the next run goes on, and buys again only what was under way."""
 
-import multiprocessing
 import os
 import signal
 import time
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from engine_helpers import open_state
+from forked import CHILDREN
 from queue_helpers import DIMENSIONS, MODEL, SPACE, add_texts, by_text, rows, stored_vectors
 from waiting import wait_until
 
@@ -31,10 +31,6 @@ pytestmark = pytest.mark.both_databases
 TEXTS = [f"text {number}" for number in range(5)]
 KILLED = -signal.SIGKILL
 INTERRUPTED = 130
-
-# Children of a process that has imported what is slow: 0.2 s each instead of 1 s.
-CHILDREN = multiprocessing.get_context("forkserver")
-CHILDREN.set_forkserver_preload(["codechunk.sending.direct", "codechunk.text.words"])
 
 
 @dataclass

@@ -65,5 +65,5 @@ def test_a_swallowed_error_still_fails_the_test(pytester: pytest.Pytester) -> No
                 pass
         """
     )
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-o", f"pythonpath={TESTS / 'helpers'}")
     result.assert_outcomes(passed=1, errors=1)

@@ -64,7 +64,8 @@ def test_words_of_a_function_find_it(ask: Ask) -> None:
         ("deep copy of an object with a memo", "copy.py", "deepcopy"),
     ]:
         answers = ask(Query(text=words, limit=5, context=0))
-        assert (path, symbol) in {(answer.path, answer.symbol) for answer in answers}, words
+        found = {(answer.path, span.symbol) for answer in answers for span in (answer, *answer.spans)}
+        assert (path, symbol) in found, words
 
 
 def test_an_identifier_is_found_however_it_is_written(ask: Ask) -> None:
@@ -188,7 +189,7 @@ def test_similarities_of_different_spaces_are_never_compared(tmp_path: Path) -> 
             return [(chunk, factor * value) for chunk, value in scan(state, index, vector, Filter(), limit)]
 
         # No word of the query is in the code, so only meaning ranks.
-        query = Query(text="zyx", limit=40, context=0)
+        query = Query(text="zyx", limit=40, context=0, anyway=True)
         return search(state, indexes, query, vector_of=vectors, nearest=nearest)
 
     alike, unlike = answers(1.0), answers(0.01)
@@ -206,7 +207,7 @@ def test_a_chunk_that_two_refs_have_in_different_spaces_is_not_counted_twice(tmp
         made.index(IndexRequest(source=str(repo.path), ref=ref), Silence())
     answers = made.search(Query(text="stir soup", limit=5, context=0), repository=None, reporter=Silence())
     assert answers[0].path == "a.py"
-    assert answers[0].score == 1.0
+    assert answers[0].matched.meaning == 1.0
     assert len({chunk for answer in answers for chunk in answer.chunk_ids}) == len(answers)
 
 

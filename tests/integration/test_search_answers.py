@@ -40,7 +40,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> App:
     repo.commit(
         {
             "fruit.py": depot("Fruit", WORDS),
-            "lone.py": depot("Lone", ["apple"]),
+            # As long as the other, and nothing in it but the one method is about parcels.
+            "lone.py": depot("Lone", ["apple"]) + f"\n\ndef load_train(cargo):\n{long}\n    return cargo\n",
             "ship.py": f"def load_ship(cargo):\n{long}\n    return cargo\n",
             **{f"other{n}.py": depot(f"Other{n}", [f"thing{n}"]) for n in range(12)},
         }

@@ -1,6 +1,5 @@
 """The state database: schema, upgrades, locks, and what is true of its rows."""
 
-import multiprocessing
 import sqlite3
 import sys
 from dataclasses import replace
@@ -12,6 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from engine_helpers import open_state, state_target
+from forked import CHILDREN
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
@@ -148,10 +148,9 @@ def open_at_once(url: str | Path, barrier, results) -> None:
 
 
 def test_several_processes_may_make_the_database_at_the_same_instant(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    barrier, results = context.Barrier(4), context.Queue()
+    barrier, results = CHILDREN.Barrier(4), CHILDREN.Queue()
     url = state_target(tmp_path, empty=True)
-    processes = [context.Process(target=open_at_once, args=(url, barrier, results)) for _ in range(4)]
+    processes = [CHILDREN.Process(target=open_at_once, args=(url, barrier, results)) for _ in range(4)]
     for process in processes:
         process.start()
     outcomes = [results.get(timeout=60) for _ in processes]

@@ -1,35 +1,58 @@
 """The real command with a provider of another package: index, search, batch jobs, prices, its name in sentences."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cli_helpers import Cli, Done
 from paid_helpers import small_repository
 from provider_subjects import OUTSIDE
+from warm_start import WarmStart
+
+# The package of the provider `tiny` is installed.
+INSTALLED = {
+    "PYTHONPATH": os.pathsep.join([str(OUTSIDE), os.environ["PYTHONPATH"]]),
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
 
 
 class Trial(Cli):
     """codechunk with the package of the provider `tiny` installed, and `tiny` configured."""
 
+    warm: WarmStart | None = None
+
     def tiny(self, *arguments: str | Path, **more: str) -> Done:
         settings = {
-            "PYTHONPATH": os.pathsep.join([str(OUTSIDE), os.environ["PYTHONPATH"]]),
-            "PYTHONDONTWRITEBYTECODE": "1",
+            **INSTALLED,
             "CODECHUNK_EMBEDDING__PROVIDER": "tiny",
             "CODECHUNK_BATCH_PROCESSING__POLLER_INTERVAL": "1s",
             "TINY_API_KEY": "tiny-key",
             **more,
         }
-        return self.run(*arguments, env=settings)
+        if self.warm is None:
+            return self.run(*arguments, env=settings)
+        command = ["--data-dir", str(self.data), *map(str, arguments)]
+        process = self.warm.start(command, cwd=self.root, env=self.environment(settings))
+        out, err = process.communicate(timeout=180)
+        return Done(process.wait(), out, err)
+
+
+@pytest.fixture(scope="module")
+def warm_with_tiny() -> Iterator[WarmStart]:
+    with WarmStart({**os.environ, **INSTALLED}) as warm:
+        yield warm
 
 
 @pytest.fixture
-def trial(tmp_path: Path) -> Trial:
-    return Trial(tmp_path)
+def trial(tmp_path: Path, warm_with_tiny: WarmStart) -> Trial:
+    made = Trial(tmp_path)
+    made.warm = warm_with_tiny
+    return made
 
 
-def test_a_repository_is_indexed_and_searched_with_it(trial: Trial, tmp_path: Path) -> None:
+def test_a_repository_is_indexed_and_searched_with_it(tmp_path: Path) -> None:
+    trial = Trial(tmp_path)  # each command is a Python that finds the package by itself
     repo = small_repository(tmp_path / "repo")
     done = trial.tiny("index", repo.path, "--json")
     assert done.code == 0, done.err

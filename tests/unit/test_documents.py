@@ -10,7 +10,7 @@ import pytest
 from document_helpers import SCHEMAS
 
 from codechunk import documents
-from codechunk.documents import Answer, QueueFlush, to_json
+from codechunk.documents import Answer, Matched, QueueFlush, to_json
 
 SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "make_schemas.py"
 ANSWER = Answer(
@@ -27,6 +27,12 @@ ANSWER = Answer(
     text="def f(): ...",
     chunk_ids=["1", "2"],
     hit_lines=(3, 4),
+    file_rank=1,
+    content="code",
+    matched=Matched(words=["f"], symbol=False, meaning=None),
+    url=None,
+    absolute_path=None,
+    spans=(),
 )
 
 
@@ -41,7 +47,7 @@ def maker() -> ModuleType:
 
 
 def test_the_keys_of_the_json_are_the_fields_in_their_order_without_those_for_python_only() -> None:
-    assert list(to_json(ANSWER)) == [item.name for item in fields(Answer)][:-1]
+    assert list(to_json(ANSWER)) == [item.name for item in fields(Answer)]
     flush = QueueFlush(batches=1, texts=2, waiting=0, reason=None, submitted=1, unreachable=(), batch_ids=["x"])
     assert json.dumps(to_json([flush])) == (
         '[{"batches": 1, "texts": 2, "waiting": 0, "reason": null, "submitted": 1, "unreachable": []}]'
