@@ -46,6 +46,8 @@ NEIGHBOURS = 300
 # With a filter: how many neighbours are asked for, and how many of them must pass to be trusted as the nearest.
 FILTERED_NEIGHBOURS = 1_000
 ENOUGH = 50
+# The vectors of so few files are compared sooner than neighbours are sorted out.
+FEW_FILES = 50
 # Weighed evidence -> score: these two make .5 of what half of the time answers, on the tuning halves.
 MIDDLE, STEEPNESS = 0.77, 4.0
 # Below this share of the words in any one file nothing matches well: 99 of 100 questions of the tuning halves are
@@ -327,7 +329,7 @@ def _nearest_in(
     Chroma's own filter costs 20 to 65 times a plain query (reliability.md, 1). So a filtered search asks for
     more neighbours and keeps those that pass; when too few do, all stored vectors that pass are compared.
     """
-    few = wanted.sources is not None  # their vectors are compared sooner than neighbours are sorted out
+    few = wanted.sources is not None and len(wanted.sources) <= FEW_FILES
     found = None if few else nearest(index, vector, FILTERED_NEIGHBOURS if wanted else NEIGHBOURS)
     if found is not None:
         if not wanted:
