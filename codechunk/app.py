@@ -361,6 +361,20 @@ class App(Closing):
 
         return import_cache(path, open_state=lambda: self.workspace.state, reporter=self._stoppable(reporter))
 
+    # ------------------------------------------------------------------ looking at what is indexed
+
+    def show(self, place: str, *, repository: str | None = None, ref: str | None = None) -> documents.ShownFile:
+        """A file, or lines of it (PATH, PATH:LINE, PATH:FIRST-LAST), as searches know it. See `show.shown_file`."""
+        from codechunk.views import show
+
+        return show.shown_file(self.workspace, place, repository=repository, ref=ref)
+
+    def similar(self, place: str, *, repository: str | None = None, limit: int = 10) -> list[documents.Answer]:
+        """Files with code that is like the code at PATH:LINE. Asks no provider. See `similar.similar`."""
+        from codechunk.search.similar import similar
+
+        return similar(self.workspace.state, place, repository=repository, limit=limit)
+
     # ------------------------------------------------------------------ repositories and garbage
 
     def repositories(self) -> list[documents.IndexEntry]:

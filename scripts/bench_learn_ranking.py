@@ -61,9 +61,9 @@ class Recorder:
         self._ranked = ranking.ranked_hits
         ranking.ranked_hits = self
 
-    def __call__(self, question, candidates):
+    def __call__(self, question, candidates, seen):
         self.seen.append((question, candidates))
-        return self._ranked(question, candidates)
+        return self._ranked(question, candidates, seen)
 
     def take(self, repository: str, kind: str, is_right, targets: Sequence[str] = ()) -> Asked | None:
         """The last question; None when no candidate is right, so that nothing can be learned of it."""

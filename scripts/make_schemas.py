@@ -27,7 +27,8 @@ COMMANDS: dict[str, tuple[type, Literal["one", "list", "lines"], str]] = {
     "index": (documents.IndexDocument, "one", "index --json, jobs resume --json"),
     "index-dry-run": (documents.DryRunDocument, "one", "index --dry-run --json"),
     "estimate": (documents.EstimateDocument, "one", "estimate --json"),
-    "search": (documents.Answer, "list", "search --json"),
+    "search": (documents.Answer, "list", "search --json, similar --json"),
+    "show": (documents.ShownFile, "one", "show --json"),
     "chunk": (documents.ChunkLine, "lines", "chunk --json, each line"),
     "queue-status": (documents.QueueStatus, "one", "queue status --json"),
     "queue-flush": (documents.QueueFlush, "one", "queue flush --json"),
@@ -45,6 +46,7 @@ COMMANDS: dict[str, tuple[type, Literal["one", "list", "lines"], str]] = {
     "gc": (documents.GarbageDocument, "one", "gc --json"),
     "doctor": (documents.Finding, "list", "doctor --json"),
     "config-show": (documents.Setting, "list", "config show --json"),
+    "config-check": (documents.ConfigCheck, "one", "config check --json"),
     "version": (documents.Versions, "one", "version --json"),
 }
 PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}

@@ -10,17 +10,18 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
 from codechunk.cli import options
+from codechunk.cli.common_options import Commands
 from codechunk.cli.groups import GROUPS
-from codechunk.cli.session import Json, Session, Source, exit_codes, tell_interrupted
-from codechunk.errors import Stopped
+from codechunk.cli.session import Json, Session, Source, exit_codes, is_typed, tell_interrupted
+from codechunk.errors import Stopped, UsageError
 from codechunk.process.interrupt import hush, leave_on_signals
 
-app = typer.Typer(
+app = Commands(
     name="codechunk",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -59,15 +60,11 @@ def _global_options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the versions that matter.")
     ] = False,
 ) -> None:
-    if verbose and quiet:
-        raise typer.BadParameter("-v and -q exclude each other.")
-    session = context.obj = Session(config_file=config, quiet=quiet)
-    if data_dir is not None:
-        session.flags["data_dir"] = str(data_dir)
-    if verbose:
-        session.flags["log.level"] = "debug"
-    if log_format is not None:
-        session.flags["log.format"] = log_format
+    session = context.obj = Session()
+    given = {"config": config, "data_dir": data_dir, "verbose": verbose, "quiet": quiet, "log_format": log_format}
+    for name, value in given.items():
+        if value not in (None, False):
+            session.choose(name, value)
 
 
 @app.command()
@@ -127,8 +124,10 @@ def index(
 @app.command()
 def search(
     context: typer.Context,
-    query: Annotated[str, typer.Argument(help="Words or a question.", metavar="QUERY")],
-    limit: Annotated[int, typer.Option("-k", min=1, max=100, help="How many answers.", metavar="N")] = 10,
+    query: Annotated[list[str], typer.Argument(help="Words or a question, quoted or not.", metavar="QUERY")],
+    limit: Annotated[
+        int, typer.Option("--limit", "-k", "-n", min=1, max=100, help="How many answers.", metavar="N")
+    ] = 10,
     repo: options.Repositories = None,
     everywhere: options.Everywhere = False,
     ref_diff: options.RefDiff = None,
@@ -151,20 +150,38 @@ def search(
             metavar="TOKENS",
         ),
     ] = 750,
-    json: Json = False,
+    locations: Annotated[bool, typer.Option("--locations", "-l", help="Only where: path:start-end, symbol.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="All lines of every answer, with the code around it.")] = False,
+    format: Annotated[
+        Literal["list", "json", "lines", "md"],
+        typer.Option(
+            "--format",
+            help="list for people; json; lines for editors (path:line: code); md for chats (Markdown with code).",
+        ),
+    ] = "list",
+    open_rank: Annotated[
+        int | None,
+        typer.Option("--open", min=1, max=100, help="Open this answer in $VISUAL or $EDITOR at its line.", metavar="N"),
+    ] = None,
+    pager: options.Pager = True,
+    json: Annotated[bool, typer.Option("--json", help="The same as --format json: one document on stdout.")] = False,
 ) -> None:
-    """Find the lines that answer a query, by meaning and by words.
+    """Find the lines that answer a query, by meaning and by words: a list that fits on the screen.
 
     [bold]Example[/bold]
 
-    codechunk search "how are expired keys deleted" --language c -k 5
+    codechunk search how are expired keys deleted --language c -k 5
     """
     with exit_codes():
-        from codechunk.cli.search import run
+        from codechunk.cli.search import Look, run
 
+        if json and format not in ("list", "json"):
+            raise UsageError(f"--json and --format {format} exclude each other.")
+        # Who asks for context wants to read it.
+        full = full or (is_typed(context, "context_tokens") and not locations)
         run(
             context.obj.load(),
-            query=query,
+            query=" ".join(query),
             limit=limit,
             repositories=repo or [],
             everywhere=everywhere,
@@ -174,9 +191,61 @@ def search(
             content=options.contents(content or [], no_tests=no_tests),
             kinds=kind or [],
             context=context_tokens,
-            json=json,
+            look=Look(format="json" if json else format, locations=locations, full=full, pager=pager, open=open_rank),
             quiet=context.obj.quiet,
         )
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    place: Annotated[
+        str, typer.Argument(help="Path inside the repository, with lines or not.", metavar="PATH[:LINES]")
+    ],
+    repo: Annotated[
+        str | None, typer.Option(help="Of this repository, or repository@ref.", metavar="NAME[@REF]")
+    ] = None,
+    ref: Annotated[str | None, typer.Option(help="At this branch, tag or commit.", metavar="REF")] = None,
+    pager: options.Pager = True,
+    json: Json = False,
+) -> None:
+    """Show a file, or lines of it, at the commit that searches use. For a file that is not indexed: why.
+
+    [bold]Example[/bold]
+
+    codechunk show src/main.py:10-40
+    """
+    with exit_codes():
+        from codechunk.cli.show import run
+
+        run(context.obj.load(), place=place, repository=repo, ref=ref, pager=pager, json=json)
+
+
+@app.command()
+def similar(
+    context: typer.Context,
+    place: Annotated[str, typer.Argument(help="Path inside the repository, and a line.", metavar="PATH:LINE")],
+    limit: Annotated[
+        int, typer.Option("--limit", "-k", "-n", min=1, max=100, help="How many answers.", metavar="N")
+    ] = 10,
+    repo: Annotated[
+        str | None, typer.Option(help="Only of and in this repository, or repository@ref.", metavar="NAME[@REF]")
+    ] = None,
+    pager: options.Pager = True,
+    json: Json = False,
+) -> None:
+    """Find code that is like the code at a place, by the vectors that are there: asks no provider.
+
+    [bold]Example[/bold]
+
+    codechunk similar src/main.py:10
+    """
+    with exit_codes():
+        from codechunk.cli.search import Look
+        from codechunk.cli.similar import run
+
+        look = Look(format="json" if json else "list", pager=pager)
+        run(context.obj.load(), place=place, repository=repo, limit=limit, look=look)
 
 
 @app.command()
@@ -215,6 +284,25 @@ def estimate(
         from codechunk.cli.estimate import run
 
         run(context.obj.load(), source=source, ref=ref, json=json, quiet=context.obj.quiet)
+
+
+@app.command()
+def init(
+    file: Annotated[Path, typer.Argument(help="The file to write.", metavar="FILE", dir_okay=False)] = Path(
+        "codechunk.yaml"
+    ),
+    test_embeddings: options.TestEmbeddings = False,
+) -> None:
+    """Write a configuration with every setting, its default and what it means. Overwrites nothing.
+
+    [bold]Example[/bold]
+
+    codechunk init --test-embeddings
+    """
+    with exit_codes():
+        from codechunk.cli.config import init
+
+        init(file, test_embeddings=test_embeddings)
 
 
 @app.command()

@@ -5,29 +5,30 @@ from typing import Annotated
 
 import typer
 
+from codechunk.cli.common_options import Commands
 from codechunk.cli.session import JobId, Json, exit_codes
 
-config_app = typer.Typer(
+config_app = Commands(
     no_args_is_help=True,
     help="Show and check the configuration.\n\n[bold]Example[/bold]\n\ncodechunk --config configs/dev.yaml config show",
 )
-queue_app = typer.Typer(
+queue_app = Commands(
     no_args_is_help=True,
     help="Show and move what waits, is out, or came back.\n\n[bold]Example[/bold]\n\ncodechunk queue status",
 )
-worker_app = typer.Typer(
+worker_app = Commands(
     no_args_is_help=True,
     help="Submit batch jobs and take in their results.\n\n[bold]Example[/bold]\n\ncodechunk worker start --once",
 )
-jobs_app = typer.Typer(
+jobs_app = Commands(
     no_args_is_help=True,
     help="Show, resume and cancel runs of index.\n\n[bold]Example[/bold]\n\ncodechunk jobs list",
 )
-repos_app = typer.Typer(
+repos_app = Commands(
     no_args_is_help=True,
     help="Show and remove what is indexed, by repository and ref.\n\n[bold]Example[/bold]\n\ncodechunk repos list",
 )
-cache_app = typer.Typer(
+cache_app = Commands(
     no_args_is_help=True,
     help="Write vectors to one file for another machine, and read them there.\n\n[bold]Example[/bold]\n\n"
     "codechunk cache export vectors.ccv",
@@ -222,7 +223,7 @@ def config_show(context: typer.Context, json: Json = False) -> None:
 
 
 @config_app.command("check")
-def config_check(context: typer.Context) -> None:
+def config_check(context: typer.Context, json: Json = False) -> None:
     """Check the configuration: exit 2 and a sentence that says what is wrong.
 
     [bold]Example[/bold]
@@ -232,7 +233,7 @@ def config_check(context: typer.Context) -> None:
     with exit_codes():
         from codechunk.cli.config import check
 
-        check(context.obj.load(log_file=False))
+        check(context.obj.load(log_file=False), json=json)
 
 
 RepoName = Annotated[str, typer.Argument(help="Name of a repository, or name@ref.", metavar="NAME[@REF]")]

@@ -10,7 +10,7 @@ from codechunk import providers
 from codechunk.app import App, IndexRequest
 from codechunk.cli.markdown import plan_summary, run_summary
 from codechunk.cli.session import EXIT_FAILED_CHUNKS, current_stop
-from codechunk.cli.terminal import Rows, reporter, shown, stderr, stdout, usd, write_json
+from codechunk.cli.terminal import Rows, counted, reporter, shown, stderr, stdout, usd, write_json
 from codechunk.config.load import Loaded
 from codechunk.documents import (
     ChunkChanges,
@@ -168,7 +168,7 @@ def _add_embedding(table: Rows, app: App, document: IndexDocument) -> None:
     free = providers.is_free(embedding.provider)
     table.add(
         "vectors",
-        f"{embedding.texts_sent:,} texts {'embedded with' if free else 'sent to'} {embedding.model} "
+        f"{counted(embedding.texts_sent, 'texts')} {'embedded with' if free else 'sent to'} {embedding.model} "
         f"({embedding.dimensions} dimensions)",
     )
     if free:
@@ -196,8 +196,7 @@ def _changed(changes: FileChanges | ChunkChanges, rest: int) -> str:
 
 def _add_secrets(table: Rows, secrets: SecretFigures) -> None:
     if secrets.found:
-        files = f"{secrets.files:,} file{'' if secrets.files == 1 else 's'}"
-        table.add("secrets", f"{secrets.found:,} {SECRETS_DONE[secrets.mode]} {files}")
+        table.add("secrets", f"{secrets.found:,} {SECRETS_DONE[secrets.mode]} {counted(secrets.files, 'files')}")
 
 
 def _reasons(reasons: Mapping[str, int]) -> str:
@@ -215,8 +214,10 @@ def _tokens(tokens: TokenFigures) -> str:
 def _sent(embedding: EmbeddingFigures) -> str:
     """How the texts went out; a batch job that fell back to direct calls cost twice the batch price."""
     fallbacks = embedding.fallbacks
-    fell_back = f", {fallbacks:,} batch jobs fell back to direct calls (at twice the price)" if fallbacks else ""
-    return f"{embedding.requests:,} direct requests, {embedding.batches:,} batch jobs{fell_back}"
+    fell_back = (
+        f", {counted(fallbacks, 'batch jobs')} fell back to direct calls (at twice the price)" if fallbacks else ""
+    )
+    return f"{counted(embedding.requests, 'direct requests')}, {counted(embedding.batches, 'batch jobs')}{fell_back}"
 
 
 def _cost(cost: Cost, *, out: bool) -> str:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from codechunk import providers
-from codechunk.cli.terminal import shown, usd
+from codechunk.cli.terminal import counted, shown, usd
 from codechunk.documents import (
     ChunkChanges,
     DryRunDocument,
@@ -71,8 +71,8 @@ def run_summary(document: IndexDocument) -> str:
         rows.append(("fallbacks", f"{embedding.fallbacks:,} batch jobs were sent directly, at twice the price"))
     parts = [
         _heading(document),
-        f"**{document.status}** in {document.seconds:,.1f} s, {_code(embedding.model)}, "
-        f"mode {document.mode}: {_code(document.mode_reason)}",
+        f"**{document.status}** in {document.seconds:,.1f} s, {code_span(embedding.model)}, "
+        f"mode {document.mode}: {code_span(document.mode_reason)}",
         _changes(changes),
         _table(rows),
         *_what_next(document),
@@ -81,10 +81,10 @@ def run_summary(document: IndexDocument) -> str:
 
 
 def _heading(document: IndexDocument | DryRunDocument) -> str:
-    return f"### codechunk: {_code(document.repository + '@' + document.ref)} at {_code(document.commit[:12])}"
+    return f"### codechunk: {code_span(document.repository + '@' + document.ref)} at {code_span(document.commit[:12])}"
 
 
-def _code(text: str) -> str:
+def code_span(text: str) -> str:
     """A code span that holds any text: its fence is longer than any run of backticks inside. Not for tables."""
     name = shown(text)
     name = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
@@ -114,7 +114,7 @@ def _skipped(files: IndexFiles | PlannedFiles) -> list[tuple[str, str]]:
 
 
 def _secrets(secrets: SecretFigures) -> list[tuple[str, str]]:
-    words = f"{secrets.found:,} in {secrets.files:,} files (`secrets: {secrets.mode}`)"
+    words = f"{secrets.found:,} in {counted(secrets.files, 'files')} (`secrets: {secrets.mode}`)"
     return [("secrets in the code", words)] if secrets.found else []
 
 
@@ -143,7 +143,7 @@ def _failures(failed: Sequence[tuple[str, str]]) -> list[str]:
     """A list of files with reasons, cut where it gets long."""
     if not failed:
         return []
-    lines = [f"- {_code(path)}: {_code(reason)}" for path, reason in failed[:LISTED]]
+    lines = [f"- {code_span(path)}: {code_span(reason)}" for path, reason in failed[:LISTED]]
     if len(failed) > LISTED:
         lines.append(f"- and {len(failed) - LISTED:,} more")
     return [f"Files that fail: {len(failed):,}", "\n".join(lines)]
@@ -160,5 +160,6 @@ def _what_next(document: IndexDocument) -> list[str]:
     if document.status == "partial":
         files, chunks = document.files.failed, document.chunks.failed
         again = ", `codechunk queue retry` lets the chunks wait again" if chunks else ""
-        return [f"Failed for good: {files:,} files, {chunks:,} chunks. `codechunk jobs show` has the reasons{again}."]
+        failed = f"{counted(files, 'files')}, {counted(chunks, 'chunks')}"
+        return [f"Failed for good: {failed}. `codechunk jobs show` has the reasons{again}."]
     return []

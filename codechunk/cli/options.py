@@ -1,4 +1,4 @@
-"""The options of `codechunk index`, and some of `search`, with their help. As light as the front of the room."""
+"""The options of `codechunk index`, and of several commands, with their help. As light as the front of the room."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -53,6 +53,13 @@ Summary = Annotated[
     Path | None,
     typer.Option(
         help='Append a summary in Markdown to this file: "$GITHUB_STEP_SUMMARY" in GitHub Actions.', metavar="FILE"
+    ),
+]
+Pager = Annotated[
+    bool,
+    typer.Option(
+        "--pager/--no-pager",
+        help="On a terminal, show what is longer than it in $CODECHUNK_PAGER, $PAGER or less.",
     ),
 ]
 Repositories = Annotated[

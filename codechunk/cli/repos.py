@@ -8,7 +8,7 @@ from rich.text import Text
 
 from codechunk.app import App
 from codechunk.cli.session import current_stop
-from codechunk.cli.terminal import Rows, duration, reporter, shown, stderr, stdout, write_json
+from codechunk.cli.terminal import Rows, counted, duration, reporter, shown, stderr, stdout, write_json
 from codechunk.config.load import Loaded
 from codechunk.documents import IndexEntry, RepositoryRemoved, to_json
 
@@ -51,7 +51,7 @@ def show(loaded: Loaded, *, name: str, json: bool) -> None:
         if ref.job is not None:
             rows.add("job", f"{ref.job.id} is {ref.job.status}")
         rows.add("model", f"{ref.model} ({ref.dimensions:,} dimensions)")
-        rows.add("chunks", f"{ref.chunks:,} of {ref.files:,} files")
+        rows.add("chunks", f"{ref.chunks:,} of {counted(ref.files, 'files')}")
         if ref.shared_chunks:
             rows.add("", f"{ref.shared_chunks:,} shared with other refs")
         for label, counts in (
@@ -73,9 +73,8 @@ def remove(loaded: Loaded, *, name: str, json: bool, quiet: bool) -> None:
         return
     console = stdout()
     what = ", ".join(f"{document.repository}@{ref}" for ref in document.refs) or document.repository
-    console.print(
-        Text(f"Removed {shown(what)}: {document.files:,} files, {document.chunks:,} chunks that only it had.")
-    )
+    gone = f"{counted(document.files, 'files')}, {counted(document.chunks, 'chunks')} that only it had"
+    console.print(Text(f"Removed {shown(what)}: {gone}."))
     if document.jobs_ended:
         console.print(f"Its unfinished run {', '.join(str(job) for job in document.jobs_ended)} ended with it.")
     console.print(_kept(document))

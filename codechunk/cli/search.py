@@ -1,23 +1,40 @@
-"""`codechunk search`: answers as `path:start-end  symbol  score` with code, or as JSON."""
+"""`codechunk search`: answers as a list within one screen, whole, as places, or as JSON."""
 
+import os
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
-from rich.syntax import Syntax
 from rich.text import Text
 
 from codechunk.app import App
+from codechunk.cli.code_lines import coloured, cut, numbered
+from codechunk.cli.excerpt import Line, lines_of, telling_line
+from codechunk.cli.formats import editor_lines, markdown
+from codechunk.cli.listing import listing, screen_of
+from codechunk.cli.pager import write_lines
+from codechunk.cli.places import link_style, open_in_editor
 from codechunk.cli.session import current_stop
 from codechunk.cli.terminal import reporter, shown, stderr, stdout, write_json
 from codechunk.config.load import Loaded
 from codechunk.documents import Answer, to_json
+from codechunk.errors import NotFound, UsageError
 from codechunk.search.content import CONTENTS
 from codechunk.search.ranking import Query
 
-# Lines of an answer that a terminal shows; the rest is said to be there.
-SHOWN_LINES = 24
-LINES_ABOVE = 3
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """How answers are shown: as a list unless something else is set."""
+
+    format: Literal["list", "json", "lines", "md"] = "list"
+    locations: bool = False
+    full: bool = False
+    pager: bool = True
+    open: int | None = None
 
 
 def run(
@@ -33,16 +50,20 @@ def run(
     content: Sequence[str],
     kinds: Sequence[str],
     context: int,
-    json: bool,
+    look: Look,
     quiet: bool,
 ) -> None:
-    """Search and print. Raises UsageError as `App.search` does."""
+    """Search and print. Raises UsageError as `App.search` does, and for looks that exclude each other."""
+    if look.full and look.locations:
+        raise UsageError("--full and --locations exclude each other.")
+    if look.locations and look.format != "list":
+        raise UsageError(f"--locations and --format {look.format} exclude each other.")
     with App(loaded, stop=current_stop()) as app:
         with reporter(stderr(), quiet=quiet) as progress:
             answers = app.search(
                 Query(
                     text=query,
-                    limit=limit,
+                    limit=max(limit, look.open or 0),
                     languages=languages,
                     kinds=kinds,
                     paths=paths,
@@ -54,58 +75,77 @@ def run(
                 here=None if everywhere else Path.cwd(),
                 ref_diff=ref_diff,
             )
-        if json:
-            write_json(to_json(answers))
-            return
-        console = stdout()
-        if not answers:
-            stderr().print("Nothing found.")
-        for answer in answers:
-            _show(console, answer)
+        show(answers, look, several=len({answer.repository for answer in answers}) > 1)
 
 
-def _show(console: Console, answer: Answer) -> None:
-    line = Text()
-    line.append(f"{shown(answer.path)}:{answer.start_line}-{answer.end_line}", style="bold cyan")
-    if answer.symbol:
-        line.append(f"  {shown(answer.symbol)}", style="bold")
-    line.append(f"  {answer.score:.3f}", style="green")
-    line.append(f"  {shown(f'{answer.repository}@{answer.ref}')}", style="dim")
-    console.print(line)
-    lines = answer.text.rstrip("\n").split("\n")
-    first = _first_shown(answer, len(lines))
-    shown_text = "\n".join(_visible(text) for text in lines[first : first + SHOWN_LINES])
-    if first:
-        console.print(Text(f"        ... {first} lines above", style="dim"))
-    if console.is_terminal:
-        console.print(
-            Syntax(
-                shown_text,
-                answer.language,
-                theme="ansi_dark",
-                line_numbers=True,
-                start_line=answer.start_line + first,
-                background_color="default",
-                word_wrap=False,
-            ),
-            soft_wrap=False,
-        )
+def show(answers: Sequence[Answer], look: Look, *, several: bool) -> None:
+    """Print answers, or open one. `several`: more than one repository was searched."""
+    if look.open is not None:
+        _open(answers, look.open)
+    elif look.format == "json":
+        write_json(to_json(answers))
+    elif not answers:
+        stderr().print("Nothing found.")
+    elif look.format == "lines":
+        sys.stdout.write(editor_lines(answers, Path.cwd()))
+    elif look.format == "md":
+        sys.stdout.write(markdown(answers))
     else:
-        for number, text in enumerate(shown_text.split("\n"), start=answer.start_line + first):
-            console.print(Text(f"{number:>6}  {text}"))
-    if len(lines) > first + SHOWN_LINES:
-        console.print(Text(f"        ... {len(lines) - first - SHOWN_LINES} more lines", style="dim"))
-    console.print()
+        console = stdout()
+        write_lines(console, _lines(console, answers, look, several=several), pager=look.pager)
 
 
-def _first_shown(answer: Answer, lines: int) -> int:
-    """How many lines to leave out above, so that what was found is on the screen with some lines before it."""
-    start, end = (line - answer.start_line for line in answer.hit_lines)
-    if end < SHOWN_LINES:
-        return 0
-    return max(0, min(start - LINES_ABOVE, lines - SHOWN_LINES))
+def _open(answers: Sequence[Answer], rank: int) -> None:
+    if rank > len(answers):
+        found = {0: "nothing was found", 1: "one answer was found"}.get(len(answers), f"{len(answers)} were found")
+        raise NotFound(f"There is no answer {rank} to open: {found}.")
+    answer = answers[rank - 1]
+    open_in_editor(answer, telling_line(answer, lines_of(answer)).number, os.environ)
 
 
-def _visible(line: str) -> str:
-    """A line of code with its control characters spelled out, tabs kept."""
-    return "\t".join(shown(part) for part in line.rstrip("\r").split("\t"))
+def has_several(app: App) -> bool:
+    """Whether more than one repository is indexed."""
+    return len({index.repository_id for index in app.workspace.state.catalog.indexes()}) > 1
+
+
+def _lines(console: Console, answers: Sequence[Answer], look: Look, *, several: bool) -> list[Text]:
+    if look.locations:
+        return [_location(console, answer) for answer in answers]
+    if look.full:
+        return [line for answer in answers for line in _whole(console, answer)]
+    return listing(console, answers, screen_of(console), several=several)
+
+
+def _location(console: Console, answer: Answer) -> Text:
+    first, last = answer.hit_lines
+    line = Text().append(f"{shown(answer.path)}:{first}-{last}", style=link_style(console, answer))
+    return line.append(f"  {shown(answer.symbol)}", style="bold") if answer.symbol else line
+
+
+def _whole(console: Console, answer: Answer) -> list[Text]:
+    """An answer with all lines of all its spans, those that were found marked apart from those around them."""
+    head = Text().append(
+        f"{shown(answer.path)}:{answer.start_line}-{answer.end_line}", style=link_style(console, answer)
+    )
+    if answer.symbol:
+        head.append(f"  {shown(answer.symbol)}", style="bold")
+    head.append(f"  {answer.score:.3f}", style="green")
+    head.append(f"  {shown(f'{answer.repository}@{answer.ref}')}", style="dim")
+    laid = [head, *_code(console, lines_of(answer), answer.language)]
+    for span in answer.spans:
+        first, last = span.hit_lines
+        lines = [
+            Line(number=number, code=code, hit=first <= number <= last)
+            for number, code in enumerate(span.text.rstrip("\n").split("\n"), start=span.start_line)
+        ]
+        laid += [
+            Text(f"    --  {shown(span.symbol or '')}".rstrip(), style="dim"),
+            *_code(console, lines, answer.language),
+        ]
+    return [*laid, Text()]
+
+
+def _code(console: Console, lines: Sequence[Line], language: str) -> list[Text]:
+    codes = coloured(console, [line.code for line in lines], language)
+    laid = [numbered(line, code, digits=6) for line, code in zip(lines, codes, strict=True)]
+    return [cut(line, console.width) for line in laid] if console.is_terminal else laid

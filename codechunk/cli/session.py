@@ -48,12 +48,29 @@ Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to s
 
 @dataclass(slots=True)
 class Session:
-    """The options before the command, and what they open."""
+    """The options of codechunk itself, and what they open."""
 
     config_file: Path | None = None
     flags: dict[str, Any] = field(default_factory=dict)
     quiet: bool = False
+    verbose: bool = False
     loaded: "Loaded | None" = None
+
+    def choose(self, name: str, value: Any) -> None:
+        """Set an option of codechunk itself, typed before or behind the command. The last one holds."""
+        match name:
+            case "config":
+                self.config_file = value
+            case "data_dir":
+                self.flags["data_dir"] = str(value)
+            case "verbose":
+                self.verbose, self.flags["log.level"] = True, "debug"
+            case "quiet":
+                self.quiet = True
+            case "log_format":
+                self.flags["log.format"] = value
+        if self.verbose and self.quiet:
+            raise typer.BadParameter("-v and -q exclude each other.")
 
     def load(self, flags: dict[str, Any] | None = None, *, log_file: bool = True) -> "Loaded":
         """The configuration with this command's flags, and logging set up by it."""
@@ -68,6 +85,8 @@ class Session:
         )
         config = self.loaded.config
         level = "warning" if self.quiet else config.log.level
+        if self.loaded.origins["log.level"] == "default" and config.log.format == "text" and sys.stderr.isatty():
+            level = "warning"  # people are told in sentences; the file has all of it
         log.setup(
             level=level,
             format=config.log.format,
@@ -75,6 +94,12 @@ class Session:
             secrets=self.loaded.secret_values(),
         )
         return self.loaded
+
+
+def is_typed(context: typer.Context, name: str) -> bool:
+    """Whether an option was given, and is no default."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _working_directory() -> Path:
@@ -115,6 +140,16 @@ def signals_ask(stop: Stop) -> Iterator[None]:
     finally:
         for number in ours:
             signal.signal(number, before[number])
+
+
+@contextmanager
+def terminal_is_lent() -> Iterator[None]:
+    """While a pager or an editor has the terminal, Ctrl-C is meant for it."""
+    before = signal.signal(signal.SIGINT, lambda _number, _frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -95,6 +95,11 @@ class _Rate(TextColumn):
         return Text("" if speed is None else f"{speed:,.0f} {task.fields['unit']}/s", style="progress.data.speed")
 
 
+def counted(count: int, things: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{count:,} {things.removesuffix('s') if count == 1 else things}"
+
+
 def duration(seconds: float) -> str:
     """A time span for people, in its two largest units: `12s`, `3m05s`, `2h07m`, `3d04h`."""
     whole = max(0, int(seconds))
@@ -258,7 +263,9 @@ class Lines:
     def _finish(self) -> None:
         if self._name:
             seconds = time.monotonic() - self._started
-            self._line(f"{self._name}: {self._count:,} {self._unit} in {seconds:.1f} s")
+            # A stage that had nothing to count, such as the removal of what has no chunks, took its time all the same.
+            what = f"{counted(self._count, self._unit)} in " if self._count or self._total else ""
+            self._line(f"{self._name}: {what}{seconds:.1f} s")
             self._name = ""
 
     @staticmethod
@@ -287,4 +294,16 @@ def reporter(console: Console, *, quiet: bool) -> Bars | Lines | Quiet:
     return Bars(console) if console.is_terminal else Lines()
 
 
-__all__ = ["Bars", "Lines", "Quiet", "Reporter", "batch_table", "duration", "reporter", "shown", "stderr", "usd"]
+__all__ = [
+    "Bars",
+    "Lines",
+    "Quiet",
+    "Reporter",
+    "batch_table",
+    "counted",
+    "duration",
+    "reporter",
+    "shown",
+    "stderr",
+    "usd",
+]

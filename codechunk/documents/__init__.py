@@ -11,8 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from codechunk.documents.about import Setting, Versions
-    from codechunk.documents.answers import Answer, ChunkLine, Matched, Span
+    from codechunk.documents.about import ConfigCheck, Setting, Versions
+    from codechunk.documents.answers import Answer, ChunkLine, Matched, ShownFile, Span
     from codechunk.documents.health import Finding, FindingStatus
     from codechunk.documents.index import (
         ChunkChanges,
@@ -78,6 +78,7 @@ __all__ = [
     "CacheSpace",
     "ChunkChanges",
     "ChunkLine",
+    "ConfigCheck",
     "Cost",
     "DryRunDocument",
     "EmbeddingFigures",
@@ -119,6 +120,7 @@ __all__ = [
     "SecretFigures",
     "SecretPlace",
     "Setting",
+    "ShownFile",
     "Span",
     "TextChanges",
     "TokenFigures",
@@ -128,8 +130,8 @@ __all__ = [
 ]
 
 _MODULES = {
-    "about": "Setting Versions",
-    "answers": "Answer ChunkLine Matched Span",
+    "about": "ConfigCheck Setting Versions",
+    "answers": "Answer ChunkLine Matched ShownFile Span",
     "health": "Finding FindingStatus",
     "index": "ChunkChanges Cost DryRunDocument EmbeddingFigures EstimateDocument EstimatedFiles FileChanges "
     "IndexChanges IndexChunks IndexDocument IndexFiles PathReason PlannedChunks PlannedCost PlannedFiles "

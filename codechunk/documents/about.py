@@ -38,3 +38,13 @@ class Versions:
     """Raised when the same bytes give other chunks: files are then cut again."""
     header: int
     """Raised when the form of the embedded text changes: texts are then embedded again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigCheck:
+    """A configuration without a mistake; one with a mistake is exit code 2 and a sentence."""
+
+    valid: bool
+    """Always true."""
+    file: str | None
+    """The file that was read; null when there are only defaults, environment and flags."""

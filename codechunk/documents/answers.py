@@ -1,4 +1,4 @@
-"""What `search` and `chunk` answer."""
+"""What `search`, `show` and `chunk` answer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,6 +86,30 @@ class Answer:
     """When the commit was made, UTC; null when no repository on this disk has it."""
     behind: int | None = None
     """How many commits the branch has gone on since, for a local repository; null when that is not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownFile:
+    """A file, or lines of it, at the commit that searches use."""
+
+    repository: str
+    """Name of the repository."""
+    ref: str
+    """Branch, tag or commit as it was named."""
+    commit: str
+    """Id of the commit that searches use."""
+    path: str
+    """Path inside the repository."""
+    language: str | None
+    """Language of the file; null when it has none."""
+    start_line: int
+    """First line of `text`, from 1."""
+    end_line: int
+    """Last line of `text`, inclusive."""
+    lines: int
+    """Lines of the whole file."""
+    text: str
+    """The lines, each with a line break behind it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -246,6 +246,21 @@ def open_repository(
     return _open_remote(source, wanted, mirrors, fetch, lock_wait_s)
 
 
+def kept_repository(source: Source, mirrors: Path, *, timeout_s: float, stop: Stop) -> Repository:
+    """The repository as it is on this disk: a local one, or the mirror of a remote one. Nothing is fetched.
+
+    Raises GitError when it is not there any more.
+    """
+    if source.kind == "local":
+        git_dir, runner = local_repository(source, timeout_s, stop)
+    else:
+        git_dir = mirror_path(source, mirrors)
+        if not git_dir.is_dir():
+            raise GitError(f"the mirror of {source.url} is not there any more; index it again to have it back.")
+        runner = replace(_remote_runner(source, mirrors, None, timeout_s, stop), env={})
+    return Repository(git_dir, replace(runner, options=(f"--git-dir={git_dir}",)))
+
+
 def shown_path(name: bytes) -> tuple[str, bool]:
     """A path of a tree as text, and whether it is valid UTF-8; else it is escaped."""
     try:

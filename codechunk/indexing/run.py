@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 # Before there were several operators, the fact that its users were told had no name in it.
 FIRST_OPERATOR = "Google"
+# The status and reason of files that a filter leaves out.
+EXCLUDED = ("skipped", "excluded")
 # What happens to secrets in the code, for the sentence before the first text is sent.
 SECRETS_SENTENCE = {
     "redact": "Secrets found in it are replaced by [REDACTED:...] first.",
@@ -96,10 +98,36 @@ class Run:
         with indexing:
             entries = opened.repository.list_tree(opened.commit)
             comparison = indexing.plan(entries, redo=self._must_redo(identity))
+            self._look_at_filters(indexing.generation)
             indexing.cut()
             indexing.count_missing()
         self._changes = state.comparisons.between(self._index.published, indexing.generation)
         return self._embed(indexing, comparison, identity, settings.token_mode, options)
+
+    def _look_at_filters(self, generation: Generation) -> None:
+        """Say that a filter leaves out most of what searches had; refuse one that leaves nothing of it."""
+        index, contents = self._index, self._state.contents
+        before = contents.file_counts(index.published) if index.published.number else {}
+        had = before.get(("indexed", None), 0)
+        now = contents.file_counts(generation)
+        left_out = now.get(EXCLUDED, 0) - before.get(EXCLUDED, 0)
+        if 2 * left_out <= had or not left_out:
+            return
+        name = f"{index.repository}@{index.ref}"
+        filters = "The filters (--include, --exclude, git.include, git.exclude, .codechunkignore)"
+        if sum(count for (status, _), count in now.items() if status in {"indexed", "planned"}):
+            if had:
+                self._reporter.say(
+                    f"{filters} leave out {left_out:,} of the {had:,} files of {name} that searches had. Index it "
+                    f"without them to have these back; they are not paid again."
+                )
+        elif had:
+            raise UsageError(
+                f"{filters} leave nothing of {name}: the index stays as it is. Mend the pattern, or remove the index: "
+                f"`codechunk repos remove {name}`."
+            )
+        else:
+            self._reporter.say(f"{filters} leave nothing of {name}.")
 
     # ------------------------------------------------------------------ vectors
 

@@ -36,7 +36,6 @@ class Hit:
     Attributes:
         words: the numbers of the query's stems that are in it.
         meaning: its share of meaning, see Candidate.
-        covered: the share of the query's words that its file's candidates have, the rare ones counting for more.
     """
 
     index: IndexRow
@@ -44,7 +43,6 @@ class Hit:
     score: float
     words: set[int]
     meaning: float
-    covered: float
 
 
 @dataclass(slots=True)

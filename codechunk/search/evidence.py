@@ -101,16 +101,18 @@ class Evidence:
     Attributes:
         rows: shape (candidates, NAMES).
         words: for each candidate the numbers of the query's stems that it has, in path, symbol or text.
+        best_share: the largest share of the query's stems that the candidates of one file have together.
     """
 
     rows: NDArray[np.float32]
     words: Sequence[set[int]]
+    best_share: float
 
 
 def evidence(question: Question, candidates: Sequence[Candidate]) -> Evidence:
     """Weigh the candidates of one question against each other."""
     if not candidates:
-        return Evidence(np.zeros((0, len(NAMES)), np.float32), [])
+        return Evidence(np.zeros((0, len(NAMES)), np.float32), [], 0.0)
     seen = [_Seen(candidate.chunk) for candidate in candidates]
     numbers = _Numbers(question, seen)
     for one in seen:
@@ -129,7 +131,11 @@ def evidence(question: Question, candidates: Sequence[Candidate]) -> Evidence:
     found = np.asarray(rows, np.float32)
     # Prose that has all the words of a question is what was asked for, more often than not.
     found[:, _PROSE] *= 1 - _PROSE_FORGIVEN * found[:, [NAMES.index("words covered")]] ** 2
-    return Evidence(found, [one.all for one in seen])
+    together: dict[int, set[int]] = defaultdict(set)
+    for candidate, one in zip(candidates, seen, strict=True):
+        together[candidate.chunk.source_id] |= one.all
+    best_share = max(map(len, together.values())) / max(len(question.stems), 1)
+    return Evidence(found, [one.all for one in seen], best_share)
 
 
 class _Seen:
@@ -178,9 +184,11 @@ class _Numbers:
         # queri). Most names have no such beginning in them, and need not be cut.
         beginnings = {stem[:-1] if stem[-1] in "ei" and len(stem) > _SHORT_STEM else stem for stem in number_of}
         names = list({name for one in seen for part in (one.body, one.symbol, one.path) for name in part})
-        words = {names[place]: words_of_name(names[place]) for place in _having(names, beginnings)}
+        # Beyond ASCII a stem has lost its accents, so that it begins no word: all of these are cut.
+        cut = _having(names, beginnings) | {place for place, name in enumerate(names) if not name.isascii()}
+        words = {names[place]: words_of_name(names[place]) for place in cut}
         maybe = re.compile("|".join(map(re.escape, sorted(beginnings))) or "(?!)")
-        stem_of = stems(word for some in words.values() for word in some if maybe.match(word))
+        stem_of = stems(word for some in words.values() for word in some if maybe.match(word) or not word.isascii())
         self.of_word = {word: number_of[stem] for word, stem in stem_of.items() if stem in number_of}
         self.of_name = {
             name: found
@@ -327,7 +335,7 @@ class _Query:
             max((self._spoken_as(name) for name in names), default=0.0) if is_type else 0.0,
             float(is_type),
             float(chunk.kind == "block"),
-            float(chunk.kind in {"section", "text"}),
+            float(chunk.kind in {"section", "text"} and self._question.about.isdisjoint({"docs", "data"})),
             self._paired(names, folded),
             min(seen.length, _LONG_WORDS) / _LONG_WORDS,
         ]

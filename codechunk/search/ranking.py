@@ -17,7 +17,7 @@ from codechunk.providers import SYNTHETIC
 from codechunk.search.answers import CONTEXT_TOKENS, Hit, answers
 from codechunk.search.content import Content, content_of
 from codechunk.search.definitions import defines, names_one
-from codechunk.search.evidence import NAMES, Candidate, evidence
+from codechunk.search.evidence import Candidate, Evidence, evidence
 from codechunk.search.filters import filter_of
 from codechunk.search.once import once
 from codechunk.search.question import Question, read
@@ -36,6 +36,8 @@ BY_WORDS, BY_MEANING, BY_SYMBOL, BY_PHRASE = 110, 70, 60, 30
 DEFINED = 2.0
 # The same for the file that is asked for by its path, and for a text in quotes, by the share that is found.
 PATH_ASKED, QUOTED = 3.0, 1.0
+# What a file gains whose kind is asked for: tests, examples, documentation, data.
+KIND_ASKED = 0.3
 # Chunks of a file that is asked for.
 FIRST_OF_FILE = 3
 # What a definition is worth in files that are no code.
@@ -50,9 +52,9 @@ ENOUGH = 50
 FEW_FILES = 50
 # Weighed evidence -> score: these two make .5 of what half of the time answers, on the tuning halves.
 MIDDLE, STEEPNESS = 0.77, 4.0
-# Below this share of the words in any one file nothing matches well: 99 of 100 questions of the tuning halves are
-# above it.
-COVERED = 0.15
+# A file with a smaller share of the words proves nothing: every question of the tuning half has one with more, of
+# questions about another repository three in four have.
+ENOUGH_WORDS = 0.33
 
 # (index id, chunk id, score), best first.
 Ranking = list[tuple[int, str, float]]
@@ -123,8 +125,9 @@ def _search_once(
     candidates = candidates_of(
         state, indexes, query, question, vector_of=vector_of, nearest=nearest, absent_from=absent_from
     )
-    ranked = ranked_hits(question, candidates)
-    if not query.anyway and not matches_well(question, ranked):
+    seen = evidence(question, candidates)
+    ranked = ranked_hits(question, candidates, seen)
+    if not query.anyway and not matches_well(question, ranked, seen.best_share):
         return []
     kept, also = once(state, indexes, ranked)
     return answers(state, question, kept, limit=query.limit, context=query.context, also=also)
@@ -210,11 +213,10 @@ def is_path(question: Question, path: str) -> bool:
     return question.path is not None and f"/{path}".endswith(f"/{question.path.lstrip('./')}")
 
 
-def ranked_hits(question: Question, candidates: Sequence[Candidate]) -> list[Hit]:
+def ranked_hits(question: Question, candidates: Sequence[Candidate], seen: Evidence) -> list[Hit]:
     """The candidates by what speaks for them, best first."""
-    seen = evidence(question, candidates)
     weighed = (seen.rows @ VALUES).tolist()
-    if question.symbol or question.literals or question.path:
+    if question.symbol or question.literals or question.path or question.about:
         weighed = [
             weight + named(question, candidate.chunk) for weight, candidate in zip(weighed, candidates, strict=True)
         ]
@@ -225,30 +227,28 @@ def ranked_hits(question: Question, candidates: Sequence[Candidate]) -> list[Hit
             score=1 / (1 + math.exp(STEEPNESS * (MIDDLE - weight))),
             words=words,
             meaning=candidate.meaning,
-            covered=covered,
         )
-        for candidate, words, weight, covered in zip(
-            candidates, seen.words, weighed, seen.rows[:, NAMES.index("file covers")].tolist(), strict=True
-        )
+        for candidate, words, weight in zip(candidates, seen.words, weighed, strict=True)
     ]
     hits.sort(key=lambda hit: (-hit.score, hit.index.repository, hit.chunk.path, hit.chunk.start_line, hit.index.id))
     return hits
 
 
-def matches_well(question: Question, ranked: Sequence[Hit]) -> bool:
+def matches_well(question: Question, ranked: Sequence[Hit], best_share: float) -> bool:
     """Whether what was found is worth showing, or only the nearest of what there is.
 
-    A symbol has to be defined, or at least to be there with all its words. Hash vectors know no other words than the
-    query's: where no file has enough of these, nothing matches. Vectors of a model may know better, and are believed.
+    A path or a symbol has to be there, the symbol at least with all its words. Hash vectors know no other words than
+    the query's: where no file has enough of these, nothing matches. Vectors of a model may know better: they are
+    believed.
     """
     if not ranked:
         return False
+    if question.path is not None and any(is_path(question, hit.chunk.path) for hit in ranked):
+        return True
     if question.symbol:
         words = set(range(len(question.stems)))
         return any(words <= hit.words or defines(question, hit.chunk) for hit in ranked)
-    if any(hit.index.space.provider != SYNTHETIC for hit in ranked):
-        return True
-    return max(hit.covered for hit in ranked) >= COVERED
+    return best_share >= ENOUGH_WORDS or any(hit.index.space.provider != SYNTHETIC for hit in ranked)
 
 
 def named(question: Question, chunk: FoundChunk) -> float:
@@ -258,6 +258,8 @@ def named(question: Question, chunk: FoundChunk) -> float:
         gain *= DEFINITIONS_ELSEWHERE
     if is_path(question, chunk.path):
         gain += PATH_ASKED
+    if question.about and content_of(chunk.path, chunk.language) in question.about:
+        gain += KIND_ASKED
     if question.literals:
         there = sum(literal in chunk.text for literal in question.literals)
         gain += QUOTED * there / len(question.literals)

@@ -21,8 +21,8 @@ IDS_PER_QUERY = 500
 # Matches looked up for each chunk that is wanted: several refs hold the same chunk, and contents that nobody refers to
 # any more match too.
 MATCHES_PER_CHUNK = 3
-# The same among the words of every index: enough for one that has a fifth of all chunks.
-MATCHES_OF_ALL = 5
+# The same among the words of every index: enough for one that has a tenth of all chunks.
+MATCHES_OF_ALL = 10
 FEW_SOURCES = 500
 # Symbols with one word of a name that are read to find the name itself; hundreds have "get".
 SYMBOLS_LOOKED_AT = 5_000
@@ -53,6 +53,14 @@ class FoundChunk(NamedTuple):
     text: str
     tokens: int | None
     file_characters: int
+
+
+class Entry(NamedTuple):
+    """A file of an indexed tree: indexed, skipped or failed, why, and its language when it was read."""
+
+    status: str
+    reason: str | None
+    language: str | None
 
 
 class OutlinedChunk(NamedTuple):
@@ -128,6 +136,17 @@ class Lookup:
         with self._db.read() as connection:
             for row in connection.execution_options(yield_per=FILES_AT_ONCE).execute(query):
                 yield row.path, row.source_id
+
+    def entry(self, generation: Generation, path: str) -> Entry | None:
+        """What became of the file at this path; None when the tree has none."""
+        query = (
+            select(files.c.status, files.c.reason, sources.c.language)
+            .outerjoin(sources, sources.c.id == files.c.source_id)
+            .where(files_of(generation), files.c.path == path)
+        )
+        with self._db.read() as connection:
+            row = connection.execute(query).first()
+        return None if row is None else Entry(*row)
 
     def languages(self, generation: Generation) -> list[str]:
         """Languages that occur in the generation, sorted."""

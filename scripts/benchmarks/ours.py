@@ -20,7 +20,9 @@ from codechunk.text.tokens import count_tokens
 class Indexed:
     """One set of files in codechunk's own index; `search` asks it."""
 
-    def __init__(self, ask, tokens_embedded: int, chunks: int) -> None:
+    def __init__(self, ask, tokens_embedded: int, chunks: int, *, believed: bool) -> None:
+        """`believed`: the vectors are a model's, although the product takes them for hash vectors."""
+        self._believed = believed
         self._ask = ask
         self.tokens_embedded = tokens_embedded
         self.chunks = chunks
@@ -37,7 +39,7 @@ class Indexed:
                 span.end_line,
                 count_tokens(span.text) + (count_tokens(span.symbol + "\n") if span.symbol else 0),
             )
-            for found in self._ask(Query(text=query, limit=answers))
+            for found in self._ask(Query(text=query, limit=answers, anyway=self._believed))
             for span in (found, *found.spans)
         ]
 
@@ -74,7 +76,7 @@ def indexed(
         app = App(loaded)
         report = app.index(IndexRequest(source=str(repository)), Silence())
         with app.searcher(None, Silence()) as ask:
-            yield Indexed(ask, report.tokens.total, report.chunks.total)
+            yield Indexed(ask, report.tokens.total, report.chunks.total, believed=encoder is not None)
 
 
 @contextmanager

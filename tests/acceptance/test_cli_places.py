@@ -160,6 +160,7 @@ def test_names_made_to_trick_a_terminal_are_shown_harmlessly(cli: Cli, tmp_path:
     assert document["files"]["indexed"] == 2
     hit = cli.search("walrus feeding")[0]
     assert hit["path"] == name
-    shown = cli.run("search", "walrus feeding")
-    assert "\x1b" not in shown.out
-    assert "evil\\x1b[2Jname\\n.py:1-2" in shown.out
+    for look in ([], ["-l"], ["--full"], ["--format", "lines"], ["--format", "md"]):
+        shown = cli.run("search", "walrus feeding", *look)
+        assert "\x1b" not in shown.out
+        assert "evil\\x1b[2Jname\\n.py:1" in shown.out

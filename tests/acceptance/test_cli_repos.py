@@ -96,7 +96,7 @@ def test_removing_one_ref_leaves_another_with_equal_content_as_it_was(
     assert (document["contents"], document["chunks"], document["collections_left"]) == (0, 0, [])
     assert cli.listed() == [("demo", "main")]
     assert cli.run("search", "value number 3", "--repo", "demo@main", "--json").json == before
-    found = cli.document("search", "only_in_feature")
+    found = cli.document("search", "only_in_feature", "--anyway")
     assert found
     assert "extra.py" not in {answer["path"] for answer in found}
     assert cli.cache() == cache

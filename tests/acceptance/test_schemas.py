@@ -36,6 +36,7 @@ def test_every_command_writes_what_its_schema_says(tmp_path: Path, emulator: Gem
     cli.seen = set()
     repo.commit({"a.bin": "\0\1", "key.py": "TOKEN = 'ghp_a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8'\n"}, "more")
     cli.document("config-show", "config", "show")
+    cli.document("config-check", "config", "check")
     cli.document("queue-status", "queue", "status")
     cli.document("index-dry-run", "index", repo.path, "--dry-run")
     cli.document("estimate", "estimate", repo.path)
@@ -51,6 +52,8 @@ def test_every_command_writes_what_its_schema_says(tmp_path: Path, emulator: Gem
     cli.document("queue-retry", "queue", "retry")
     cli.document("index", "index", repo.path)
     cli.document("search", "search", "value number 3")
+    cli.document("search", "similar", "f1.py:1")
+    cli.document("show", "show", "f1.py:1")
     for line in cli.paid("chunk", repo.path, "--json").out.splitlines():
         check("chunk", json.loads(line))
         cli.seen.add("chunk")

@@ -176,7 +176,7 @@ def test_a_result_tells_changes_texts_cost_and_savings() -> None:
         ({"tokens__estimated": True}, "2,704,347 in all, estimated"),
         ({"changes__saved": {"tokens": None, "usd": None}}, "not known: tokens were not counted"),
         ({"cost__spent": None, "cost__estimated": None}, "**-** spent, - estimated"),
-        ({"secrets__found": 1, "secrets__files": 1}, "| secrets in the code | 1 in 1 files"),
+        ({"secrets__found": 1, "secrets__files": 1}, "| secrets in the code | 1 in 1 file ("),
     ],
 )
 def test_a_result_tells_what_is_special_about_it(values: dict[str, Any], told: str) -> None:

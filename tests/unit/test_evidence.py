@@ -56,6 +56,12 @@ def test_words_count_in_every_form_and_spelling() -> None:
     assert row["words covered"] == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("query", ["größe", "Größe", "café", "naïve", "検索"])
+def test_words_beyond_ascii_count_too(query: str) -> None:
+    [row] = rows(query, chunk(text="def größe(naïve):\n    return café  # 検索 する"))
+    assert row["words covered"] == pytest.approx(1.0)
+
+
 def test_words_in_comments_are_told_from_words_in_code() -> None:
     [row] = rows("evict keys", chunk(text="# evict the oldest\ndef run():\n    keys = 1\n"))
     assert 0 < row["covered by comments"] < row["words covered"]
