@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
-from codechunk import documents, providers
+from codechunk import documents
 from codechunk.config.load import Loaded
 from codechunk.errors import CodechunkError, NotFound, UsageError
 from codechunk.git.address import Source, parse_source
@@ -28,15 +28,18 @@ from codechunk.process.stop import Stop
 from codechunk.progress import Reporter, Silence, Stoppable
 from codechunk.providers import BatchClient
 from codechunk.providers.batch_words import RemoteJob
+from codechunk.search.content import CONTENTS
+from codechunk.search.coverage import why_nothing
+from codechunk.search.freshness import Freshness
 from codechunk.search.nearest import Nearest
+from codechunk.search.query_vectors import QueryVectors, synthetic_hints
 from codechunk.search.ranking import Query, search
+from codechunk.search.scope import Asked, scope_of
 from codechunk.sending.worker import Worker
-from codechunk.state import BatchRow, IndexRow, Space, State
-from codechunk.state.embeddings import Vectors
+from codechunk.state import BatchRow, Space
 from codechunk.text.chunks import Kind
 from codechunk.workspace.commit_rules import cut_settings, read_attributes, skip_rules
 from codechunk.workspace.estimates import Prices
-from codechunk.workspace.references import published
 from codechunk.workspace.sender import open_sender
 from codechunk.workspace.workspace import Workspace
 
@@ -401,37 +404,67 @@ class App(Closing):
 
     # ------------------------------------------------------------------ search
 
-    def search(self, query: Query, *, repository: str | None, reporter: Reporter) -> list[documents.Answer]:
+    def search(
+        self,
+        query: Query,
+        *,
+        repository: str | Sequence[str] | None,
+        reporter: Reporter,
+        here: Path | None = None,
+        ref_diff: str | None = None,
+    ) -> list[documents.Answer]:
         """Answer one query from the published indexes; see `searcher`.
 
         Raises:
             UsageError: the query is empty, or names a kind that does not exist or a language that no index has.
         """
         self._check(query)
-        with self.searcher(repository, reporter) as ask:
+        with self.searcher(repository, reporter, here=here, ref_diff=ref_diff) as ask:
             return ask(query)
 
     @contextmanager
     def searcher(
-        self, repository: str | None, reporter: Reporter
+        self,
+        repository: str | Sequence[str] | None,
+        reporter: Reporter,
+        *,
+        here: Path | None = None,
+        ref_diff: str | None = None,
     ) -> Iterator[Callable[[Query], list[documents.Answer]]]:
         """A function that answers queries while the database and the vector store stay open.
 
         Args:
-            repository: NAME, NAME@REF, URL or path; None searches every repository.
+            repository: NAME, NAME@REF, URL, path or glob, or several of them; None: see `here`.
+            here: a folder: the repository it belongs to is searched, when it is indexed; None searches every one.
+            ref_diff: `OLD..NEW`: only what the new ref has and the old one has not.
 
         Raises:
             UsageError: when there is nothing of that name, or nothing was indexed yet.
         """
         state = self.workspace.state
-        indexes = self._searched(state, repository, reporter)
-        with ExitStack() as edges, Nearest(self.workspace, self._stoppable(reporter)) as nearest:
-            vectors_of = self._query_vectors(indexes, edges)
+        names = () if repository is None else (repository,) if isinstance(repository, str) else tuple(repository)
+        asked = Asked(repositories=names, here=here, ref_diff=ref_diff)
+        scope = scope_of(state, asked, self.workspace.space())
+        # What a person may like to know; a program, or somebody who asked for quiet, does not.
+        hint = None if isinstance(reporter, Silence) else reporter.say
+        if hint is not None:
+            for sentence in (*scope.told, *synthetic_hints(state, scope.indexes)):
+                hint(sentence)
+        dated = Freshness(self.workspace, scope.indexes, hint)
+        with (
+            QueryVectors(self.workspace, scope.indexes, reporter.say) as vectors_of,
+            Nearest(self.workspace, self._stoppable(reporter)) as nearest,
+        ):
 
             def ask(query: Query) -> list[documents.Answer]:
                 self.workspace.stop.raise_if_asked()
                 vectors = vectors_of(query.text)
-                return search(state, indexes, query, vector_of=vectors, nearest=nearest)
+                absent = scope.absent_from
+                found = search(state, scope.indexes, query, vector_of=vectors, nearest=nearest, absent_from=absent)
+                if not found and hint is not None:
+                    for sentence in why_nothing(state, scope.indexes, query.paths):
+                        hint(sentence)
+                return dated(found)
 
             yield ask
 
@@ -443,6 +476,9 @@ class App(Closing):
         unknown = sorted(set(query.kinds) - {str(kind) for kind in Kind})
         if unknown:
             raise UsageError(f"There is no kind {unknown[0]}: there is {', '.join(Kind)}.")
+        unknown = sorted(set(query.content) - set(CONTENTS))
+        if unknown:
+            raise UsageError(f"There is no content {unknown[0]}: there is {', '.join(CONTENTS)}.")
         known = self.languages() if query.languages else []
         unknown = [language for language in query.languages if known and language not in known]
         if unknown:
@@ -458,50 +494,6 @@ class App(Closing):
 
     def _processes(self, request: IndexRequest) -> int:
         return request.jobs or usable_cpus()
-
-    def _query_vectors(self, indexes: Sequence[IndexRow], edges: ExitStack) -> Callable[[str], dict[int, Vectors]]:
-        """A function that makes the vectors of a query, one for each space id: one call for each space.
-
-        The clients are opened here, so that a missing key is told before anything is asked, and closed with `edges`.
-        """
-        makers: dict[int, Callable[[str], Vectors]] = {}
-        for space_id, space in {index.space_id: index.space for index in indexes}.items():
-            makers[space_id] = edges.enter_context(closing(self.workspace.client(space))).embed_query
-        return lambda text: {space_id: make(text) for space_id, make in makers.items()}
-
-    def _searched(self, state: State, repository: str | None, reporter: Reporter) -> list[IndexRow]:
-        indexes = state.catalog.indexes()
-        if not indexes and state.catalog.embedding_jobs():
-            raise NotFound(
-                "The first index is not finished: its texts are still being embedded. `codechunk worker start` or "
-                "`codechunk queue sync` finishes it; `codechunk jobs list` shows how far it is."
-            )
-        if not indexes:
-            raise NotFound("Nothing is indexed yet: run `codechunk index <repo-url-or-path>` first.")
-        if repository is not None:
-            indexes = published(state, repository)
-        return _answerable(_one_space_each(indexes, self.workspace.space()), reporter)
-
-
-def _answerable(indexes: Sequence[IndexRow], reporter: Reporter) -> list[IndexRow]:
-    """The indexes whose provider is there to make the vector of a question; of the others it is told once.
-
-    Raises:
-        UsageError: none is left.
-    """
-    found = [index for index in indexes if providers.is_known(index.space.provider)]
-    for index in indexes:
-        if index in found:
-            continue
-        name = f"{index.repository}@{index.ref}"
-        told = (
-            f"There is no provider {index.space.provider!r}, which made the vectors of {name}; install its package "
-            f"again, or remove the index: `codechunk repos remove {name}`."
-        )
-        if not found:
-            raise UsageError(told)
-        reporter.say(f"{told} The other indexes are searched.")
-    return found
 
 
 def _check(request: IndexRequest) -> None:
@@ -532,13 +524,3 @@ def _names(source: Source) -> list[str]:
         parts = Path(source.url.removeprefix("file://").removesuffix(".git")).parts
         return [source.name, *("/".join(parts[-count:]) for count in range(2, len(parts)))]
     return [source.name, f"{source.host}/{source.name}" if source.host else source.name]
-
-
-def _one_space_each(indexes: Sequence[IndexRow], preferred: Space) -> list[IndexRow]:
-    """One index per repository and ref: in the configured space where there is one, else the newest."""
-    chosen: dict[tuple[int, str], IndexRow] = {}
-    for index in indexes:
-        key = (index.repository_id, index.ref)
-        if key not in chosen or (index.space == preferred and chosen[key].space != preferred):
-            chosen[key] = index
-    return list(chosen.values())

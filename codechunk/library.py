@@ -7,7 +7,7 @@ CodechunkError, whose `kind` says what a program can do about it. It works in an
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from codechunk import documents
 from codechunk.app import App, IndexRequest
@@ -20,6 +20,7 @@ from codechunk.process.log import remember_secrets
 from codechunk.process.stop import Stop
 from codechunk.progress import Callback, Event, Reporter, Silence
 from codechunk.search.answers import CONTEXT_TOKENS
+from codechunk.search.content import Content
 from codechunk.search.ranking import Query
 from codechunk.text.chunks import Chunk
 
@@ -132,25 +133,32 @@ class Codechunk(Closing):
         query: str,
         *,
         limit: int = 10,
-        repository: str | None = None,
+        repository: str | Sequence[str] | None = None,
         languages: str | Sequence[str] = (),
-        path: str | None = None,
+        path: str | Sequence[str] | None = None,
         kinds: str | Sequence[str] = (),
+        content: Content | Sequence[Content] = (),
         context: int = CONTEXT_TOKENS,
         anyway: bool = False,
+        here: str | os.PathLike[str] | None = None,
+        ref_diff: str | None = None,
     ) -> list[documents.Answer]:
         """The code that answers a query, best first.
 
         Args:
             query: words or a question.
             limit: how many answers, 1 to 100.
-            repository: only this one: NAME, NAME@REF, URL or path.
+            repository: only this one, or these: NAME, NAME@REF, URL, path, or a glob over names. Of several refs of a
+                repository one is searched unless it is named: the branch that is out, or the default one.
             languages: only these, or this one.
-            path: only files that match this glob (as in .gitignore).
+            path: only files that match this glob (as in .gitignore), or one of these; a `!` in front excludes.
             kinds: only these, or this one: function, method, class, ...
+            content: only these kinds of files, or this one: code, tests, examples, docs, data.
             context: tokens that the best answer may hold, with the code around its hit; later ones hold less. 0: hits
                 alone.
             anyway: the nearest code even when nothing matches well; else there are no answers then.
+            here: a folder: the repository it belongs to is searched when it is indexed; None: all are.
+            ref_diff: `OLD..NEW`, two refs of one repository: only what the new one has and the old one has not.
 
         Raises:
             UsageError: the query is empty, the limit is none, or nothing was indexed yet.
@@ -161,11 +169,18 @@ class Codechunk(Closing):
             limit=limit,
             languages=_words(languages),
             kinds=_words(kinds),
-            path=path,
+            paths=() if path is None else _words(path),
+            content=cast("Sequence[Content]", _words(content)),
             context=context,
             anyway=anyway,
         )
-        return self._app.search(words, repository=repository, reporter=Silence())
+        return self._app.search(
+            words,
+            repository=repository,
+            reporter=Silence(),
+            here=None if here is None else Path(here),
+            ref_diff=ref_diff,
+        )
 
     def jobs(self, limit: int | None = None) -> list[documents.JobDocument]:
         """The runs of `index`, the newest first."""

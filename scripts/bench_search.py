@@ -34,7 +34,7 @@ FILTERS = {
     "no filter": {},
     "language": {"languages": ["c"]},
     "kind": {"kinds": ["function"]},
-    "path": {"path": "*.h"},
+    "path": {"paths": ["*.h"]},
 }
 
 

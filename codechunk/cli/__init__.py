@@ -128,11 +128,16 @@ def search(
     limit: Annotated[
         int, typer.Option("--limit", "-k", "-n", min=1, max=100, help="How many answers.", metavar="N")
     ] = 10,
-    repo: Annotated[
-        str | None, typer.Option(help="Only this repository, or repository@ref.", metavar="NAME[@REF]")
-    ] = None,
+    repo: options.Repositories = None,
+    everywhere: options.Everywhere = False,
+    ref_diff: options.RefDiff = None,
     language: Annotated[list[str] | None, typer.Option(help="Only these languages.", metavar="L")] = None,
-    path: Annotated[str | None, typer.Option(help="Only these files (gitignore glob).", metavar="GLOB")] = None,
+    path: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these files (gitignore glob); with ! in front all but these.", metavar="GLOB"),
+    ] = None,
+    content: options.ContentOption = None,
+    no_tests: options.NoTests = False,
     kind: Annotated[
         list[str] | None, typer.Option(help="Only these kinds: function, method, class, ...", metavar="K")
     ] = None,
@@ -179,9 +184,12 @@ def search(
             context.obj.load(),
             query=" ".join(query),
             limit=limit,
-            repository=repo,
+            repositories=repo or [],
+            everywhere=everywhere,
+            ref_diff=ref_diff,
             languages=language or [],
-            path=path,
+            paths=path or [],
+            content=options.contents(content or [], no_tests=no_tests),
             kinds=kind or [],
             context=context_tokens,
             anyway=anyway,

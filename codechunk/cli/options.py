@@ -1,9 +1,13 @@
 """The options of `codechunk index`, and of several commands, with their help. As light as the front of the room."""
 
+from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from codechunk.errors import UsageError
 
 Ref = Annotated[str | None, typer.Option(help="Branch, tag or commit.", show_default="HEAD", metavar="REF")]
 Mode = Annotated[
@@ -58,3 +62,41 @@ Pager = Annotated[
         help="On a terminal, show what is longer than it in $CODECHUNK_PAGER, $PAGER or less.",
     ),
 ]
+Repositories = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--repo", help="Only this repository, or repository@ref: name, path, URL or glob.", metavar="NAME[@REF]"
+    ),
+]
+Everywhere = Annotated[bool, typer.Option("--all", help="Every repository, not only the one of this folder.")]
+RefDiff = Annotated[
+    str | None, typer.Option(help="Only what the new ref has and the old one has not.", metavar="OLD..NEW")
+]
+
+
+class ContentChoice(StrEnum):
+    """Kinds of files, as codechunk.search.content has them, which takes longer to import; a test compares the two."""
+
+    CODE = "code"
+    TESTS = "tests"
+    EXAMPLES = "examples"
+    DOCS = "docs"
+    DATA = "data"
+    ALL = "all"
+
+
+ContentOption = Annotated[
+    list[ContentChoice] | None,
+    typer.Option(help="Only these kinds of files: code, tests, examples, docs, data; or all.", metavar="C"),
+]
+NoTests = Annotated[bool, typer.Option("--no-tests", help="All but tests.")]
+
+
+def contents(given: Sequence[ContentChoice], *, no_tests: bool) -> list[str]:
+    """The kinds of files that --content and --no-tests mean; empty for all of them. Raises UsageError for none."""
+    every = [content for content in ContentChoice if content is not ContentChoice.ALL]
+    if no_tests and given and set(given) <= {ContentChoice.TESTS}:
+        raise UsageError("--content tests and --no-tests exclude each other.")
+    chosen = every if not given or ContentChoice.ALL in given else [content for content in every if content in given]
+    kept = [content for content in chosen if content is not ContentChoice.TESTS or not no_tests]
+    return [] if kept == every else [content.value for content in kept]

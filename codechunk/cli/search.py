@@ -22,6 +22,7 @@ from codechunk.cli.terminal import reporter, shown, stderr, stdout, write_json
 from codechunk.config.load import Loaded
 from codechunk.documents import Answer, to_json
 from codechunk.errors import NotFound, UsageError
+from codechunk.search.content import CONTENTS
 from codechunk.search.ranking import Query
 
 
@@ -41,9 +42,12 @@ def run(
     *,
     query: str,
     limit: int,
-    repository: str | None,
+    repositories: Sequence[str],
+    everywhere: bool,
+    ref_diff: str | None,
     languages: Sequence[str],
-    path: str | None,
+    paths: Sequence[str],
+    content: Sequence[str],
     kinds: Sequence[str],
     context: int,
     anyway: bool,
@@ -63,14 +67,17 @@ def run(
                     limit=max(limit, look.open or 0),
                     languages=languages,
                     kinds=kinds,
-                    path=path,
+                    paths=paths,
+                    content=[one for one in CONTENTS if one in content],
                     context=context,
                     anyway=anyway,
                 ),
-                repository=repository,
+                repository=repositories or None,
                 reporter=progress,
+                here=None if everywhere else Path.cwd(),
+                ref_diff=ref_diff,
             )
-        show(answers, look, several=repository is None and has_several(app))
+        show(answers, look, several=len({answer.repository for answer in answers}) > 1)
 
 
 def show(answers: Sequence[Answer], look: Look, *, several: bool) -> None:
@@ -96,11 +103,6 @@ def _open(answers: Sequence[Answer], rank: int) -> None:
         raise NotFound(f"There is no answer {rank} to open: {found}.")
     answer = answers[rank - 1]
     open_in_editor(answer, telling_line(answer, lines_of(answer)).number, os.environ)
-
-
-def has_several(app: App) -> bool:
-    """Whether more than one repository is indexed."""
-    return len({index.repository_id for index in app.workspace.state.catalog.indexes()}) > 1
 
 
 def _lines(console: Console, answers: Sequence[Answer], look: Look, *, several: bool) -> list[Text]:

@@ -80,6 +80,12 @@ class Answer:
     """The file on this disk, when the repository is a local one and has it; null otherwise."""
     spans: Sequence[Span]
     """Further spans of the same file, best first."""
+    also: Sequence[str] = ()
+    """Where else the found chunk's very text is among what was searched, as `repository@ref:path`."""
+    committed_at: str | None = None
+    """When the commit was made, UTC; null when no repository on this disk has it."""
+    behind: int | None = None
+    """How many commits the branch has gone on since, for a local repository; null when that is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -135,3 +135,24 @@ def _plain_path(parts: SplitResult) -> str:
 def _refuse_credentials() -> NoReturn:
     # The text is not repeated: it holds a secret, and git would store it and show it in `ps`.
     raise UsageError("SOURCE contains credentials; remove them from the URL and set CODECHUNK_GIT_TOKEN instead.")
+
+
+def place_of(url: str) -> str | None:
+    """Host and path of a repository, the same for all ways to reach it; None for what is neither a URL nor a full path.
+
+    `git@host:a/b.git`, `https://user:password@host/a/b` and `ssh://git@host/a/b/` are one place, and so are a path and
+    its file:// URL.
+    """
+    url = url.strip()
+    if url.startswith("/"):
+        host, path = "", url
+    else:
+        try:
+            source = parse_source(re.sub(r"^(https?|git)://[^/@]*@", r"\1://", url))
+        except (UsageError, GitError):
+            return None
+        if source.kind != "remote":
+            return None
+        parts = urlsplit(source.url)
+        host, path = parts.hostname or "", parts.path
+    return host + path.rstrip("/").removesuffix(".git").rstrip("/")

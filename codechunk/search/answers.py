@@ -62,12 +62,21 @@ class _File:
     used: set[int] = field(default_factory=set)
 
 
-def answers(state: State, question: Question, ranked: Sequence[Hit], *, limit: int, context: int) -> list[Answer]:
+def answers(
+    state: State,
+    question: Question,
+    ranked: Sequence[Hit],
+    *,
+    limit: int,
+    context: int,
+    also: Mapping[str, Sequence[str]] | None = None,
+) -> list[Answer]:
     """The first `limit` files with their spans.
 
     Args:
         ranked: best first.
         context: tokens that the best span may hold, its hit and the code around it; 0 for the hits alone.
+        also: where else the code of a chunk is, by its id.
     """
     outline = _outline(state, ranked, limit)
     files = _chosen(ranked, outline, limit, context)
@@ -80,7 +89,7 @@ def answers(state: State, question: Question, ranked: Sequence[Hit], *, limit: i
         if (span.hit.chunk.source_id, ordinal) not in chunks
     ]
     chunks |= state.lookup.rows([outline[place].row for place in missing])
-    return [_answer(question, file, rank, chunks) for rank, file in enumerate(files, start=1)]
+    return [_answer(question, file, rank, chunks, also or {}) for rank, file in enumerate(files, start=1)]
 
 
 def _outline(state: State, ranked: Sequence[Hit], limit: int) -> dict[tuple[int, int], OutlinedChunk]:
@@ -164,7 +173,13 @@ def _size(chunk: OutlinedChunk) -> int:
     return chunk.tokens if chunk.tokens is not None else int(chunk.size_bytes / BYTES_PER_TOKEN) + 1
 
 
-def _answer(question: Question, file: _File, rank: int, found: Mapping[tuple[int, int], FoundChunk]) -> Answer:
+def _answer(
+    question: Question,
+    file: _File,
+    rank: int,
+    found: Mapping[tuple[int, int], FoundChunk],
+    also: Mapping[str, Sequence[str]],
+) -> Answer:
     best, *others = [_span(taken, found) for taken in file.spans]
     hit = file.spans[0].hit
     index, chunk = hit.index, hit.chunk
@@ -188,6 +203,7 @@ def _answer(question: Question, file: _File, rank: int, found: Mapping[tuple[int
         url=permalink(index, chunk.path, best.start_line, best.end_line),
         absolute_path=absolute_path(index, chunk.path),
         spans=others,
+        also=also.get(chunk.chunk_id, ()),
     )
 
 

@@ -5,6 +5,7 @@ import numpy as np
 from codechunk.errors import IndexBusy, VectorStoreError
 from codechunk.process.closing import Closing
 from codechunk.progress import Reporter
+from codechunk.search.scope import is_early
 from codechunk.state import IndexRow
 from codechunk.state.embeddings import Vectors
 from codechunk.workspace.workspace import Workspace
@@ -27,6 +28,8 @@ class Nearest(Closing):
 
     def __call__(self, index: IndexRow, vector: Vectors, limit: int) -> list[tuple[str, float]] | None:
         """The nearest chunks of the index, or None when the store cannot be asked."""
+        if is_early(index):  # the store has nothing of it yet
+            return None
         try:
             return self._session.ask(index, vector[np.newaxis], limit, self._reporter)[0]
         except (IndexBusy, VectorStoreError) as exc:

@@ -7,7 +7,7 @@ the weights of these numbers were learned (`weights`): on the tuning halves of `
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -15,13 +15,15 @@ import numpy as np
 from codechunk.documents import Answer
 from codechunk.providers import SYNTHETIC
 from codechunk.search.answers import CONTEXT_TOKENS, Hit, answers
-from codechunk.search.content import content_of
+from codechunk.search.content import Content, content_of
 from codechunk.search.definitions import defines, names_one
 from codechunk.search.evidence import Candidate, Evidence, evidence
-from codechunk.search.path_glob import PathGlob
+from codechunk.search.filters import filter_of
+from codechunk.search.once import once
 from codechunk.search.question import Question, read
+from codechunk.search.scope import is_early
 from codechunk.search.weights import VALUES
-from codechunk.state import Filter, FoundChunk, IndexRow, State
+from codechunk.state import Filter, FoundChunk, Generation, IndexRow, State
 from codechunk.state.embeddings import Vectors
 from codechunk.text.words import index_words
 from codechunk.vectors import exact
@@ -46,6 +48,8 @@ NEIGHBOURS = 300
 # With a filter: how many neighbours are asked for, and how many of them must pass to be trusted as the nearest.
 FILTERED_NEIGHBOURS = 1_000
 ENOUGH = 50
+# The vectors of so few files are compared sooner than neighbours are sorted out.
+FEW_FILES = 50
 # Weighed evidence -> score: these two make .5 of what half of the time answers, on the tuning halves.
 MIDDLE, STEEPNESS = 0.77, 4.0
 # A file with a smaller share of the words proves nothing: every question of the tuning half has one with more, of
@@ -61,6 +65,9 @@ AskStore = Callable[[IndexRow, Vectors, int], list[tuple[str, float]] | None]
 class Query:
     """What somebody looks for.
 
+    `paths`: globs as in .gitignore, one of which a file must match; those with a `!` in front exclude. `content`: kinds
+    of files, see codechunk.search.content. Empty sequences do not restrict.
+
     `context`: tokens that the best answer may hold, its hit and the code around it (later ones hold less, see
     CONTEXT_TOKENS); 0 for the hits alone. `anyway`: answer with the nearest code even when nothing matches well.
     """
@@ -69,7 +76,8 @@ class Query:
     limit: int = 10
     languages: Sequence[str] = ()
     kinds: Sequence[str] = ()
-    path: str | None = None
+    paths: Sequence[str] = ()
+    content: Sequence[Content] = ()
     context: int = CONTEXT_TOKENS
     anyway: bool = False
 
@@ -81,25 +89,28 @@ def search(
     *,
     vector_of: Mapping[int, Vectors],
     nearest: AskStore,
+    absent_from: Generation | None = None,
 ) -> list[Answer]:
     """The best answers over all given indexes.
 
     Args:
-        vector_of: the query's vector for each space id, of unit length.
+        vector_of: the query's vector for each space id, of unit length; an index whose space is not there is searched
+            by words alone.
         nearest: asks the vector store for (chunk id, similarity) of an index, best first; None when the
             store cannot be asked now, and then the vectors in the state database are compared one by one.
+        absent_from: only chunks that this generation has not; None: all.
 
     When a run publishes meanwhile, what was found may be swept away under the question: it is asked again of what is
     published now. Two processes or threads may publish as often as they like, so not for ever.
     """
     for _ in range(ASKED_AGAIN):
-        answers = _search_once(state, indexes, query, vector_of, nearest)
+        answers = _search_once(state, indexes, query, vector_of, nearest, absent_from)
         published = {index.id: index for index in state.catalog.indexes()}
-        now = [published[index.id] for index in indexes if index.id in published]
+        now = [published.get(index.id, index) for index in indexes if index.id in published or is_early(index)]
         if [index.published for index in now] == [index.published for index in indexes]:
             return answers
         indexes = now
-    return _search_once(state, indexes, query, vector_of, nearest)
+    return _search_once(state, indexes, query, vector_of, nearest, absent_from)
 
 
 def _search_once(
@@ -108,14 +119,18 @@ def _search_once(
     query: Query,
     vector_of: Mapping[int, Vectors],
     nearest: AskStore,
+    absent_from: Generation | None,
 ) -> list[Answer]:
     question = read(query.text)
-    candidates = candidates_of(state, indexes, query, question, vector_of=vector_of, nearest=nearest)
+    candidates = candidates_of(
+        state, indexes, query, question, vector_of=vector_of, nearest=nearest, absent_from=absent_from
+    )
     seen = evidence(question, candidates)
     ranked = ranked_hits(question, candidates, seen)
     if not query.anyway and not matches_well(question, ranked, seen.best_share):
         return []
-    return answers(state, question, ranked, limit=query.limit, context=query.context)
+    kept, also = once(state, indexes, ranked)
+    return answers(state, question, kept, limit=query.limit, context=query.context, also=also)
 
 
 def candidates_of(
@@ -126,10 +141,11 @@ def candidates_of(
     *,
     vector_of: Mapping[int, Vectors],
     nearest: AskStore,
+    absent_from: Generation | None = None,
 ) -> list[Candidate]:
     """Every chunk that is weighed: found by words, by meaning, by name, by path or as it is written."""
-    wanted = _filter(state, indexes, query)
     ids = [index.id for index in indexes]
+    wanted = state.lookup.narrowed(ids, _filter(query, absent_from))
     by_words = state.lookup.by_words(ids, question.words, wanted, limit=BY_WORDS)
     by_meaning = _by_meaning(state, indexes, vector_of, wanted, nearest, by_words)
     scores: dict[str, tuple[int, float, float]] = {}
@@ -144,20 +160,20 @@ def candidates_of(
     for index_id, chunk_id, score in by_words:
         _, _, meaning = scores.get(chunk_id, (index_id, 0.0, 0.0))
         scores[chunk_id] = index_id, score / by_words[0][2] if by_words[0][2] > 0 else 1.0, meaning
-    for index_id, chunk_id in _by_name(state, indexes, question):
+    for index_id, chunk_id in _by_name(state, indexes, question, wanted):
         scores.setdefault(chunk_id, (index_id, 0.0, 0.0))
     found = _candidates(state, indexes, scores, wanted)
     return found + _of_path(state, indexes, question, wanted, found)
 
 
-def _by_name(state: State, indexes: Sequence[IndexRow], question: Question) -> list[tuple[int, str]]:
+def _by_name(state: State, indexes: Sequence[IndexRow], question: Question, wanted: Filter) -> list[tuple[int, str]]:
     """Chunks that define a name that is asked for, or that hold a text in quotes: (index, chunk id)."""
     ids = [index.id for index in indexes]
     names = {question.symbol[-1]} if question.symbol else question.names
     words = [split[0] for name in sorted(names) if (split := index_words(name).split())]
-    found = state.lookup.by_symbol(ids, words, partial(names_one, names), limit=BY_SYMBOL)
+    found = state.lookup.by_symbol(ids, words, partial(names_one, names), wanted, limit=BY_SYMBOL)
     for literal in question.literals:
-        found += state.lookup.by_phrase(ids, index_words(literal).split(), limit=BY_PHRASE)
+        found += state.lookup.by_phrase(ids, index_words(literal).split(), wanted, limit=BY_PHRASE)
     return found
 
 
@@ -250,17 +266,9 @@ def named(question: Question, chunk: FoundChunk) -> float:
     return gain
 
 
-def _filter(state: State, indexes: Sequence[IndexRow], query: Query) -> Filter:
-    sources = None
-    if query.path is not None:
-        glob = PathGlob.parse(query.path)
-        sources = frozenset(
-            source
-            for index in indexes
-            for path, source in state.lookup.files(index.published, containing=glob.pieces())
-            if glob.matches(path)
-        )
-    return Filter(languages=tuple(query.languages), kinds=tuple(query.kinds), sources=sources)
+def _filter(query: Query, absent_from: Generation | None) -> Filter:
+    wanted = filter_of(languages=query.languages, kinds=query.kinds, paths=query.paths, content=query.content)
+    return replace(wanted, absent_from=absent_from)
 
 
 def _by_meaning(
@@ -282,6 +290,7 @@ def _by_meaning(
     return [
         _in_one_space(state, members, vector_of[space_id], wanted, nearest, by_words)
         for space_id, members in spaces.items()
+        if space_id in vector_of
     ]
 
 
@@ -322,7 +331,8 @@ def _nearest_in(
     Chroma's own filter costs 20 to 65 times a plain query (reliability.md, 1). So a filtered search asks for
     more neighbours and keeps those that pass; when too few do, all stored vectors that pass are compared.
     """
-    found = nearest(index, vector, FILTERED_NEIGHBOURS if wanted else NEIGHBOURS)
+    few = wanted.sources is not None and len(wanted.sources) <= FEW_FILES
+    found = None if few else nearest(index, vector, FILTERED_NEIGHBOURS if wanted else NEIGHBOURS)
     if found is not None:
         if not wanted:
             return found[:BY_MEANING]

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import and_, func, or_, select
 
 from codechunk.state.contents import files_of, live_at
 from codechunk.state.database import Database
 from codechunk.state.generation import Generation
+from codechunk.state.lookup import live_now, with_pieces
 from codechunk.state.questions import OVER
 from codechunk.state.tables import chunks, embeddings, files, indexes, jobs, repositories, sources
 
@@ -40,6 +42,25 @@ class IndexDetails:
     left_out: dict[str, int]
     shared_chunks: int
     """Chunks of contents that another ref of the repository holds too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """How much of some indexes can be found: files and chunks, files left out by reason, texts without a vector."""
+
+    files: int
+    chunks: int
+    left_out: dict[str, int]
+    waiting: int
+    failed: int
+
+
+class FileStatus(NamedTuple):
+    """An entry of an indexed tree: `planned`, `indexed`, `skipped` or `failed`, and why."""
+
+    path: str
+    status: str
+    reason: str | None
 
 
 class Inventory:
@@ -125,6 +146,46 @@ class Inventory:
                 left_out=answers[2],
                 shared_chunks=int(connection.execute(shared.where(live, indexed, elsewhere)).scalar_one()),
             )
+
+    def coverage(self, index_ids: Sequence[int]) -> Coverage:
+        """How much of what these indexes publish can be found. Every chunk is looked at."""
+        live = files.c.index_id.in_(index_ids), live_now()
+        held = (
+            select(func.count(), func.coalesce(func.sum(sources.c.chunks), 0))
+            .select_from(files.join(indexes, indexes.c.id == files.c.index_id))
+            .join(sources, sources.c.id == files.c.source_id)
+            .where(*live, files.c.status == "indexed")
+        )
+        reason = func.coalesce(files.c.reason, files.c.status)
+        left_out = (
+            select(reason.label("name"), func.count().label("n"))
+            .select_from(files.join(indexes, indexes.c.id == files.c.index_id))
+            .where(*live, files.c.status.in_(("skipped", "failed")))
+            .group_by(reason)
+        )
+        with self._db.read() as connection:
+            count, chunk_count = connection.execute(held).one()
+            reasons = {row.name: int(row.n) for row in connection.execute(left_out)}
+        texts = self.texts(index_ids)
+        return Coverage(
+            files=int(count),
+            chunks=int(chunk_count),
+            left_out=reasons,
+            waiting=texts["pending"] + texts["processing"],
+            failed=texts["failed"],
+        )
+
+    def files_with(self, index_ids: Sequence[int], pieces: Sequence[Sequence[str]]) -> list[FileStatus]:
+        """The published entries, indexed or not, whose paths have these pieces (see `Filter.pieces`), by path."""
+        query = (
+            select(files.c.path, files.c.status, files.c.reason)
+            .distinct()
+            .join(indexes, indexes.c.id == files.c.index_id)
+            .where(files.c.index_id.in_(index_ids), live_now(), with_pieces(pieces))
+            .order_by(files.c.path)
+        )
+        with self._db.read() as connection:
+            return [FileStatus(*row) for row in connection.execute(query)]
 
     def texts(self, index_ids: Sequence[int]) -> dict[str, int]:
         """How many texts that files of these indexes have are in each state: pending, processing, ready, failed."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, or_, select, true
 
 from codechunk.slices import slices
 from codechunk.state.contents import files_of, live_at
@@ -29,6 +29,11 @@ SYMBOLS_LOOKED_AT = 5_000
 # Files of an index whose chunks are looked at in some hundredths of a second, before a search by words begins.
 FEW_FILES = 2_000
 FILES_AT_ONCE = 2_000
+# With a filter so many times as many matches are looked at.
+MORE_MATCHES = 10
+
+# Whether a file may be returned, by its path and language.
+Passing = Callable[[str, str], bool]
 
 
 class FoundChunk(NamedTuple):
@@ -71,18 +76,36 @@ class OutlinedChunk(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Which chunks a search may return. Empty sequences do not restrict."""
+    """Which chunks a search may return. Empty sequences do not restrict.
+
+    Attributes:
+        passing: whether a file may be returned. Only files of chunks that were found are asked about, as long as enough
+            of them pass; None: all.
+        pieces: what is known beforehand of the paths that pass: each contains the texts of one of these sequences, one
+            after the other. None: nothing is known.
+        sources: contents; None: all.
+        absent_from: only chunks whose id this generation has not; None: all.
+    """
 
     languages: Sequence[str] = ()
     kinds: Sequence[str] = ()
-    sources: frozenset[int] | None = None  # contents; None = all
+    passing: Passing | None = None
+    pieces: Sequence[Sequence[str]] = ()
+    sources: frozenset[int] | None = None
+    absent_from: Generation | None = None
 
-    def passes(self, source_id: int) -> bool:
-        """Whether a chunk of this content may be returned, as far as `sources` says."""
-        return self.sources is None or source_id in self.sources
+    def passes(self, source_id: int, path: str, language: str) -> bool:
+        """Whether a chunk of this content may be returned, as far as `passing` and `sources` say."""
+        if self.sources is not None and source_id not in self.sources:
+            return False
+        return self.passing is None or self.passing(path, language)
 
     def __bool__(self) -> bool:
-        return bool(self.languages or self.kinds or self.sources is not None)
+        more = (self.passing, self.sources, self.absent_from)
+        return bool(self.languages or self.kinds) or any(part is not None for part in more)
+
+
+NO_FILTER = Filter()
 
 
 class _Scored(NamedTuple):
@@ -109,8 +132,7 @@ class Lookup:
         """
         query = select(files.c.path, files.c.source_id).where(files_of(generation), files.c.status == "indexed")
         if containing:
-            escaped = (re.sub(r"([%_\\])", r"\\\1", piece) for piece in containing)
-            query = query.where(files.c.path.like(f"%{'%'.join(escaped)}%", escape="\\"))
+            query = query.where(with_pieces([containing]))
         with self._db.read() as connection:
             for row in connection.execution_options(yield_per=FILES_AT_ONCE).execute(query):
                 yield row.path, row.source_id
@@ -145,9 +167,18 @@ class Lookup:
             for some in slices(chunk_ids, IDS_PER_QUERY):
                 query = _live(generation, wanted).where(chunks.c.chunk_id.in_(some))
                 for row in connection.execute(query).fetchall():
-                    if wanted.passes(row.source_id):
+                    if wanted.passes(row.source_id, row.path, row.language):
                         found[row.chunk_id] = _found(row)
         return found
+
+    def holders(self, index_ids: Sequence[int], chunk_ids: Sequence[str]) -> list[tuple[str, int, str]]:
+        """Which of these indexes have these chunks: (chunk id, index, path)."""
+        with self._db.read() as connection:
+            return [
+                (row.chunk_id, row.index_id, row.path)
+                for some in slices(chunk_ids, IDS_PER_QUERY)
+                for row in connection.execute(_of_indexes(index_ids, NO_FILTER).where(chunks.c.chunk_id.in_(some)))
+            ]
 
     def outline(self, source_ids: Sequence[int], first: int, last: int) -> dict[tuple[int, int], OutlinedChunk]:
         """The chunks of these contents with ordinals from `first` to `last`, by content and ordinal."""
@@ -173,7 +204,13 @@ class Lookup:
         return found
 
     def by_symbol(
-        self, index_ids: Sequence[int], words: Sequence[str], worth: Callable[[str, str], float], *, limit: int
+        self,
+        index_ids: Sequence[int],
+        words: Sequence[str],
+        worth: Callable[[str, str], float],
+        wanted: Filter = NO_FILTER,
+        *,
+        limit: int,
     ) -> list[tuple[int, str]]:
         """(index, chunk id) of published chunks by what their symbol is worth, best first.
 
@@ -185,7 +222,7 @@ class Lookup:
         if not words or not index_ids:
             return []
         with self._db.read() as connection:
-            rows = self._rows(connection, index_ids, Filter())
+            rows = self._rows(connection, index_ids, wanted)
             ids = self._lexical.with_symbol(connection, words, rows, limit=SYMBOLS_LOOKED_AT)
             worth_of: dict[int, float] = {}
             for some in slices(ids, IDS_PER_QUERY):
@@ -193,28 +230,43 @@ class Lookup:
                 for row in connection.execute(query).fetchall():
                     if value := worth(row.symbol or "", row.kind):
                         worth_of[row.id] = value
-            best = sorted(worth_of, key=lambda row: (-worth_of[row], row))[: MATCHES_PER_CHUNK * limit]
-            return self._places(connection, index_ids, best)[:limit]
+            best = sorted(worth_of, key=lambda row: (-worth_of[row], row))[: _most(wanted, limit)]
+            return self._places(connection, index_ids, best, wanted)[:limit]
 
-    def by_phrase(self, index_ids: Sequence[int], words: Sequence[str], *, limit: int) -> list[tuple[int, str]]:
+    def by_phrase(
+        self, index_ids: Sequence[int], words: Sequence[str], wanted: Filter = NO_FILTER, *, limit: int
+    ) -> list[tuple[int, str]]:
         """(index, chunk id) of published chunks whose text has these words side by side, best first."""
         if not words or not index_ids:
             return []
         with self._db.read() as connection:
-            rows = self._rows(connection, index_ids, Filter())
-            most = MATCHES_PER_CHUNK * limit
-            matches = self._lexical.best(connection, words, rows, limit=most, within="phrase")
-            return self._places(connection, index_ids, [row for row, _ in matches])[:limit]
+            rows = self._rows(connection, index_ids, wanted)
+            matches = self._lexical.best(connection, words, rows, limit=_most(wanted, limit), within="phrase")
+            return self._places(connection, index_ids, [row for row, _ in matches], wanted)[:limit]
 
     @staticmethod
-    def _places(connection: Connection, index_ids: Sequence[int], rows: Sequence[int]) -> list[tuple[int, str]]:
-        """(index, chunk id) of those of these rows that are published, in the same order."""
+    def _places(
+        connection: Connection, index_ids: Sequence[int], rows: Sequence[int], wanted: Filter
+    ) -> list[tuple[int, str]]:
+        """(index, chunk id) of those of these rows that are published and pass, in the same order."""
         order = {row: place for place, row in enumerate(rows)}
         found = []
         for some in slices(rows, IDS_PER_QUERY):
-            query = _of_indexes(index_ids, Filter()).where(chunks.c.id.in_(some))
-            found += [(order[row.id], row.index_id, row.chunk_id) for row in connection.execute(query).fetchall()]
+            query = _of_indexes(index_ids, wanted).where(chunks.c.id.in_(some))
+            found += [
+                (order[row.id], row.index_id, row.chunk_id)
+                for row in connection.execute(query).fetchall()
+                if wanted.passes(row.source_id, row.path, row.language)
+            ]
         return [(index_id, chunk_id) for _, index_id, chunk_id in sorted(found)]
+
+    def narrowed(self, index_ids: Sequence[int], wanted: Filter) -> Filter:
+        """The same filter with the contents that pass, when their paths tell that they are few; else as it is."""
+        if wanted.passing is None or not wanted.pieces:
+            return wanted
+        with self._db.read() as connection:
+            found = connection.execute(_with_paths(index_ids, wanted).limit(FEW_SOURCES + 1)).fetchall()
+        return wanted if len(found) > FEW_SOURCES else _only(wanted, found)
 
     def by_words(
         self, index_ids: Sequence[int], words: Sequence[str], wanted: Filter, *, limit: int
@@ -230,16 +282,24 @@ class Lookup:
         if not words or not index_ids:
             return []
         with self._db.read() as connection:
-            if not wanted and self._are_large(connection, index_ids):
+            if wanted.passing is not None or (not wanted and self._are_large(connection, index_ids)):
                 # Most likely the best of all are enough, and need no bounds.
-                best = self._best(connection, index_ids, words, None, limit=limit, most=MATCHES_OF_ALL * limit)
+                best = self._best(connection, index_ids, words, None, wanted, limit=limit, most=MATCHES_OF_ALL * limit)
                 if best is not None:
                     return _first_places(best, index_ids, limit=limit)
+            wanted = self._resolved(connection, index_ids, wanted)
             rows = self._rows(connection, index_ids, wanted)
             most = MATCHES_PER_CHUNK * limit
-            best = None if wanted else self._best(connection, index_ids, words, rows, limit=limit, most=most)
+            best = None if wanted else self._best(connection, index_ids, words, rows, wanted, limit=limit, most=most)
             scored = self._all(connection, index_ids, words, rows, wanted, page=limit) if best is None else best
             return _first_places(scored, index_ids, limit=limit)
+
+    def _resolved(self, connection: Connection, index_ids: Sequence[int], wanted: Filter) -> Filter:
+        """The same filter with the contents that pass, for those who read all chunks; each file is looked at."""
+        if wanted.passing is None:
+            return wanted
+        query = _with_paths(index_ids, wanted)
+        return _only(wanted, connection.execution_options(yield_per=FILES_AT_ONCE).execute(query))
 
     def _are_large(self, connection: Connection, index_ids: Sequence[int]) -> bool:
         """Whether the indexes have so many files that finding their bounds takes longer than reading others' words.
@@ -270,7 +330,7 @@ class Lookup:
             .order_by(matched.c.score.desc(), chunks.c.chunk_id)
         )
         for row in connection.execution_options(yield_per=page).execute(query):
-            if wanted.passes(row.source_id):
+            if wanted.passes(row.source_id, row.path, row.language):
                 yield _Scored(row.chunk_id, row.index_id, row.score)
 
     def _rows(self, connection: Connection, index_ids: Sequence[int], wanted: Filter) -> Rows | None:
@@ -296,12 +356,13 @@ class Lookup:
         index_ids: Sequence[int],
         words: Sequence[str],
         rows: Rows | None,
+        wanted: Filter,
         *,
         limit: int,
         most: int,
     ) -> list[_Scored] | None:
-        """The chunks of the `most` best matches, best first, when they are enough; only these are joined with
-        anything."""
+        """The chunks of the `most` best matches that the filter lets pass, best first, when they are enough; only
+        these are joined with anything."""
         matches = self._lexical.best(connection, words, rows, limit=most)
         if len(matches) == most:  # others may have the same score as the last one
             matches = [match for match in matches if match[1] > matches[-1][1]]
@@ -311,9 +372,12 @@ class Lookup:
         scores = dict(matches)
         ids, found = list(scores), []
         for page in slices(ids, IDS_PER_QUERY):
-            query = _of_indexes(index_ids, Filter()).where(chunks.c.id.in_(page))
-            rows_found = connection.execute(query).fetchall()
-            found += [_Scored(row.chunk_id, row.index_id, scores[row.id]) for row in rows_found]
+            query = _of_indexes(index_ids, wanted).where(chunks.c.id.in_(page))
+            found += [
+                _Scored(row.chunk_id, row.index_id, scores[row.id])
+                for row in connection.execute(query).fetchall()
+                if wanted.passes(row.source_id, row.path, row.language)
+            ]
         if some and len({row.chunk_id for row in found}) <= limit:
             return None
         return sorted(found, key=lambda row: (-row.score, row.chunk_id))
@@ -329,7 +393,7 @@ class Lookup:
                 and_(embeddings.c.text_sha == chunks.c.text_sha, embeddings.c.space_id == space_id),
             )
             .join(vectors, vectors.c.embedding_id == embeddings.c.id)
-            .where(files.c.index_id == index_id, live_at(indexes.c.generation), chunks.c.chunk_id.in_(chunk_ids))
+            .where(files.c.index_id == index_id, live_now(), chunks.c.chunk_id.in_(chunk_ids))
         )
         if not chunk_ids:
             return {}
@@ -356,6 +420,7 @@ class Lookup:
         if wanted.languages:
             query = query.join(sources, sources.c.id == chunks.c.source_id)
         with self._db.read() as connection:
+            wanted = self._resolved(connection, [generation.index_id], wanted)
             for part in _few_sources_each(wanted):
                 some = query.where(*conditions(part))
                 for rows in connection.execution_options(yield_per=page).execute(some).partitions():
@@ -366,12 +431,49 @@ class Lookup:
 def _of_indexes(index_ids: Sequence[int], wanted: Filter) -> Select[Any]:
     """The published chunks of these indexes, once for each of them that holds one."""
     return (
-        select(chunks.c.id, chunks.c.chunk_id, chunks.c.source_id, files.c.index_id)
+        select(chunks.c.id, chunks.c.chunk_id, chunks.c.source_id, files.c.index_id, sources.c.path, sources.c.language)
         .join(files, files.c.source_id == chunks.c.source_id)
         .join(indexes, indexes.c.id == files.c.index_id)
         .join(sources, sources.c.id == chunks.c.source_id)
-        .where(files.c.index_id.in_(index_ids), live_at(indexes.c.generation), *conditions(wanted))
+        .where(files.c.index_id.in_(index_ids), live_now(), *conditions(wanted))
     )
+
+
+def _with_paths(index_ids: Sequence[int], wanted: Filter) -> Select[Any]:
+    """The published contents that may pass by what is known of their paths."""
+    return (
+        select(files.c.source_id, sources.c.path, sources.c.language)
+        .join(sources, sources.c.id == files.c.source_id)
+        .join(indexes, indexes.c.id == files.c.index_id)
+        .where(files.c.index_id.in_(index_ids), live_now(), with_pieces(wanted.pieces))
+    )
+
+
+def _only(wanted: Filter, rows: Iterable[Any]) -> Filter:
+    """The filter with those of these contents that pass."""
+    passing = frozenset(row.source_id for row in rows if wanted.passes(row.source_id, row.path, row.language))
+    return replace(wanted, sources=passing, passing=None)
+
+
+def _most(wanted: Filter, limit: int) -> int:
+    """How many matches are looked up for so many chunks: more when a filter may drop them."""
+    return MATCHES_PER_CHUNK * limit * (MORE_MATCHES if wanted else 1)
+
+
+def live_now() -> ColumnElement[bool]:
+    """The rows of `files` that searches use, joined with their `indexes`.
+
+    Of an index that was never published those of its first run, for whoever asks for such an index.
+    """
+    return live_at(case((indexes.c.generation == 0, 1), else_=indexes.c.generation))
+
+
+def with_pieces(pieces: Sequence[Sequence[str]]) -> ColumnElement[bool]:
+    """The rows of `files` whose path has the texts of one of these sequences; all when there is none."""
+    if not pieces:
+        return true()
+    escaped = ([re.sub(r"([%_\\])", r"\\\1", piece) for piece in some] for some in pieces)
+    return or_(*(files.c.path.like(f"%{'%'.join(some)}%", escape="\\") for some in escaped))
 
 
 def _first_places(scored: Iterable[_Scored], index_ids: Sequence[int], *, limit: int) -> list[tuple[int, str, float]]:
@@ -408,6 +510,14 @@ def conditions(wanted: Filter) -> list[ColumnElement[bool]]:
         parts.append(chunks.c.kind.in_(wanted.kinds))
     if wanted.sources is not None and len(wanted.sources) <= FEW_SOURCES:
         parts.append(chunks.c.source_id.in_(wanted.sources))
+    if wanted.absent_from is not None:
+        old_chunks, old_files = chunks.alias(), files.alias()
+        parts.append(
+            ~select(old_chunks.c.id)
+            .join(old_files, old_files.c.source_id == old_chunks.c.source_id)
+            .where(old_chunks.c.chunk_id == chunks.c.chunk_id, files_of(wanted.absent_from, old_files))
+            .exists()
+        )
     return parts
 
 

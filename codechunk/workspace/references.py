@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cache
 
 from codechunk.errors import CodechunkError, NotFound, UsageError
@@ -43,11 +44,40 @@ def named(state: State, name: str) -> Named:
     if len(found) == 1:
         return found[0]
     if not found:
-        known = sorted({f"{index.repository}@{index.ref}" for index in indexes})
-        there = f"there is {', '.join(known)}" if known else "nothing is indexed yet"
-        raise NotFound(f"No repository {name!r}; {there}.")
+        raise _unknown(name, indexes)
     ways = [one.repository.url if one.whole else f"{one.repository.url}@{one.indexes[0].ref}" for one in found]
     raise UsageError(f"{name!r} may be several things; say which: {' or '.join(ways)}.")
+
+
+def every(state: State, name: str) -> list[Named]:
+    """What `name` means when it may mean several: as `named`, or a glob over names, URLs and names with `@REF`.
+
+    Raises:
+        NotFound: there is no such thing; the sentence lists what there is.
+        UsageError: it is no glob, and there is more than one.
+    """
+    try:
+        return [named(state, name)]
+    except NotFound:
+        if not any(mark in name for mark in "*?["):
+            raise
+    indexes = state.catalog.every_index()
+    found: list[Named] = []
+    for row in state.inventory.repositories():
+        mine = [index for index in indexes if index.repository_id == row.id]
+        if fnmatchcase(row.name, name) or fnmatchcase(row.url, name):
+            found.append(Named(repository=row, indexes=mine, whole=True))
+        elif some := [index for index in mine if fnmatchcase(f"{row.name}@{index.ref}", name)]:
+            found.append(Named(repository=row, indexes=some, whole=False))
+    if not found:
+        raise _unknown(name, indexes)
+    return found
+
+
+def _unknown(name: str, indexes: Sequence[IndexRow]) -> NotFound:
+    known = sorted({f"{index.repository}@{index.ref}" for index in indexes})
+    there = f"there is {', '.join(known)}" if known else "nothing is indexed yet"
+    return NotFound(f"No repository {name!r}; {there}.")
 
 
 def published(state: State, name: str) -> list[IndexRow]:

@@ -223,8 +223,11 @@ class Workspace(Closing):
             )
         return key.get_secret_value()
 
-    def client(self, space: Space) -> Client:
+    def client(self, space: Space, *, patience_s: float | None = None) -> Client:
         """The provider of a vector space, opened; whoever asks closes it. Connects to nothing yet.
+
+        Args:
+            patience_s: wait no longer than so long for an answer; None: as long as configured.
 
         Raises:
             UsageError: its key is missing, or it is not installed.
@@ -233,6 +236,7 @@ class Workspace(Closing):
         key = self._key(provider)
         if key is not None:
             remember_secrets([key])
+        timeout_s = config.timeout.total_seconds()
         # An address belongs to the provider it was set for: no other one's key is sent there.
         own = provider in (providers.get(config.provider), self.config.priced_provider)
         return provider.open(
@@ -243,7 +247,7 @@ class Workspace(Closing):
                 api_key=key,
                 base_url=config.base_url if own else None,
                 api_version=config.api_version if own else None,
-                timeout_s=config.timeout.total_seconds(),
+                timeout_s=timeout_s if patience_s is None else min(timeout_s, patience_s),
             )
         )
 

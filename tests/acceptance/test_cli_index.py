@@ -112,7 +112,8 @@ def test_search_finds_a_function_by_words_of_it(cli: Cli, repo: GitRepo) -> None
     first = cli.search("evict least recently used key")[0]
     assert set(first) == {
         "score", "repository", "ref", "commit", "path", "language", "kind", "symbol", "start_line", "end_line", "text",
-        "chunk_ids", "hit_lines", "file_rank", "content", "matched", "url", "absolute_path", "spans",
+        "chunk_ids", "hit_lines", "file_rank", "content", "matched", "url", "absolute_path", "spans", "also",
+        "committed_at", "behind",
     }  # fmt: skip
     assert first["path"] == "src/cache.c"
     assert "evict_oldest_key" in first["text"]

@@ -140,6 +140,11 @@ def test_a_single_language_or_kind_is_one_and_not_its_letters(tmp_path: Path, re
         assert [answer.path for answer in one] == [
             answer.path for answer in cc.search("function_1", languages=["python"], kinds=["function"])
         ]
+        assert cc.search("function_1", path="f1.py", content="code", here=repo.path) == cc.search(
+            "function_1", path=["*.py", "!f[02-9].py"], content=["code", "docs"], repository=["demo"]
+        )
+        with pytest.raises(UsageError, match="There is no content poems"):
+            cc.search("function_1", content="poems")  # type: ignore[arg-type]
         with pytest.raises(NotFound, match="Nothing is indexed in rust"):
             cc.search("function_1", languages="rust")
         with pytest.raises(UsageError, match="There is no kind poem"):

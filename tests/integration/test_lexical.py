@@ -65,7 +65,7 @@ def sorted_from_all(
 ) -> list[tuple[int, str, float]]:
     """Every match joined with the files of the indexes, then sorted: the plain way."""
     query = (
-        "SELECT c.chunk_id, c.source_id, f.index_id, s.language, -m.score AS score FROM"
+        "SELECT c.chunk_id, c.source_id, f.index_id, s.path, s.language, -m.score AS score FROM"
         " (SELECT rowid, bm25(chunk_words, 3.0, 6.0, 1.0) AS score FROM chunk_words WHERE chunk_words MATCH ?) m"
         " JOIN chunks c ON c.id = m.rowid JOIN files f ON f.source_id = c.source_id"
         " JOIN sources s ON s.id = c.source_id"
@@ -75,7 +75,8 @@ def sorted_from_all(
     found: dict[str, tuple[int, float]] = {}
     with state.database.read() as connection:
         for row in connection.exec_driver_sql(query, (" OR ".join(f'"{word}"' for word in words),)):
-            passes = wanted.passes(row.source_id) and (not wanted.languages or row.language in wanted.languages)
+            passes = not wanted.languages or row.language in wanted.languages
+            passes = passes and wanted.passes(row.source_id, row.path, row.language)
             if row.index_id not in order or not passes:
                 continue
             best = found.get(row.chunk_id)
@@ -86,7 +87,9 @@ def sorted_from_all(
 
 @pytest.mark.parametrize("words", [("read",), ("parse", "render"), WORDS, ("f7",), ("nothing",)], ids=" ".join)
 @pytest.mark.parametrize("limit", [1, 10, 100, 5_000])
-@pytest.mark.parametrize("what", ["all", "one ref", "a large ref", "a language", "few files", "most files"])
+@pytest.mark.parametrize(
+    "what", ["all", "one ref", "a large ref", "a language", "few files", "most files", "few paths", "most paths"]
+)
 def test_the_best_matches_are_those_of_all_matches_sorted(
     state: State, words: Sequence[str], limit: int, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +99,8 @@ def test_the_best_matches_are_those_of_all_matches_sorted(
         "a language": Filter(languages=("go",)),
         "few files": Filter(sources=frozenset(source for source, path in paths.items() if path.endswith("7.py"))),
         "most files": Filter(sources=frozenset(source for source in paths if source % 5)),
+        "few paths": Filter(passing=lambda path, _: path.endswith("7.py"), pieces=[("7", ".py")]),
+        "most paths": Filter(passing=lambda path, _: not path.endswith("7.py")),
     }.get(what, Filter())
     if what == "a large ref":
         monkeypatch.setattr("codechunk.state.lookup.FEW_FILES", 100)

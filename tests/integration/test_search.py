@@ -5,7 +5,6 @@ import fnmatch
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from codechunk.documents import Answer
 from codechunk.errors import UsageError
 from codechunk.progress import Silence
 from codechunk.providers import synthetic
+from codechunk.search.query_vectors import QueryVectors
 from codechunk.search.ranking import Query, scan, search
 from codechunk.state import Filter, IndexRow
 from codechunk.state.embeddings import Vectors
@@ -105,10 +105,10 @@ def test_scores_fall_and_the_limit_holds(ask: Ask) -> None:
 def test_every_filter_lets_pass_only_what_it_says(ask: Ask) -> None:
     assert {answer.language for answer in ask(Query(text="render page", languages=["javascript"]))} == {"javascript"}
     assert {answer.kind for answer in ask(Query(text="close the file", kinds=["method"], context=0))} == {"method"}
-    paths = {answer.path for answer in ask(Query(text="close the file", path="c*.py", limit=50))}
+    paths = {answer.path for answer in ask(Query(text="close the file", paths=["c*.py"], limit=50))}
     assert paths
     assert all(fnmatch.fnmatch(path, "c*.py") for path in paths)
-    assert ask(Query(text="close", path="nothing/**")) == []
+    assert ask(Query(text="close", paths=["nothing/**"])) == []
 
 
 def test_a_filter_that_excludes_nothing_changes_almost_nothing(ask: Ask) -> None:
@@ -222,9 +222,10 @@ def test_gemini_is_asked_once_for_each_of_its_spaces(app: App, tmp_path: Path) -
     [index] = state.catalog.indexes()
     old, new = "gemini-embedding-001", "gemini-embedding-2"
     indexes = [index, in_gemini_space(index, 70, old), in_gemini_space(index, 70, old), in_gemini_space(index, 71, new)]
-    with GeminiEmulator() as emulator, ExitStack() as edges:
+    with GeminiEmulator() as emulator:
         asking = app_in(tmp_path, emulator.key, embedding__base_url=emulator.url)
-        vectors = asking._query_vectors(indexes, edges)("where are retries?")
+        with QueryVectors(asking.workspace, indexes, Silence().say) as vectors_of:
+            vectors = vectors_of("where are retries?")
         assert set(emulator.paid) == {"where are retries?", "task: code retrieval | query: where are retries?"}
         assert set(emulator.paid.values()) == {1}
     assert {space_id: vector.shape for space_id, vector in vectors.items()} == {
@@ -236,8 +237,16 @@ def test_gemini_is_asked_once_for_each_of_its_spaces(app: App, tmp_path: Path) -
     assert np.allclose(vectors[70], sold / np.linalg.norm(sold), atol=1e-6)
 
 
-def test_without_a_key_a_gemini_index_is_not_searched(app: App, tmp_path: Path) -> None:
+def test_without_a_key_a_gemini_index_is_searched_by_words_and_that_is_told_once(app: App, tmp_path: Path) -> None:
     state = app.workspace.state
     [index] = state.catalog.indexes()
-    with ExitStack() as edges, pytest.raises(UsageError, match="CODECHUNK_GEMINI_API_KEY"):
-        app_in(tmp_path)._query_vectors([in_gemini_space(index, 70, "gemini-embedding-001")], edges)
+    told: list[str] = []
+    gemini = in_gemini_space(index, 70, "gemini-embedding-001")
+    with QueryVectors(app_in(tmp_path).workspace, [index, gemini], told.append) as vectors_of:
+        vectors = vectors_of("insort"), vectors_of("insort")
+    assert [set(made) for made in vectors] == [{index.space_id}, {index.space_id}]
+    [sentence] = told
+    assert "CODECHUNK_GEMINI_API_KEY" in sentence
+    assert sentence.endswith("Meanwhile stdlib@main is searched by words alone.")
+    answers = search(state, [gemini], Query(text="insort"), vector_of={}, nearest=lambda *_: [])
+    assert answers[0].path == "bisect.py"

@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from codechunk.errors import UsageError
-from codechunk.search.path_glob import PathGlob
+from codechunk.search.path_glob import PathGlob, PathGlobs
 
 # What Python says of a class like [[ab], which is one to git.
 pytestmark = pytest.mark.filterwarnings("ignore:Possible nested set:FutureWarning")
@@ -79,3 +79,27 @@ def test_pieces_are_the_fixed_texts_between_wildcards(glob: str, pieces: tuple[s
 def test_what_is_no_glob_is_a_sentence() -> None:
     with pytest.raises(UsageError, match="is not a glob"):
         PathGlob.parse("a/***\\")
+
+
+def test_several_globs_add_up_and_those_with_a_mark_in_front_exclude() -> None:
+    globs = PathGlobs.parse(["src/", "*.md", "!src/gen/", "!LICENSE.md"])
+    meant = ["src/a.py", "README.md", "docs/a.md"]
+    others = ["a.py", "src/gen/b.py", "LICENSE.md"]
+    assert [path for path in meant + others if globs.matches(path)] == meant
+    assert list(globs.pieces()) == [("src",), (".md",)]
+
+
+def test_only_exclusions_leave_everything_else() -> None:
+    globs = PathGlobs.parse(["!tests/"])
+    assert globs.matches("src/a.py")
+    assert not globs.matches("tests/a.py")
+    assert list(globs.pieces()) == []
+
+
+def test_nothing_is_known_of_paths_when_one_of_the_globs_may_be_anything() -> None:
+    assert list(PathGlobs.parse(["src/", "[ab]*"]).pieces()) == []
+
+
+def test_a_mark_alone_excludes_nothing_and_is_refused() -> None:
+    with pytest.raises(UsageError, match="is not a glob"):
+        PathGlobs.parse(["a", "!"])
