@@ -1,7 +1,7 @@
 """`codechunk similar`: code like the code at a place."""
 
 from codechunk.app import App
-from codechunk.cli.search import Look, has_several, show
+from codechunk.cli.search import Look, show
 from codechunk.cli.session import current_stop
 from codechunk.config.load import Loaded
 
@@ -10,4 +10,4 @@ def run(loaded: Loaded, *, place: str, repository: str | None, limit: int, look:
     """Search and print as `search` does. Raises as `App.similar` does."""
     with App(loaded, stop=current_stop()) as app:
         answers = app.similar(place, repository=repository, limit=limit)
-        show(answers, look, several=repository is None and has_several(app))
+        show(answers, look, several=len({answer.repository for answer in answers}) > 1)
