@@ -10,7 +10,7 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -124,48 +124,24 @@ def index(
 @app.command()
 def search(
     context: typer.Context,
-    query: Annotated[list[str], typer.Argument(help="Words or a question, quoted or not.", metavar="QUERY")],
-    limit: Annotated[
-        int, typer.Option("--limit", "-k", "-n", min=1, max=100, help="How many answers.", metavar="N")
-    ] = 10,
+    query: options.QueryWords,
+    limit: options.Limit = 10,
     repo: options.Repositories = None,
     everywhere: options.Everywhere = False,
     ref_diff: options.RefDiff = None,
-    language: Annotated[list[str] | None, typer.Option(help="Only these languages.", metavar="L")] = None,
-    path: Annotated[
-        list[str] | None,
-        typer.Option(help="Only these files (gitignore glob); with ! in front all but these.", metavar="GLOB"),
-    ] = None,
+    language: options.Languages = None,
+    path: options.Paths = None,
     content: options.ContentOption = None,
     no_tests: options.NoTests = False,
-    kind: Annotated[
-        list[str] | None, typer.Option(help="Only these kinds: function, method, class, ...", metavar="K")
-    ] = None,
-    context_tokens: Annotated[
-        int,
-        typer.Option(
-            "--context",
-            min=0,
-            help="Tokens the best answer may hold, with the code around its hit; later ones hold less. 0: hits alone.",
-            metavar="TOKENS",
-        ),
-    ] = 750,
-    anyway: Annotated[bool, typer.Option("--anyway", help="The nearest code, when nothing matches well.")] = False,
-    locations: Annotated[bool, typer.Option("--locations", "-l", help="Only where: path:start-end, symbol.")] = False,
-    full: Annotated[bool, typer.Option("--full", help="All lines of every answer, with the code around it.")] = False,
-    format: Annotated[
-        Literal["list", "json", "lines", "md"],
-        typer.Option(
-            "--format",
-            help="list for people; json; lines for editors (path:line: code); md for chats (Markdown with code).",
-        ),
-    ] = "list",
-    open_rank: Annotated[
-        int | None,
-        typer.Option("--open", min=1, max=100, help="Open this answer in $VISUAL or $EDITOR at its line.", metavar="N"),
-    ] = None,
+    kind: options.Kinds = None,
+    context_tokens: options.ContextTokens = 750,
+    anyway: options.Anyway = False,
+    locations: options.Locations = False,
+    full: options.WholeAnswers = False,
+    format: options.AnswerFormat = "list",
+    open_rank: options.OpenRank = None,
     pager: options.Pager = True,
-    json: Annotated[bool, typer.Option("--json", help="The same as --format json: one document on stdout.")] = False,
+    json: options.JsonAnswers = False,
 ) -> None:
     """Find the lines that answer a query, by meaning and by words: a list that fits on the screen.
 

@@ -55,6 +55,38 @@ Summary = Annotated[
         help='Append a summary in Markdown to this file: "$GITHUB_STEP_SUMMARY" in GitHub Actions.', metavar="FILE"
     ),
 ]
+QueryWords = Annotated[list[str], typer.Argument(help="Words or a question, quoted or not.", metavar="QUERY")]
+Limit = Annotated[int, typer.Option("--limit", "-k", "-n", min=1, max=100, help="How many answers.", metavar="N")]
+Languages = Annotated[list[str] | None, typer.Option(help="Only these languages.", metavar="L")]
+Paths = Annotated[
+    list[str] | None,
+    typer.Option(help="Only these files (gitignore glob); with ! in front all but these.", metavar="GLOB"),
+]
+Kinds = Annotated[list[str] | None, typer.Option(help="Only these kinds: function, method, class, ...", metavar="K")]
+ContextTokens = Annotated[
+    int,
+    typer.Option(
+        "--context",
+        min=0,
+        help="Tokens the best answer may hold, with the code around its hit; later ones hold less. 0: hits alone.",
+        metavar="TOKENS",
+    ),
+]
+Anyway = Annotated[bool, typer.Option("--anyway", help="The nearest code, when nothing matches well.")]
+Locations = Annotated[bool, typer.Option("--locations", "-l", help="Only where: path:start-end, symbol.")]
+WholeAnswers = Annotated[bool, typer.Option("--full", help="All lines of every answer, with the code around it.")]
+AnswerFormat = Annotated[
+    Literal["list", "json", "lines", "md"],
+    typer.Option(
+        "--format",
+        help="list for people; json; lines for editors (path:line: code); md for chats (Markdown with code).",
+    ),
+]
+OpenRank = Annotated[
+    int | None,
+    typer.Option("--open", min=1, max=100, help="Open this answer in $VISUAL or $EDITOR at its line.", metavar="N"),
+]
+JsonAnswers = Annotated[bool, typer.Option("--json", help="The same as --format json: one document on stdout.")]
 Pager = Annotated[
     bool,
     typer.Option(
