@@ -34,7 +34,7 @@ from codechunk.search.freshness import Freshness
 from codechunk.search.nearest import Nearest
 from codechunk.search.query_vectors import QueryVectors, synthetic_hints
 from codechunk.search.ranking import Query, search
-from codechunk.search.scope import Asked, scope_of
+from codechunk.search.scope import Asked, Scope, scope_of
 from codechunk.sending.worker import Worker
 from codechunk.state import BatchRow, Space
 from codechunk.text.chunks import Kind
@@ -442,9 +442,7 @@ class App(Closing):
             UsageError: when there is nothing of that name, or nothing was indexed yet.
         """
         state = self.workspace.state
-        names = () if repository is None else (repository,) if isinstance(repository, str) else tuple(repository)
-        asked = Asked(repositories=names, here=here, ref_diff=ref_diff)
-        scope = scope_of(state, asked, self.workspace.space())
+        scope = self._scope(repository, here, ref_diff)
         # What a person may like to know; a program, or somebody who asked for quiet, does not.
         hint = None if isinstance(reporter, Silence) else reporter.say
         if hint is not None:
@@ -467,6 +465,18 @@ class App(Closing):
                 return dated(found)
 
             yield ask
+
+    def means_several(
+        self, repository: str | Sequence[str] | None, *, here: Path | None = None, ref_diff: str | None = None
+    ) -> bool:
+        """Whether a search like this one is of more than one repository. Raises as `searcher` does."""
+        scope = self._scope(repository, here, ref_diff)
+        return len({index.repository_id for index in scope.indexes}) > 1
+
+    def _scope(self, repository: str | Sequence[str] | None, here: Path | None, ref_diff: str | None) -> Scope:
+        names = () if repository is None else (repository,) if isinstance(repository, str) else tuple(repository)
+        asked = Asked(repositories=names, here=here, ref_diff=ref_diff)
+        return scope_of(self.workspace.state, asked, self.workspace.space())
 
     def _check(self, query: Query) -> None:
         if not query.text.strip():

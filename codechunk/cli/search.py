@@ -59,6 +59,7 @@ def run(
         raise UsageError("--full and --locations exclude each other.")
     if look.locations and look.format != "list":
         raise UsageError(f"--locations and --format {look.format} exclude each other.")
+    here = None if everywhere else Path.cwd()
     with App(loaded, stop=current_stop()) as app:
         with reporter(stderr(), quiet=quiet) as progress:
             answers = app.search(
@@ -74,10 +75,11 @@ def run(
                 ),
                 repository=repositories or None,
                 reporter=progress,
-                here=None if everywhere else Path.cwd(),
+                here=here,
                 ref_diff=ref_diff,
             )
-        show(answers, look, several=len({answer.repository for answer in answers}) > 1)
+        several = app.means_several(repositories or None, here=here, ref_diff=ref_diff)
+        show(answers, look, several=several)
 
 
 def show(answers: Sequence[Answer], look: Look, *, several: bool) -> None:

@@ -10,4 +10,4 @@ def run(loaded: Loaded, *, place: str, repository: str | None, limit: int, look:
     """Search and print as `search` does. Raises as `App.similar` does."""
     with App(loaded, stop=current_stop()) as app:
         answers = app.similar(place, repository=repository, limit=limit)
-        show(answers, look, several=len({answer.repository for answer in answers}) > 1)
+        show(answers, look, several=app.means_several(repository))
