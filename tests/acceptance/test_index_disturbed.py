@@ -39,7 +39,8 @@ def test_a_rebuild_that_was_killed_is_finished_by_the_next_run_and_noticed_by_se
     cli.kill_when(lambda: 0 < goal <= cli.count("index_chunks") < total, "index", repo.path, "--test-embeddings")
     assert cli.count("index_chunks") < total
     found = cli.run("search", "work 7", "--json")
-    assert "vectors are missing" in found.err
+    # Killed between two pages, or after Chroma took one and before that was recorded.
+    assert "vectors are missing" in found.err or "vectors instead of" in found.err
     assert cli.count("index_chunks") == total
     cli.sql("DELETE FROM index_chunks WHERE chunk_id > '8'")
     shutil.rmtree(cli.data / "chroma")

@@ -56,10 +56,11 @@ class Process:
     def __init__(self, connection: socket.socket, out: Path, err: Path, *, keep_output: bool) -> None:
         self._connection, self.out, self.err, self._keep = connection, out, err, keep_output
         self._told = b""
-        while not self._told.endswith(b"\n"):
+        while b"\n" not in self._told:
             self._told += self._more()
-        self.pid = int(self._told)
-        self._told = b""
+        # A command that ends at once may have told its exit code in the same breath.
+        pid, _, self._told = self._told.partition(b"\n")
+        self.pid = int(pid)
         self._output: tuple[str, str] | None = None
         self.returncode: int | None = None
 
