@@ -10,6 +10,7 @@ from codechunk.cli.session import current_stop
 from codechunk.cli.terminal import reporter, shown, stderr, stdout, write_json
 from codechunk.config.load import Loaded
 from codechunk.documents import Finding, to_json
+from codechunk.text.counted import counted
 
 EXIT_SOMETHING_IS_WRONG = 1
 STYLES = {"ok": "green", "warning": "yellow", "error": "bold red", "skipped": "dim"}
@@ -39,5 +40,5 @@ def _show(console: Console, found: Sequence[Finding], *, quiet: bool) -> None:
             if finding.mend:
                 console.print(Text(f"{'':<9}{'':<{width}}fix: {shown(finding.mend)}", style="dim"))
     counts = {status: sum(finding.status == status for finding in found) for status in order}
-    told = [f"{counts[level]:,} {level}{'' if counts[level] == 1 else 's'}" for level in ("error", "warning")]
+    told = [counted(counts[level], f"{level}s") for level in ("error", "warning")]
     console.print(Text(f"{told[0]}, {told[1]}, {counts['ok']:,} checks are fine"))

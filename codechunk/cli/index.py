@@ -10,7 +10,7 @@ from codechunk import providers
 from codechunk.app import App, IndexRequest
 from codechunk.cli.markdown import plan_summary, run_summary
 from codechunk.cli.session import EXIT_FAILED_CHUNKS, current_stop
-from codechunk.cli.terminal import Rows, counted, reporter, shown, stderr, stdout, usd, write_json
+from codechunk.cli.terminal import Rows, reporter, shown, stderr, stdout, usd, write_json
 from codechunk.config.load import Loaded
 from codechunk.documents import (
     ChunkChanges,
@@ -26,6 +26,7 @@ from codechunk.documents import (
 )
 from codechunk.errors import CodechunkError
 from codechunk.indexing.mode import Mode
+from codechunk.text.counted import counted
 
 REASONS = {
     "symlink": "symbolic links",

@@ -21,6 +21,7 @@ from codechunk.cli.excerpt import Line, best_lines, lines_of, telling_line
 from codechunk.cli.places import link_style
 from codechunk.cli.terminal import shown
 from codechunk.documents import Answer
+from codechunk.text.counted import counted
 from codechunk.text.tokens import TokenEstimate
 
 # Lines of a screen that is no terminal, and its columns.
@@ -144,7 +145,7 @@ def _under(
     strip = indentation([line.code for line in chosen])
     digits = max(len(str(chosen[-1].number)) + 4, 7)
     missing = sum(line.hit for line in lines) - sum(line.hit for line in chosen)
-    rest = f"  {ellipsis()} {missing:,} more line{'' if missing == 1 else 's'}" if missing else ""
+    rest = f"  {ellipsis()} {counted(missing, 'more lines')}" if missing else ""
     laid = []
     for line in chosen:
         code = colours[line][strip:] if colours[line].plain.strip() else Text()

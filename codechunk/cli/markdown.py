@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from codechunk import providers
-from codechunk.cli.terminal import counted, shown, usd
+from codechunk.cli.terminal import shown, usd
 from codechunk.documents import (
     ChunkChanges,
     DryRunDocument,
@@ -21,6 +21,7 @@ from codechunk.documents import (
     SecretFigures,
     TokenFigures,
 )
+from codechunk.text.counted import counted
 
 LONGEST_NAME = 200
 LISTED = 20

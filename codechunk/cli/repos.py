@@ -8,9 +8,10 @@ from rich.text import Text
 
 from codechunk.app import App
 from codechunk.cli.session import current_stop
-from codechunk.cli.terminal import Rows, counted, duration, reporter, shown, stderr, stdout, write_json
+from codechunk.cli.terminal import Rows, duration, reporter, shown, stderr, stdout, write_json
 from codechunk.config.load import Loaded
 from codechunk.documents import IndexEntry, RepositoryRemoved, to_json
+from codechunk.text.counted import counted
 
 MOST_NAMES = 8
 

@@ -2,8 +2,9 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -78,12 +79,12 @@ def run(
                 here=here,
                 ref_diff=ref_diff,
             )
-        several = app.means_several(repositories or None, here=here, ref_diff=ref_diff)
+        several = partial(app.means_several, repositories or None, here=here, ref_diff=ref_diff)
         show(answers, look, several=several)
 
 
-def show(answers: Sequence[Answer], look: Look, *, several: bool) -> None:
-    """Print answers, or open one. `several`: more than one repository was searched."""
+def show(answers: Sequence[Answer], look: Look, *, several: Callable[[], bool]) -> None:
+    """Print answers, or open one. `several`: whether more than one repository was searched; only a list asks."""
     if look.open is not None:
         _open(answers, look.open)
     elif look.format == "json":
@@ -107,12 +108,12 @@ def _open(answers: Sequence[Answer], rank: int) -> None:
     open_in_editor(answer, telling_line(answer, lines_of(answer)).number, os.environ)
 
 
-def _lines(console: Console, answers: Sequence[Answer], look: Look, *, several: bool) -> list[Text]:
+def _lines(console: Console, answers: Sequence[Answer], look: Look, *, several: Callable[[], bool]) -> list[Text]:
     if look.locations:
         return [_location(console, answer) for answer in answers]
     if look.full:
         return [line for answer in answers for line in _whole(console, answer)]
-    return listing(console, answers, screen_of(console), several=several)
+    return listing(console, answers, screen_of(console), several=several())
 
 
 def _location(console: Console, answer: Answer) -> Text:

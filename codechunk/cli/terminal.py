@@ -23,6 +23,7 @@ from rich.text import Text
 
 from codechunk.process.log import mask_secrets
 from codechunk.progress import BatchView, Reporter, Silence
+from codechunk.text.counted import counted
 from codechunk.text.money import usd
 
 # A line in a log for a stage that lasts, not more often than this.
@@ -93,11 +94,6 @@ class _Rate(TextColumn):
         """The rate since the stage began; the whole stage's when it is done."""
         speed = task.finished_speed or task.speed
         return Text("" if speed is None else f"{speed:,.0f} {task.fields['unit']}/s", style="progress.data.speed")
-
-
-def counted(count: int, things: str) -> str:
-    """`1 file`, `2 files`."""
-    return f"{count:,} {things.removesuffix('s') if count == 1 else things}"
 
 
 def duration(seconds: float) -> str:

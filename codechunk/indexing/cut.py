@@ -23,6 +23,7 @@ from codechunk.selection.skip import SkipReason, SkipRules, decode
 from codechunk.slices import slices
 from codechunk.state import CutFile, IndexRow, KnownFile, PlannedFile, State, UnreadFile
 from codechunk.text.chunks import chunk_ids
+from codechunk.text.counted import counted
 from codechunk.text.sampling import SEED, is_sampled
 from codechunk.text.tokens import count_tokens
 
@@ -206,8 +207,8 @@ class Indexing:
         told = [f"  {path}:{place.line} ({place.kind})" for path, place in self._refused[:TOLD_SECRETS]]
         if len(self._refused) > TOLD_SECRETS:
             told.append(f"  and {len(self._refused) - TOLD_SECRETS:,} more")
-        secrets_found = _number(len(self._refused), "secret")
-        files = _number(len({path for path, _ in self._refused}), "file")
+        secrets_found = counted(len(self._refused), "secrets")
+        files = counted(len({path for path, _ in self._refused}), "files")
         raise CodechunkError(
             f"{secrets_found} in {files}, and `secrets` is set to fail: nothing was embedded. Take them out of the "
             "commit, or set `secrets` to redact or skip.\n" + "\n".join(told),
@@ -309,10 +310,6 @@ class Indexing:
                 words=result.words[start:end],
                 secrets=found,
             )
-
-
-def _number(count: int, thing: str) -> str:
-    return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 def _skipped(file: UnreadFile, reason: SkipReason) -> CutFile:

@@ -146,7 +146,7 @@ def _widened(
     what follows.
     """
     source = chunk.source_id
-    size = chunk.tokens if chunk.tokens is not None else int(len(chunk.text.encode()) / BYTES_PER_TOKEN) + 1
+    size = _tokens(chunk.tokens, len(chunk.text.encode()))
     first = last = chunk.ordinal
 
     def worth(near: OutlinedChunk) -> tuple[bool, float, bool]:
@@ -170,7 +170,11 @@ def _widened(
 
 
 def _size(chunk: OutlinedChunk) -> int:
-    return chunk.tokens if chunk.tokens is not None else int(chunk.size_bytes / BYTES_PER_TOKEN) + 1
+    return _tokens(chunk.tokens, chunk.size_bytes)
+
+
+def _tokens(counted: int | None, size_bytes: int) -> int:
+    return counted if counted is not None else int(size_bytes / BYTES_PER_TOKEN) + 1
 
 
 def _answer(

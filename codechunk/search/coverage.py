@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from codechunk.search.path_glob import PathGlobs
 from codechunk.state import IndexRow, State
+from codechunk.text.counted import counted
 
 # More files than these are only counted.
 FILES_TOLD = 3
@@ -46,17 +47,13 @@ def _searched(state: State, indexes: Sequence[IndexRow]) -> str:
     looked = state.inventory.coverage([index.id for index in indexes])
     names = [f"{index.repository}@{index.ref}" for index in indexes]
     where = names[0] if len(names) == 1 else f"{len(names)} indexes"
-    parts = [f"Searched {_counted(looked.files, 'file')} ({_counted(looked.chunks, 'chunk')}) of {where}"]
+    parts = [f"Searched {counted(looked.files, 'files')} ({counted(looked.chunks, 'chunks')}) of {where}"]
     if looked.left_out:
         reasons = sorted(looked.left_out.items(), key=lambda item: (-item[1], item[0]))
         told = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in reasons)
-        parts.append(f"not {_counted(sum(looked.left_out.values()), 'file')}: {told}")
+        parts.append(f"not {counted(sum(looked.left_out.values()), 'files')}: {told}")
     if looked.waiting:
-        parts.append(f"{_counted(looked.waiting, 'text')} wait for their vectors and were searched by words alone")
+        parts.append(f"{counted(looked.waiting, 'texts')} wait for their vectors and were searched by words alone")
     if looked.failed:
-        parts.append(f"{_counted(looked.failed, 'text')} got none (`codechunk queue retry`)")
+        parts.append(f"{counted(looked.failed, 'texts')} got none (`codechunk queue retry`)")
     return "; ".join(parts) + "."
-
-
-def _counted(count: int, thing: str) -> str:
-    return f"{count:,} {thing}{'' if count == 1 else 's'}"

@@ -7,7 +7,8 @@ from codechunk.search.question import Question
 from codechunk.state import FoundChunk
 
 _PARTS = re.compile(r"::|\\|->|[.#]")
-_TYPES = frozenset({"class", "struct", "interface", "module", "enum", "type"})
+TYPES = frozenset({"class", "struct", "interface", "module", "enum", "type"})
+"""Kinds of chunks that define a type."""
 # A name in other letters (`setheader` for `setHeader`), and one whose outer names are others, say less.
 OTHER_CASE, OTHER_OWNER = 0.6, 0.7
 # The file that is called like the symbol is its home; a type is asked for more often than a method of its name.
@@ -29,7 +30,7 @@ def names_one(names: Collection[str], symbol: str, kind: str) -> float:
         worth = OTHER_CASE if any(name.lower() in folded for name in last) else 0.0
     else:
         worth = 1.0
-    return worth * (TYPE if kind in _TYPES else 1.0)
+    return worth * (TYPE if kind in TYPES else 1.0)
 
 
 def _defines(asked: tuple[str, ...], symbol: str, chunk: FoundChunk) -> float:
@@ -45,7 +46,7 @@ def _defines(asked: tuple[str, ...], symbol: str, chunk: FoundChunk) -> float:
         worth *= OTHER_OWNER + (1.2 - OTHER_OWNER) * sum(owner in have for owner in owners) / len(owners)
     if _folded(chunk.path.rpartition("/")[2].rpartition(".")[0]) == _folded(asked[-1]):
         worth += HOME
-    return worth * (TYPE if chunk.kind in _TYPES else 1.0)
+    return worth * (TYPE if chunk.kind in TYPES else 1.0)
 
 
 def _folded(name: str) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codechunk.search.content import content_of, is_entry
+from codechunk.search.definitions import TYPES
 from codechunk.search.question import Question
 from codechunk.state import FoundChunk, IndexRow
 from codechunk.text.stems import stems
@@ -31,7 +32,6 @@ _LONG_WORDS = 250
 _SHORT_STEM = 2
 # A word of a path meets a query's word that begins like it ("caching", "cache"), a little less than the same word.
 _BEGINS_ALIKE, _SHORTEST_ALIKE = 0.8, 4
-_TYPES = frozenset({"class", "struct", "interface", "module", "enum", "type"})
 _LAST_NAME = re.compile(r"::|[.#]|, | > ")
 # Comments that begin a line, in most languages; directives of C's preprocessor are none.
 _COMMENT = re.compile(
@@ -320,7 +320,7 @@ class _Query:
         last = self._share(seen.in_last)
         names = {_LAST_NAME.split(one)[-1] for one in symbol.split(", ")}
         folded = symbol.lower().replace("_", "")
-        is_type = chunk.kind in _TYPES
+        is_type = chunk.kind in TYPES
         return [
             candidate.words,
             candidate.meaning,

@@ -9,6 +9,7 @@ from codechunk.errors import CodechunkError
 from codechunk.git.address import parse_source
 from codechunk.git.standing import Standing, standing
 from codechunk.state import IndexRow
+from codechunk.text.counted import counted
 from codechunk.text.times import utc
 from codechunk.workspace.workspace import Workspace
 
@@ -57,7 +58,7 @@ class Freshness:
 
 
 def _sentence(index: IndexRow, behind: int, committed_at: float | None) -> str:
-    commits = "1 commit" if behind == 1 else f"{behind:,} commits"
+    commits = counted(behind, "commits")
     age = "" if committed_at is None else f", {age_in_words(time.time() - committed_at)}"
     return (
         f"{index.repository}@{index.ref} is searched as of {(index.commit or '')[:12]}{age}: {commits} behind. "
@@ -70,5 +71,5 @@ def age_in_words(seconds: float) -> str:
     for size, unit in _AGES:
         if seconds >= size:
             count = int(seconds // size)
-            return f"{count} {unit}{'' if count == 1 else 's'} old"
+            return f"{counted(count, f'{unit}s')} old"
     return "just now"

@@ -77,9 +77,7 @@ def read(text: str) -> Question:
         names=frozenset() if symbol else frozenset(_PARTS.split(name)[-1] for name in _NAMES_WITHIN.findall(text)),
         path=path,
         literals=tuple(next(filter(None, found)) for found in _QUOTED.findall(text)),
-        about=frozenset(content for content, pattern in _ABOUT.items() if pattern.search(text))
-        if not symbol
-        else frozenset(),
+        about=frozenset() if symbol else frozenset(about for about, words in _ABOUT.items() if words.search(text)),
     )
 
 
@@ -103,78 +101,9 @@ def _path(text: str) -> str | None:
 
 
 # Of a name without a folder only these are taken for a file's: `os.path` and `app.run` are names.
-_EXTENSIONS = frozenset(
-    [
-        "bash",
-        "bat",
-        "c",
-        "cc",
-        "cfg",
-        "clj",
-        "cmake",
-        "conf",
-        "cpp",
-        "cs",
-        "css",
-        "cxx",
-        "dart",
-        "erl",
-        "ex",
-        "exs",
-        "go",
-        "gradle",
-        "h",
-        "hh",
-        "hpp",
-        "hs",
-        "html",
-        "ini",
-        "ipynb",
-        "java",
-        "jl",
-        "js",
-        "json",
-        "jsx",
-        "kt",
-        "kts",
-        "less",
-        "lock",
-        "lua",
-        "m",
-        "md",
-        "mdx",
-        "ml",
-        "mm",
-        "nix",
-        "php",
-        "pl",
-        "pm",
-        "proto",
-        "ps1",
-        "py",
-        "pyi",
-        "r",
-        "rb",
-        "rs",
-        "rst",
-        "sass",
-        "scala",
-        "scss",
-        "sh",
-        "sql",
-        "svelte",
-        "swift",
-        "tf",
-        "toml",
-        "ts",
-        "tsx",
-        "txt",
-        "vim",
-        "vue",
-        "xml",
-        "yaml",
-        "yml",
-        "zig",
-        "zsh",
-    ]
-)
+_EXTENSION_WORDS = """
+bash bat c cc cfg clj cmake conf cpp cs css cxx dart erl ex exs go gradle h hh hpp hs html ini ipynb java jl js
+json jsx kt kts less lock lua m md mdx ml mm nix php pl pm proto ps1 py pyi r rb rs rst sass scala scss sh sql
+svelte swift tf toml ts tsx txt vim vue xml yaml yml zig zsh
+"""
+_EXTENSIONS = frozenset(_EXTENSION_WORDS.split())

@@ -104,11 +104,11 @@ def search(
     published now. Two processes or threads may publish as often as they like, so not for ever.
     """
     for _ in range(ASKED_AGAIN):
-        answers = _search_once(state, indexes, query, vector_of, nearest, absent_from)
+        found = _search_once(state, indexes, query, vector_of, nearest, absent_from)
         published = {index.id: index for index in state.catalog.indexes()}
         now = [published.get(index.id, index) for index in indexes if index.id in published or is_early(index)]
         if [index.published for index in now] == [index.published for index in indexes]:
-            return answers
+            return found
         indexes = now
     return _search_once(state, indexes, query, vector_of, nearest, absent_from)
 
